@@ -1,0 +1,203 @@
+//! Everything that can enter the log, and what comes of it.
+
+use super::{
+    assignment::MoveReason,
+    cluster::{ClusterSpec, Condition, InvalidSpec},
+    frame::GapReason,
+    id::{ClusterId, Epoch, Era, GroupId, ReplicaId, Revision, ShardId, StreamId, UnixMillis},
+    position::{Position, ResourceVersion},
+};
+
+/// A change of the replicated state. Time is in the command: applying reads no clock.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Command {
+    /// Gives the group its identity; the first one wins.
+    FoundGroup {
+        /// Drawn by the founder.
+        group: GroupId,
+    },
+    /// A replica has started.
+    RegisterMember {
+        /// Its id.
+        replica: ReplicaId,
+        /// Its stable name.
+        name: String,
+        /// `host:port` of its peer listener.
+        peer_address: String,
+        /// `host:port` of its client listener.
+        client_address: String,
+        /// When.
+        at: UnixMillis,
+    },
+    /// A replica has left for good.
+    RemoveMember {
+        /// Its id.
+        replica: ReplicaId,
+    },
+    /// Begin to monitor a cluster.
+    CreateCluster {
+        /// What to monitor.
+        spec: ClusterSpec,
+        /// When.
+        at: UnixMillis,
+    },
+    /// Replace a cluster's specification (its name cannot change).
+    UpdateCluster {
+        /// Which.
+        id: ClusterId,
+        /// Refuse unless the cluster is still at this revision.
+        expected: Option<Revision>,
+        /// The new specification.
+        spec: ClusterSpec,
+        /// When.
+        at: UnixMillis,
+    },
+    /// Stop monitoring a cluster and forget its checkpoints.
+    DeleteCluster {
+        /// Which.
+        id: ClusterId,
+        /// Refuse unless the cluster is still at this revision.
+        expected: Option<Revision>,
+        /// When.
+        at: UnixMillis,
+    },
+    /// Give shards to owners. A move whose shard has changed hands meanwhile is left out.
+    Assign {
+        /// The moves.
+        moves: Vec<Move>,
+        /// When.
+        at: UnixMillis,
+    },
+    /// An owner lost continuity, or has reached the stream for the first time.
+    BeginEra(BeginEra),
+    /// Owners' progress. An entry of a stale epoch is left out.
+    AdvanceCheckpoints {
+        /// Per stream the owner's epoch and a closed position.
+        entries: Vec<CheckpointEntry>,
+    },
+    /// An owner tells how it fares with a cluster; only changes are told.
+    ReportHealth {
+        /// The shard it owns.
+        shard: ShardId,
+        /// Under which epoch.
+        epoch: Epoch,
+        /// The short answer.
+        condition: Condition,
+        /// One sentence for people. Never a credential.
+        reason: String,
+        /// When.
+        at: UnixMillis,
+    },
+}
+
+/// One shard given to a replica, or taken from all.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Move {
+    /// The shard.
+    pub shard: ShardId,
+    /// The epoch that the planner saw; another one means that the plan is stale.
+    pub epoch: Epoch,
+    /// The new owner.
+    pub to: Option<ReplicaId>,
+    /// Why.
+    pub reason: MoveReason,
+}
+
+/// See [`Command::BeginEra`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct BeginEra {
+    /// The stream.
+    pub stream: StreamId,
+    /// The owner's epoch.
+    pub epoch: Epoch,
+    /// Why.
+    pub reason: GapReason,
+    /// The consistent list at which the era begins.
+    pub to: ResourceVersion,
+    /// Whether the owner publishes the net changes since the checkpoint.
+    pub repaired: bool,
+    /// The identity of the cluster that answered.
+    pub cluster_uid: String,
+    /// When.
+    pub at: UnixMillis,
+}
+
+/// One stream's progress.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CheckpointEntry {
+    /// The stream.
+    pub stream: StreamId,
+    /// The owner's epoch.
+    pub epoch: Epoch,
+    /// Up to where everything is published: closed.
+    pub position: Position,
+}
+
+/// What came of a command.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// It took effect (or there was nothing to do).
+    Done,
+    /// The cluster has this id.
+    Cluster(ClusterId),
+    /// The stream's era.
+    Era(Era),
+    /// Nothing changed.
+    Rejected(Rejection),
+}
+
+/// Why a command changed nothing.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Rejection {
+    /// A cluster of that name exists.
+    #[error("a cluster named {0:?} exists already")]
+    NameTaken(String),
+    /// No such cluster.
+    #[error("the cluster does not exist")]
+    NoSuchCluster,
+    /// A cluster's name cannot change.
+    #[error("a cluster cannot be renamed: delete it and create another")]
+    Renamed,
+    /// Somebody else changed it.
+    #[error("the cluster was changed meanwhile: it is at revision {0}; read it again")]
+    RevisionMismatch(Revision),
+    /// The specification is not valid.
+    #[error("{0}")]
+    InvalidSpec(InvalidSpec),
+    /// The sender no longer owns the shard.
+    #[error("epoch is stale: the shard is at epoch {0}")]
+    StaleEpoch(Epoch),
+    /// No such stream.
+    #[error("the stream does not exist")]
+    NoSuchStream,
+    /// Another replica of that name is registered.
+    #[error(
+        "the name {0:?} belongs to replica {1}: two replicas have one name, or this one lost its \
+         data; remove the other with `members remove` or restore its data"
+    )]
+    MemberNameTaken(String, ReplicaId),
+    /// The group is full.
+    #[error("the limit of {0} is reached")]
+    Full(&'static str),
+}
+
+/// A change of ownership, told to those who watch shards.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ShardChange {
+    /// The revision that made it.
+    pub revision: Revision,
+    /// The shard.
+    pub shard: ShardId,
+    /// Its cluster's name.
+    pub cluster: String,
+    /// The epoch after the change.
+    pub epoch: Epoch,
+    /// The owner before.
+    pub old_owner: Option<ReplicaId>,
+    /// The owner after.
+    pub new_owner: Option<ReplicaId>,
+    /// Why.
+    pub reason: MoveReason,
+    /// When.
+    pub at: UnixMillis,
+}

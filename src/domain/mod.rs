@@ -1,0 +1,18 @@
+//! Decides. Pure code: no I/O, no clock, no randomness, no tokio, tonic, kube, openraft or sled.
+//!
+//! It cannot wait and cannot fail on I/O; the same log in gives the same state out. Anyone may
+//! call it.
+
+pub mod assignment;
+pub mod cluster;
+pub mod command;
+pub mod cursor;
+pub mod frame;
+pub mod id;
+pub mod lease;
+pub mod member;
+pub mod placement;
+pub mod position;
+pub mod state;
+pub mod stream;
+pub mod watch_session;
