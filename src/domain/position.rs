@@ -297,7 +297,7 @@ mod tests {
         #[test]
         fn a_position_reads_back_as_it_prints(era in 1u64.., number: u128, ordinal: u32) {
             let position = Position::at(Era(era), rv(&number.to_string()), Ordinal::new(ordinal));
-            prop_assert_eq!(position.to_string().parse::<Position>().unwrap(), position.clone());
+            prop_assert_eq!(&position.to_string().parse::<Position>().unwrap(), &position);
             let closed = position.to_closed();
             prop_assert_eq!(closed.to_string().parse::<Position>().unwrap(), closed);
         }

@@ -414,9 +414,10 @@ proptest! {
 
     #[test]
     fn the_same_view_gives_the_same_plan((state, observed) in any_world()) {
+        let (other_state, other_observed) = (state.clone(), observed.clone());
         prop_assert_eq!(
             plan(&state, &observed, &UNLIMITED),
-            plan(&state.clone(), &observed.clone(), &UNLIMITED)
+            plan(&other_state, &other_observed, &UNLIMITED)
         );
     }
 }

@@ -8,7 +8,8 @@ use super::{
     command::{BeginEra, CheckpointEntry, Command, Move, Outcome, Rejection, ShardChange},
     frame::GapReason,
     id::{
-        ClusterId, Era, GroupId, Incarnation, ReplicaId, Revision, ShardId, StreamId, UnixMillis,
+        ClusterId, Epoch, Era, GroupId, Incarnation, ReplicaId, Revision, ShardId, StreamId,
+        UnixMillis,
     },
     member::Member,
     position::Position,
@@ -159,19 +160,31 @@ impl State {
                 reason,
                 at,
             } => {
-                self.check_epoch(*shard, *epoch)?;
-                let cluster = self
-                    .clusters
-                    .get_mut(&shard.cluster)
-                    .ok_or(Rejection::NoSuchCluster)?;
-                cluster.health = Health {
-                    condition: *condition,
-                    reason: reason.clone(),
-                    since: *at,
+                let (condition, since) = (*condition, *at);
+                let reason = reason.clone();
+                let health = Health {
+                    condition,
+                    reason,
+                    since,
                 };
-                Ok(Outcome::Done)
+                self.report_health(*shard, *epoch, health)
             }
         }
+    }
+
+    fn report_health(
+        &mut self,
+        shard: ShardId,
+        epoch: Epoch,
+        health: Health,
+    ) -> Result<Outcome, Rejection> {
+        self.check_epoch(shard, epoch)?;
+        let cluster = self
+            .clusters
+            .get_mut(&shard.cluster)
+            .ok_or(Rejection::NoSuchCluster)?;
+        cluster.health = health;
+        Ok(Outcome::Done)
     }
 
     fn register_member(&mut self, member: Member) -> Result<Outcome, Rejection> {
@@ -241,6 +254,7 @@ impl State {
         if cluster.spec.name != spec.name {
             return Err(Rejection::Renamed);
         }
+        let pauses = spec.paused && !cluster.spec.paused;
         cluster.spec = spec.clone();
         cluster.revision = revision;
         let shard = ShardId {
@@ -248,7 +262,7 @@ impl State {
             slice: 0,
         };
         self.fit_streams(shard, spec);
-        if spec.paused {
+        if pauses {
             self.give(shard, None, MoveReason::Paused, at, changes);
         }
         Ok(Outcome::Cluster(id))
@@ -347,7 +361,7 @@ impl State {
         }
     }
 
-    fn check_epoch(&self, shard: ShardId, epoch: super::id::Epoch) -> Result<(), Rejection> {
+    fn check_epoch(&self, shard: ShardId, epoch: Epoch) -> Result<(), Rejection> {
         let assignment = self
             .assignments
             .get(&shard)
@@ -379,7 +393,10 @@ impl State {
             reason: begin.reason,
             from: stream.checkpoint.clone(),
             to: begin.to.clone(),
-            repaired: begin.repaired && begin.reason != GapReason::StreamCreated,
+            // Without a checkpoint nothing was published that net changes could follow.
+            repaired: begin.repaired
+                && begin.reason != GapReason::StreamCreated
+                && stream.checkpoint.is_some(),
             at: begin.at,
         };
         if !start.repaired {
@@ -428,6 +445,9 @@ impl State {
                     assignment.shard()
                 ));
             }
+            if assignment.owner().is_some() && !self.is_ownable(*shard) {
+                return Err(format!("shard {shard} is paused and has an owner"));
+            }
         }
         for cluster in self.clusters.keys() {
             if !self.assignments.contains_key(&ShardId {
@@ -475,5 +495,7 @@ impl State {
     }
 }
 
+#[cfg(test)]
+mod sequence_tests;
 #[cfg(test)]
 mod tests;
