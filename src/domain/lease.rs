@@ -165,7 +165,8 @@ impl LeaseTable {
         Some(now.saturating_sub(received_at))
     }
 
-    fn availability_of(&self, replica: ReplicaId, now: Duration) -> Availability {
+    /// What the leader thinks of one replica.
+    pub fn availability_of(&self, replica: ReplicaId, now: Duration) -> Availability {
         let within = |since: Duration| now < since + TTL + MARGIN;
         match self.replicas.get(&replica) {
             Some(record) if record.dead || record.leaving => Availability::Unavailable,
