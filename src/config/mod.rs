@@ -4,6 +4,7 @@
 //! [`Settings`] is what was written; [`Serve`] is what it means. Nothing else reads configuration.
 
 mod check;
+mod clusters;
 mod settings;
 
 use std::{collections::BTreeMap, fmt, net::SocketAddr, path::PathBuf, str::FromStr};
@@ -197,3 +198,6 @@ impl Serve {
         check::serve(settings)
     }
 }
+
+#[cfg(test)]
+mod tests;
