@@ -11,6 +11,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 use crate::domain::{
     cluster::{Cluster, Health, ResourceSelector},
     frame::{Frame, GapReason},
+    history::HistoryItem,
     id::StreamId,
     position::ResourceVersion,
     stream::ResumePoint,
@@ -59,32 +60,6 @@ pub enum Signal {
     Repaired(Vec<Frame>),
     /// The API server was heard, for lag; at most once a second.
     Heard,
-}
-
-/// What a stream's history tells whoever asked for it.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum HistoryItem {
-    /// Frames of a catch-up watch, in order.
-    Frames(Vec<Frame>),
-    /// Everything up to and including this resource version has been delivered.
-    Closed(ResourceVersion),
-    /// Net changes up to `to`, in key order.
-    Repaired {
-        /// The resource version of the list that they lead to.
-        to: ResourceVersion,
-        /// The changes; the last message may have none.
-        frames: Vec<Frame>,
-        /// Whether these are the last.
-        last: bool,
-    },
-    /// Objects of a consistent list.
-    Snapshot(Vec<Frame>),
-    /// The consistent list is complete; it was taken at this resource version.
-    Synced(ResourceVersion),
-    /// The history is gone and cannot be repaired. Nothing follows.
-    Expired,
-    /// It could not be finished; begin anew. Nothing follows.
-    Failed(String),
 }
 
 /// Limits and times of a watcher.
