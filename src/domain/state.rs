@@ -8,7 +8,8 @@ use super::{
     command::{BeginEra, CheckpointEntry, Command, Move, Outcome, Rejection, ShardChange},
     frame::GapReason,
     id::{
-        ClusterId, Era, GroupId, Incarnation, ReplicaId, Revision, ShardId, StreamId, UnixMillis,
+        ClusterId, Epoch, Era, GroupId, Incarnation, ReplicaId, Revision, ShardId, StreamId,
+        UnixMillis,
     },
     member::Member,
     position::Position,
