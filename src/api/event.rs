@@ -217,6 +217,16 @@ impl Serve {
                 });
                 (delta, frame)
             }
+            Body::SnapshotRestarted(name) => {
+                let frame = Frame::Gap(v1::Gap {
+                    cluster: name.cluster.clone(),
+                    resource: name.resource.to_string(),
+                    reason: v1::GapReason::SnapshotRestarted.into(),
+                    message: "the snapshot was interrupted and begins again".to_owned(),
+                    ..v1::Gap::default()
+                });
+                (delta, frame)
+            }
             Body::Progress { cursor, streams } => {
                 let streams = streams.iter().map(stream_progress).collect();
                 let whole = self.codec.whole(&cursor);

@@ -78,6 +78,8 @@ pub enum Body {
     Synced(Arc<StreamName>, Position),
     /// Something is missing.
     Gap(Arc<StreamName>, Gap),
+    /// A snapshot was interrupted and begins again: what it told so far is void.
+    SnapshotRestarted(Arc<StreamName>),
     /// Where the subscription stands.
     Progress {
         /// The whole cursor.
@@ -247,7 +249,8 @@ impl Subscription {
         };
         if let Some(from) = from {
             hub_stream.subscribe(&self.wake);
-            entry.begin(hub_stream, from);
+            let resumed = matches!(self.start, Start::Cursor(_));
+            entry.begin(hub_stream, from, resumed);
             self.wake.mark(id);
         }
     }
@@ -258,7 +261,7 @@ impl Subscription {
                 continue;
             };
             let Some(items) = stream.read(BATCH_ITEMS_MAX) else {
-                stream.start_catch_up(&self.hub, &self.catch_up_sender);
+                self.start_catch_up(id, outputs);
                 continue;
             };
             if items.len() == BATCH_ITEMS_MAX {
@@ -287,8 +290,19 @@ impl Subscription {
             Err(error) => {
                 let name = stream.name();
                 tracing::debug!(cluster = %name.cluster, resource = %name.resource, %error, "catch-up failed, trying again");
-                stream.start_catch_up(&self.hub, &self.catch_up_sender);
+                self.start_catch_up(catch_up.stream, outputs);
             }
+        }
+    }
+
+    fn start_catch_up(&mut self, id: StreamId, outputs: &mut Vec<Output>) {
+        let Some(stream) = self.streams.get_mut(&id) else {
+            return;
+        };
+        if stream.start_catch_up(&self.hub, &self.catch_up_sender) {
+            let body = Body::SnapshotRestarted(stream.name().clone());
+            let resume = Some((id, Position::NEEDS_SNAPSHOT));
+            outputs.push(Output { resume, body });
         }
     }
 
@@ -310,7 +324,7 @@ impl Subscription {
             let resume = stream.resume().map(|position| (id, position));
             outputs.push(Output { resume, body });
             if stream.needs_snapshot() {
-                stream.start_catch_up(&self.hub, &self.catch_up_sender);
+                self.start_catch_up(id, outputs);
                 return;
             }
         }

@@ -38,6 +38,8 @@ struct Begun {
     given_before: Option<(Era, ResourceVersion)>,
     /// A repair made for this subscriber alone is passing: the ring must not be joined meanwhile.
     replaying: bool,
+    /// Some of a snapshot was given, and its end was not.
+    partial_snapshot: bool,
     source: Source,
     attempt: u64,
     failures: u32,
@@ -82,10 +84,12 @@ impl SubscriptionStream {
         self.begun.is_some()
     }
 
-    /// Begins after `from`.
-    pub(super) fn begin(&mut self, hub: Arc<HubStream>, from: Position) {
+    /// Begins after `from`. With `resumed`, an earlier subscription has given everything before,
+    /// maybe part of a snapshot.
+    pub(super) fn begin(&mut self, hub: Arc<HubStream>, from: Position, resumed: bool) {
         self.begun = Some(Begun {
             hub,
+            partial_snapshot: resumed && from == Position::NEEDS_SNAPSHOT,
             position: from,
             given_before: None,
             replaying: false,
@@ -117,10 +121,13 @@ impl SubscriptionStream {
         }
     }
 
-    /// Opens a feed for this subscriber alone, from where it stands.
-    pub(super) fn start_catch_up(&mut self, hub: &Hub, sender: &mpsc::Sender<CatchUp>) {
+    /// Opens a feed for this subscriber alone, from where it stands. True where a snapshot begins
+    /// again of which some has been given: the subscriber must be told.
+    pub(super) fn start_catch_up(&mut self, hub: &Hub, sender: &mpsc::Sender<CatchUp>) -> bool {
         let stream = self.name.id;
-        let Some(begun) = &mut self.begun else { return };
+        let Some(begun) = &mut self.begun else {
+            return false;
+        };
         let from = if begun.position == Position::NEEDS_SNAPSHOT {
             FeedFrom::Snapshot
         } else {
@@ -145,6 +152,7 @@ impl SubscriptionStream {
         begun.source = Source::CatchUp {
             _task: AbortOnDropHandle::new(tokio::spawn(task)),
         };
+        std::mem::take(&mut begun.partial_snapshot)
     }
 
     pub(super) fn is_attempt(&self, attempt: u64) -> bool {
@@ -193,6 +201,7 @@ impl SubscriptionStream {
             }
             Item::Synced(position) => {
                 begun.position = position.clone();
+                begun.partial_snapshot = false;
                 Admitted::Synced(position)
             }
             Item::Gap(gap) => begun.admit_gap(gap),
@@ -216,6 +225,7 @@ impl SubscriptionStream {
 impl Begun {
     fn admit_frame(&mut self, published: Arc<Published>) -> Admitted {
         if published.replay {
+            self.partial_snapshot |= self.position == Position::NEEDS_SNAPSHOT;
             return Admitted::Event(published);
         }
         if published.position <= self.position {

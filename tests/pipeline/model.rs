@@ -48,6 +48,7 @@ pub enum Seen {
         reason: GapReason,
     },
     Synced,
+    Restarted,
 }
 
 impl Seen {
@@ -456,6 +457,7 @@ impl Subscriber {
             let seen = match output.body {
                 Body::Event(_, published) => Seen::event(&published.frame),
                 Body::Synced(..) => Seen::Synced,
+                Body::SnapshotRestarted(_) => Seen::Restarted,
                 Body::Gap(_, gap) => Seen::Gap {
                     repaired: gap.repaired,
                     reason: gap.reason,
@@ -504,7 +506,8 @@ impl Subscriber {
                 }
                 Seen::Gap {
                     repaired: false, ..
-                } => objects.clear(),
+                }
+                | Seen::Restarted => objects.clear(),
                 Seen::Gap { .. } | Seen::Synced => {}
             }
         }
@@ -576,7 +579,7 @@ pub async fn random_walk(seed: u64, patience: Duration) {
     assert_eq!(
         subscriber.objects(),
         world.objects(),
-        "SEED={seed}\n{:#?}",
+        "SEED={seed}\n{:?}",
         subscriber.seen
     );
 }
