@@ -3,6 +3,9 @@
 //! The only place that dials a peer, and so the only place that will know of TLS between replicas.
 //! It does not know who lives at an address: every call says whom it is meant for.
 
+pub mod relay;
+pub mod sources;
+
 use std::{
     collections::BTreeMap,
     sync::{Arc, Mutex, PoisonError},
@@ -59,6 +62,16 @@ impl Channels {
         }
         by_address.insert(address.to_owned(), channel.clone());
         Ok(channel)
+    }
+}
+
+/// Whether nobody listens at `address`: its machine answers, and refuses. A machine that does not
+/// answer within [`CONNECT_TIMEOUT`] refuses nothing.
+pub async fn is_refused(address: &str) -> bool {
+    let attempt = tokio::net::TcpStream::connect(address);
+    match tokio::time::timeout(CONNECT_TIMEOUT, attempt).await {
+        Ok(Err(error)) => error.kind() == std::io::ErrorKind::ConnectionRefused,
+        Ok(Ok(_)) | Err(_) => false,
     }
 }
 

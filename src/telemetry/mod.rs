@@ -1,1 +1,45 @@
-//! Not built yet.
+//! Logs, to standard error. Not metrics, not health.
+
+use std::io::{self, IsTerminal};
+
+use tracing_subscriber::{EnvFilter, layer::SubscriberExt, registry, util::SubscriberInitExt};
+
+use crate::config::{Log, LogFormat};
+
+/// Where nothing else is asked for.
+const LEVEL: &str = "info";
+
+/// Why logs are not set up.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The level is none.
+    #[error("log level: use error, warn, info, debug or trace, or target=level pairs")]
+    Level(#[from] tracing_subscriber::filter::ParseError),
+    /// Somebody else has set up logs in this process.
+    #[error("set up the log")]
+    Twice(#[from] tracing_subscriber::util::TryInitError),
+}
+
+/// Sets up the log of this process, once.
+pub fn start(log: &Log) -> Result<(), Error> {
+    let terminal = io::stderr().is_terminal();
+    let json = match log.format {
+        LogFormat::Auto => !terminal,
+        LogFormat::Json => true,
+        LogFormat::Text => false,
+    };
+    let lines = registry().with(filter(&log.level)?);
+    let layer = tracing_subscriber::fmt::layer().with_writer(io::stderr);
+    if json {
+        let layer = layer.json().flatten_event(true).with_current_span(true);
+        lines.with(layer.with_span_list(false)).try_init()?;
+    } else {
+        lines.with(layer.with_ansi(terminal)).try_init()?;
+    }
+    Ok(())
+}
+
+fn filter(level: &str) -> Result<EnvFilter, Error> {
+    let level = if level.is_empty() { LEVEL } else { level };
+    Ok(EnvFilter::builder().parse(level)?)
+}

@@ -160,31 +160,14 @@ impl State {
                 reason,
                 at,
             } => {
-                let (condition, since) = (*condition, *at);
-                let reason = reason.clone();
                 let health = Health {
-                    condition,
-                    reason,
-                    since,
+                    condition: *condition,
+                    reason: reason.clone(),
+                    since: *at,
                 };
                 self.report_health(*shard, *epoch, health)
             }
         }
-    }
-
-    fn report_health(
-        &mut self,
-        shard: ShardId,
-        epoch: Epoch,
-        health: Health,
-    ) -> Result<Outcome, Rejection> {
-        self.check_epoch(shard, epoch)?;
-        let cluster = self
-            .clusters
-            .get_mut(&shard.cluster)
-            .ok_or(Rejection::NoSuchCluster)?;
-        cluster.health = health;
-        Ok(Outcome::Done)
     }
 
     fn register_member(&mut self, member: Member) -> Result<Outcome, Rejection> {
@@ -373,6 +356,18 @@ impl State {
         }
     }
 
+    fn report_health(
+        &mut self,
+        shard: ShardId,
+        epoch: Epoch,
+        health: Health,
+    ) -> Result<Outcome, Rejection> {
+        self.check_epoch(shard, epoch)?;
+        let cluster = self.clusters.get_mut(&shard.cluster);
+        cluster.ok_or(Rejection::NoSuchCluster)?.health = health;
+        Ok(Outcome::Done)
+    }
+
     fn begin_era(&mut self, begin: &BeginEra) -> Result<Outcome, Rejection> {
         let stream = self
             .streams
@@ -381,7 +376,9 @@ impl State {
         let shard = stream.shard;
         self.check_epoch(shard, begin.epoch)?;
         let era = Era(self.mint());
-        if let Some(cluster) = self.clusters.get_mut(&shard.cluster) {
+        if let Some(cluster) = self.clusters.get_mut(&shard.cluster)
+            && !begin.cluster_uid.is_empty()
+        {
             cluster.uid = Some(begin.cluster_uid.clone());
         }
         let stream = self
