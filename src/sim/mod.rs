@@ -14,9 +14,13 @@ mod cluster;
 mod error;
 mod fault;
 mod fleet;
+mod kind;
 mod ledger;
 mod load;
 mod manifest;
+mod object;
+mod selector;
+mod store;
 
 pub use audit::{Audit, AuditReport, Delivered, SeenGap};
 pub use cluster::SimCluster;
