@@ -189,7 +189,7 @@ fn serve(cluster: &SimCluster, target: Target<'_>, request: &Request) -> Result<
                 })
                 .ok_or_else(no_such)?;
             if query.watch {
-                return watch::open(cluster, table, served, namespace, query, format);
+                return watch::open(cluster, table, served, namespace, &query, format);
             }
             let found =
                 cluster.read(|store| list::find(store, table, &served, namespace, &query))?;

@@ -71,10 +71,10 @@ pub(super) fn open(
     table: usize,
     served: Served,
     namespace: &str,
-    query: Query,
+    query: &Query,
     format: Format,
 ) -> Result<Response, Status> {
-    check_options(cluster, &query)?;
+    check_options(cluster, query)?;
     let selection = Selection::parse(&served, namespace, &query.labels, &query.fields)
         .map_err(|message| Status::bad_request(&message))?;
     // Taken before the store is read: whatever happens from here on is noticed.
@@ -89,7 +89,7 @@ pub(super) fn open(
         selection,
         format,
     };
-    let beginning = scope.begin(&query)?;
+    let beginning = scope.begin(query)?;
     let timeout = query
         .timeout
         .unwrap_or_else(|| Duration::from_secs(rand::rng().random_range(TIMEOUT_SECONDS)));
@@ -136,7 +136,7 @@ fn check_options(cluster: &SimCluster, query: &Query) -> Result<(), Status> {
 impl Scope {
     fn begin(&self, query: &Query) -> Result<Beginning, Status> {
         let from = query.rv.filter(|rv| *rv > 0);
-        let wants_state = query.send_initial_events.unwrap_or(from.is_none());
+        let wants_state = query.send_initial_events.unwrap_or_else(|| from.is_none());
         self.cluster.read(|store| {
             let current = store.revision();
             if wants_state {

@@ -55,10 +55,10 @@ impl Leases {
                 keys: Vec::new(),
             });
         }
-        if let Some(lease) = self.leases.back_mut() {
-            if self.lease_of.insert(Arc::clone(key), lease.id) != Some(lease.id) {
-                lease.keys.push(Arc::clone(key));
-            }
+        if let Some(lease) = self.leases.back_mut()
+            && self.lease_of.insert(Arc::clone(key), lease.id) != Some(lease.id)
+        {
+            lease.keys.push(Arc::clone(key));
         }
     }
 

@@ -102,10 +102,6 @@ impl Store {
         self.revision
     }
 
-    pub(super) fn compacted(&self) -> u64 {
-        self.compacted
-    }
-
     pub(super) fn served(&self) -> impl Iterator<Item = &Served> {
         self.tables.iter().map(|table| &table.served)
     }

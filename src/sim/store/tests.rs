@@ -117,7 +117,7 @@ fn history_ends_by_age_and_on_demand() {
     store.create(MAPS, &map("a"), at(0)).unwrap();
     store.create(MAPS, &map("b"), at(200)).unwrap();
     store.tick(at(301));
-    assert_eq!(store.compacted(), 2);
+    assert_eq!(store.compacted, 2);
     assert_eq!(store.check_listable(1), Err(Gone::Compacted));
     assert_eq!(store.changes_after(MAPS, 2, 9).unwrap().0.len(), 1);
     store.compact();
