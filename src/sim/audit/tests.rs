@@ -179,6 +179,20 @@ fn a_gap_with_a_snapshot_declares_what_is_missing() {
 }
 
 #[test]
+fn what_was_lost_before_a_gap_stays_lost() {
+    let mut world = World::new();
+    world.create("a");
+    let from = world.create("b");
+    let to = world.create("c");
+    world.event(0);
+    world.gap(from, to, GapReason::HistoryExpired, false);
+    (0..3).for_each(|index| world.snapshot(index));
+    world.synced(to);
+    let report = world.report();
+    assert_eq!((report.lost, report.declared), (1, 1), "{report:?}");
+}
+
+#[test]
 fn an_incomplete_snapshot_is_a_problem() {
     let mut world = World::new();
     world.create("a");

@@ -42,6 +42,8 @@ struct Repair<'a> {
 /// A gap that a snapshot follows.
 #[derive(Clone, Copy, Debug)]
 struct OpenGap {
+    /// The first change of the history that it covers; what is missing before it is lost.
+    start: usize,
     to: u64,
     new_history: bool,
 }
@@ -161,7 +163,11 @@ impl<'a, 'b> Walk<'a, 'b> {
             self.settle(self.history, start..end, Fate::Declared);
         }
         self.next = self.next.max(end);
-        self.gap = Some(OpenGap { to, new_history });
+        self.gap = Some(OpenGap {
+            start,
+            to,
+            new_history,
+        });
     }
 
     fn expect_repair(&self, from: u64, to: u64) -> Repair<'a> {
@@ -236,13 +242,15 @@ impl<'a, 'b> Walk<'a, 'b> {
             let history = self.history_of(0, &items, rv);
             self.begin_after(history, rv);
         } else if let Some(gap) = gap {
+            let before = self.history;
             if gap.new_history {
-                let first = self.history + 1;
-                let history = self.history_of(first, &items, rv);
-                self.skip_to(history);
+                self.skip_to(self.history_of(before + 1, &items, rv));
             }
+            let start = if self.history == before { gap.start } else { 0 };
             let end = self.truth.histories[self.history].end_of(rv);
-            self.settle(self.history, 0..end, Fate::Declared);
+            if start < end {
+                self.settle(self.history, start..end, Fate::Declared);
+            }
             self.next = end;
         }
         self.compare_snapshot(&items, rv);
@@ -290,11 +298,8 @@ impl<'a, 'b> Walk<'a, 'b> {
         }
         for commit in objects.values() {
             self.report.missing_in_snapshot += 1;
-            let words = || self.words(commit, &format!("is missing in the snapshot at {rv}"));
-            if self.report.first_problems.len() < super::PROBLEMS_MAX {
-                let words = words();
-                self.report.problem(|| words);
-            }
+            let words = self.words(commit, &format!("is missing in the snapshot at {rv}"));
+            self.report.problem(|| words);
         }
     }
 
