@@ -155,9 +155,9 @@ impl ApiServer {
         }))
     }
 
-    /// Objects to ask for in one page of a list.
-    pub(super) fn page_items(&self) -> u32 {
-        self.0.policy.page_items
+    /// Limits and times.
+    pub(super) fn policy(&self) -> &WatchPolicy {
+        &self.0.policy
     }
 
     /// The resource version of a consistent list, and the cluster's identity; the latter is empty

@@ -43,10 +43,10 @@ pub(super) struct Reporter {
 
 impl Board {
     /// A board on which nothing is known yet.
-    pub(super) fn new(cluster: &str) -> (Self, watch::Receiver<Health>) {
+    pub(super) fn new(cluster: Arc<str>) -> (Self, watch::Receiver<Health>) {
         let (health, receiver) = watch::channel(Health::unknown(unix_now()));
         let board = Self {
-            cluster: cluster.into(),
+            cluster,
             streams: Arc::default(),
             health: Arc::new(health),
         };

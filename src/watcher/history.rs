@@ -19,7 +19,7 @@ use super::{
     stream_watcher::{Setting, StreamWatcher},
 };
 use crate::domain::{
-    frame::Change,
+    frame::{Change, Frame},
     id::Era,
     position::{Position, ResourceVersion},
     stream::ResumePoint,
@@ -193,8 +193,9 @@ struct Attempts {
 
 impl Attempts {
     fn new(setting: &Setting) -> Self {
+        let policy = setting.api.policy();
         Self {
-            backoff: Backoff::new(setting.policy.backoff_min, setting.policy.backoff_max),
+            backoff: Backoff::new(policy.backoff_min, policy.backoff_max),
             failures: 0,
         }
     }
@@ -222,10 +223,7 @@ impl Attempts {
     }
 }
 
-async fn send_page(
-    items: &mpsc::Sender<HistoryItem>,
-    page: Vec<crate::domain::frame::Frame>,
-) -> Result<(), Stopped> {
+async fn send_page(items: &mpsc::Sender<HistoryItem>, page: Vec<Frame>) -> Result<(), Stopped> {
     let mut batch = Batch::default();
     for frame in page {
         if let Some(full) = batch.push(frame) {

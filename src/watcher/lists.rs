@@ -42,7 +42,7 @@ impl Pager {
         change: Change,
     ) -> Self {
         Self {
-            page_items: api.page_items(),
+            page_items: api.policy().page_items,
             api: api.clone(),
             selector: selector.clone(),
             exactly,

@@ -205,8 +205,9 @@ impl ShardWatcher {
         credentials: Arc<CredentialPolicy>,
         policy: WatchPolicy,
     ) -> Started {
-        let api = ApiServer::new(cluster.clone(), credentials, policy.clone());
-        let (board, health) = Board::new(&cluster.spec.name);
+        let name: Arc<str> = cluster.spec.name.as_str().into();
+        let api = ApiServer::new(cluster, credentials, policy);
+        let (board, health) = Board::new(name.clone());
         let tasks = Tasks::default();
         let limits = HistoryLimits::default();
         let mut histories = BTreeMap::new();
@@ -216,7 +217,6 @@ impl ShardWatcher {
             let setting = Setting {
                 api: api.clone(),
                 selector: start.selector,
-                policy: policy.clone(),
                 reporter: Some(board.reporter(start.stream, &what)),
                 identity: Arc::new(Identity::new(start.cluster_uid)),
             };
@@ -225,8 +225,7 @@ impl ShardWatcher {
             let (sender, receiver) = mpsc::channel(MESSAGES_MAX);
             signals.push((start.stream, receiver));
             let watcher = StreamWatcher::new(setting, start.resume, Outlet::live(sender.clone()));
-            let span =
-                tracing::info_span!("stream", cluster = %cluster.spec.name, stream = %start.stream);
+            let span = tracing::info_span!("stream", cluster = %name, stream = %start.stream);
             tasks.spawn(sender, watcher.run().instrument(span));
         }
         let watcher = Self {

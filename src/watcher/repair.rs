@@ -293,7 +293,7 @@ mod tests {
             let mut sides = [frames(&old, Change::Deleted), frames(&new, Change::Added)];
             let [left, right] = &mut sides;
             while merge_step(left, right, &mut changes) {}
-            let mut state = old.clone();
+            let mut state = old;
             for frame in &changes {
                 let name = frame.name.to_string();
                 let value = (frame.uid.parse().unwrap(), frame.rv.as_u64().unwrap());

@@ -10,7 +10,6 @@ use rand::Rng as _;
 use tokio::time::{Instant, sleep, sleep_until};
 
 use super::{
-    WatchPolicy,
     backoff::Backoff,
     client::{ApiError, ApiServer, read_chunk, status_failure},
     frames::{Line, LineSplitter, read_line},
@@ -38,7 +37,6 @@ const WATCH_SECONDS: std::ops::RangeInclusive<u32> = 240..=300;
 pub(super) struct Setting {
     pub(super) api: ApiServer,
     pub(super) selector: ResourceSelector,
-    pub(super) policy: WatchPolicy,
     /// Catch-ups do not report: the live stream does.
     pub(super) reporter: Option<Reporter>,
     pub(super) identity: Arc<Identity>,
@@ -50,7 +48,6 @@ impl Setting {
         Self {
             api: self.api.clone(),
             selector: self.selector.clone(),
-            policy: self.policy.clone(),
             reporter: None,
             identity: self.identity.clone(),
         }
@@ -99,7 +96,7 @@ struct OpenWatch {
 
 impl StreamWatcher {
     pub(super) fn new(setting: Setting, resume: ResumePoint, outlet: Outlet) -> Self {
-        let policy = &setting.policy;
+        let policy = setting.api.policy();
         let mut session_policy = policy.session.clone();
         // Streams that fall silent together do not probe together.
         let tenth = session_policy.silence_ms / 10;
