@@ -1,18 +1,24 @@
 //! Which credentials a cluster may use: [`CredentialPolicy`]. A kubeconfig can name commands to run
-//! and files to read, so it is checked before it is used.
+//! and files to read in our own process, so it is checked before it is used.
 
-use std::{collections::BTreeMap, fmt, path::PathBuf};
+use std::{
+    collections::BTreeMap,
+    fmt,
+    path::{Path, PathBuf},
+};
+
+use kube::config::{AuthInfo, Cluster, Kubeconfig};
 
 /// What this replica allows kubeconfigs to do.
 #[derive(Clone, Debug, Default)]
 pub struct CredentialPolicy {
-    /// Folders that kubeconfig files may lie in, below them included.
+    /// Folders that kubeconfig files may lie in, at any depth.
     pub kubeconfig_dirs: Vec<PathBuf>,
     /// Kubeconfigs of this replica's own configuration, by name.
     pub configured: BTreeMap<String, InlineKubeconfig>,
-    /// Commands that an `exec` credential plugin may run, exactly as the kubeconfig names them.
+    /// Commands that a credential plugin may run, exactly as the kubeconfig names them.
     pub allow_exec: Vec<String>,
-    /// Whether a kubeconfig may refer to files (`tokenFile`, `client-certificate`, …).
+    /// Whether a kubeconfig may refer to files (`tokenFile`, `client-certificate` and so on).
     pub allow_file_references: bool,
 }
 
@@ -41,18 +47,323 @@ pub enum CredentialError {
     Malformed,
     /// A credential where none may be.
     #[error(
-        "the kubeconfig carries a credential ({field}), which would be copied to every replica's \
-         disk; keep it in each replica's configuration and name it instead"
+        "the kubeconfig carries a credential or a reference to one ({0}), which must not enter \
+         the group's state; put the kubeconfig into every replica's configuration and name it \
+         there as source"
     )]
-    Credential {
-        /// The field that carries it.
-        field: &'static str,
-    },
+    Credential(&'static str),
+    /// No such context, or one without a cluster.
+    #[error("the kubeconfig has no context {0:?} with a cluster; name one of its contexts")]
+    NoContext(String),
+    /// The path does not exist or may not be read.
+    #[error("kubeconfig file {0:?} cannot be read on this replica; mount it, or correct the path")]
+    Unreadable(PathBuf),
+    /// The path is outside of what is allowed.
+    #[error(
+        "kubeconfig file {0:?} lies outside of the allowed folders; add its folder to \
+         kubeconfig_dirs in this replica's configuration"
+    )]
+    OutsideOfFolders(PathBuf),
+    /// No kubeconfig of that name.
+    #[error("this replica's configuration holds no kubeconfig named {0:?}; add it there")]
+    NotConfigured(String),
+    /// A command that is not allowed.
+    #[error(
+        "the kubeconfig runs the credential command {0:?}; add it to allow_exec in this replica's \
+         configuration, or use a token"
+    )]
+    Exec(String),
+    /// An old kind of plugin.
+    #[error(
+        "the kubeconfig uses an auth-provider, which Kubernetes has removed; use exec, a token or \
+         a client certificate"
+    )]
+    AuthProvider,
+    /// A file that is not allowed.
+    #[error(
+        "the kubeconfig refers to a file ({0}); embed its content in the kubeconfig, or set \
+         allow_file_references in this replica's configuration"
+    )]
+    FileReference(&'static str),
+    /// We have no proxy support.
+    #[error("the kubeconfig names a proxy-url, which is not supported; reach the cluster directly")]
+    Proxy,
 }
 
-/// Refuses a kubeconfig that carries credentials, or refers to any.
+/// Fields of a kubeconfig's users that are credentials or lead to some. The text is searched for
+/// them as well as the parsed structure, because a repeated name hides its second entry.
+const CREDENTIAL_FIELDS: [&str; 10] = [
+    "token",
+    "tokenFile",
+    "password",
+    "username",
+    "client-key",
+    "client-key-data",
+    "client-certificate",
+    "client-certificate-data",
+    "exec",
+    "auth-provider",
+];
+
+/// Refuses a kubeconfig that carries credentials or refers to any: such a one may be replicated.
 pub fn reject_credentials(yaml: &str) -> Result<(), CredentialError> {
-    let _: kube::config::Kubeconfig =
-        kube::config::Kubeconfig::from_yaml(yaml).map_err(|_| CredentialError::Malformed)?;
+    let config = Kubeconfig::from_yaml(yaml).map_err(|_| CredentialError::Malformed)?;
+    for user in &config.auth_infos {
+        let field = user.auth_info.as_ref().and_then(first_credential);
+        if let Some(field) = field {
+            return Err(CredentialError::Credential(field));
+        }
+    }
+    let found = CREDENTIAL_FIELDS
+        .iter()
+        .find(|field| names_field(yaml, field));
+    if let Some(field) = found {
+        return Err(CredentialError::Credential(field));
+    }
+    for cluster in config.clusters.iter().filter_map(|c| c.cluster.as_ref()) {
+        if cluster.certificate_authority.is_some() {
+            return Err(CredentialError::Credential("certificate-authority"));
+        }
+        let server = cluster.server.as_deref().unwrap_or_default();
+        let proxy = cluster.proxy_url.as_deref().unwrap_or_default();
+        if server.contains('@') || proxy.contains('@') {
+            return Err(CredentialError::Credential("user in a URL"));
+        }
+    }
     Ok(())
+}
+
+fn first_credential(user: &AuthInfo) -> Option<&'static str> {
+    let fields = [
+        (user.token.is_some(), "token"),
+        (user.token_file.is_some(), "tokenFile"),
+        (user.password.is_some(), "password"),
+        (user.username.is_some(), "username"),
+        (user.client_key.is_some(), "client-key"),
+        (user.client_key_data.is_some(), "client-key-data"),
+        (user.client_certificate.is_some(), "client-certificate"),
+        (
+            user.client_certificate_data.is_some(),
+            "client-certificate-data",
+        ),
+        (user.exec.is_some(), "exec"),
+        (user.auth_provider.is_some(), "auth-provider"),
+        (!user.other.is_empty(), "an unknown field of a user"),
+        (user.extensions.is_some(), "extensions of a user"),
+    ];
+    fields
+        .into_iter()
+        .find_map(|(present, field)| present.then_some(field))
+}
+
+/// Whether the text has `field:` as a key, quoted or not.
+fn names_field(yaml: &str, field: &str) -> bool {
+    yaml.match_indices(field).any(|(at, _)| {
+        let before = yaml[..at].chars().next_back();
+        let after = yaml[at + field.len()..].trim_start_matches(['"', '\'']);
+        before.is_none_or(|c| !c.is_alphanumeric() && !"-_./".contains(c))
+            && after.trim_start_matches([' ', '\t']).starts_with(':')
+    })
+}
+
+impl CredentialPolicy {
+    /// The file's true path, when it lies in an allowed folder.
+    pub(super) fn admit_file(&self, path: &Path) -> Result<PathBuf, CredentialError> {
+        let unreadable = |_| CredentialError::Unreadable(path.to_owned());
+        let canonical = path.canonicalize().map_err(unreadable)?;
+        let inside = self.kubeconfig_dirs.iter().any(|dir| {
+            dir.canonicalize()
+                .is_ok_and(|dir| canonical.starts_with(dir))
+        });
+        if inside {
+            Ok(canonical)
+        } else {
+            Err(CredentialError::OutsideOfFolders(path.to_owned()))
+        }
+    }
+
+    /// The kubeconfig of that name.
+    pub(super) fn configured(&self, name: &str) -> Result<&InlineKubeconfig, CredentialError> {
+        self.configured
+            .get(name)
+            .ok_or_else(|| CredentialError::NotConfigured(name.to_owned()))
+    }
+
+    /// Checks what the chosen context would use.
+    pub(super) fn admit(&self, config: &Kubeconfig, context: &str) -> Result<(), CredentialError> {
+        let (cluster, user) = select(config, context)?;
+        if cluster
+            .proxy_url
+            .as_deref()
+            .is_some_and(|url| !url.is_empty())
+        {
+            return Err(CredentialError::Proxy);
+        }
+        let mut files = vec![(&cluster.certificate_authority, "certificate-authority")];
+        if let Some(user) = user {
+            self.admit_plugins(user)?;
+            files.push((&user.token_file, "tokenFile"));
+            files.push((&user.client_certificate, "client-certificate"));
+            files.push((&user.client_key, "client-key"));
+        }
+        let file = files
+            .into_iter()
+            .find_map(|(path, field)| path.as_ref().map(|_| field));
+        match file {
+            Some(field) if !self.allow_file_references => {
+                Err(CredentialError::FileReference(field))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn admit_plugins(&self, user: &AuthInfo) -> Result<(), CredentialError> {
+        if user.auth_provider.is_some() {
+            return Err(CredentialError::AuthProvider);
+        }
+        let Some(exec) = &user.exec else {
+            return Ok(());
+        };
+        let command = exec.command.clone().unwrap_or_default();
+        if self.allow_exec.contains(&command) {
+            Ok(())
+        } else {
+            Err(CredentialError::Exec(command))
+        }
+    }
+}
+
+/// The cluster and the user of a context.
+fn select<'a>(
+    config: &'a Kubeconfig,
+    context: &str,
+) -> Result<(&'a Cluster, Option<&'a AuthInfo>), CredentialError> {
+    let name = if context.is_empty() {
+        config.current_context.as_deref().unwrap_or_default()
+    } else {
+        context
+    };
+    let no_context = || CredentialError::NoContext(name.to_owned());
+    let context = config
+        .contexts
+        .iter()
+        .find(|named| named.name == name)
+        .and_then(|named| named.context.as_ref())
+        .ok_or_else(no_context)?;
+    let cluster = config
+        .clusters
+        .iter()
+        .find(|named| named.name == context.cluster)
+        .and_then(|named| named.cluster.as_ref())
+        .ok_or_else(no_context)?;
+    let user = context.user.as_ref().and_then(|name| {
+        let mut users = config.auth_infos.iter();
+        users.find(|named| named.name == *name)
+    });
+    Ok((cluster, user.and_then(|named| named.auth_info.as_ref())))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{CredentialError, CredentialPolicy, Kubeconfig, reject_credentials};
+
+    fn kubeconfig(cluster: &str, user: &str) -> String {
+        format!(
+            "apiVersion: v1\nkind: Config\ncurrent-context: c\n\
+             contexts: [{{name: c, context: {{cluster: k, user: u}}}}]\n\
+             clusters: [{{name: k, cluster: {{server: 'https://h:6443'{cluster}}}}}]\n\
+             users: [{{name: u, user: {{{user}}}}}]\n"
+        )
+    }
+
+    fn admit(policy: &CredentialPolicy, yaml: &str) -> Result<(), CredentialError> {
+        policy.admit(&Kubeconfig::from_yaml(yaml).unwrap(), "")
+    }
+
+    #[test]
+    fn a_kubeconfig_without_credentials_may_be_replicated() {
+        let ca = ", certificate-authority-data: Q0E=, tls-server-name: token";
+        assert_eq!(reject_credentials(&kubeconfig(ca, "")), Ok(()));
+        assert_eq!(reject_credentials("{"), Err(CredentialError::Malformed));
+    }
+
+    #[test]
+    fn every_kind_of_credential_is_refused_for_replication() {
+        for user in [
+            "token: t",
+            "tokenFile: /t",
+            "username: a, password: b",
+            "client-key-data: QQ==",
+            "client-certificate: /c",
+            "exec: {command: aws}",
+            "auth-provider: {name: gcp}",
+            "\"token\" : t",
+            "whatever: t",
+        ] {
+            let refused = reject_credentials(&kubeconfig("", user));
+            assert!(
+                matches!(refused, Err(CredentialError::Credential(_))),
+                "{user}: {refused:?}"
+            );
+        }
+        let hidden = kubeconfig("", "") + "---\nusers: [{name: u, user: {token: t}}]\n";
+        assert!(reject_credentials(&hidden).is_err());
+        let in_url = kubeconfig("", "").replace("https://h", "https://a:b@h");
+        assert!(reject_credentials(&in_url).is_err());
+    }
+
+    #[test]
+    fn commands_and_files_need_permission() {
+        let mut policy = CredentialPolicy::default();
+        let exec = kubeconfig("", "exec: {command: aws, args: [secret]}");
+        let file = kubeconfig(", certificate-authority: /etc/ca", "");
+        let token = kubeconfig("", "token: t");
+        assert_eq!(
+            admit(&policy, &exec),
+            Err(CredentialError::Exec("aws".into()))
+        );
+        assert_eq!(
+            admit(&policy, &file),
+            Err(CredentialError::FileReference("certificate-authority"))
+        );
+        assert_eq!(admit(&policy, &token), Ok(()));
+        policy.allow_exec = vec!["aws".into()];
+        policy.allow_file_references = true;
+        assert_eq!(admit(&policy, &exec), Ok(()));
+        assert_eq!(admit(&policy, &file), Ok(()));
+        let provider = kubeconfig("", "auth-provider: {name: gcp, config: {cmd-path: sh}}");
+        assert_eq!(
+            admit(&policy, &provider),
+            Err(CredentialError::AuthProvider)
+        );
+    }
+
+    #[test]
+    fn files_must_lie_in_an_allowed_folder_however_they_are_spelled() {
+        let root = tempfile::tempdir().unwrap();
+        let allowed = root.path().join("allowed");
+        std::fs::create_dir(&allowed).unwrap();
+        let (inside, outside) = (allowed.join("config"), root.path().join("config"));
+        std::fs::write(&inside, "").unwrap();
+        std::fs::write(&outside, "").unwrap();
+        std::os::unix::fs::symlink(&outside, allowed.join("link")).unwrap();
+        let policy = CredentialPolicy {
+            kubeconfig_dirs: vec![allowed.clone()],
+            ..CredentialPolicy::default()
+        };
+        assert!(policy.admit_file(&inside).is_ok());
+        for path in [outside, allowed.join("../config"), allowed.join("link")] {
+            assert!(
+                matches!(
+                    policy.admit_file(&path),
+                    Err(CredentialError::OutsideOfFolders(_))
+                ),
+                "{path:?}"
+            );
+        }
+        assert!(matches!(
+            policy.admit_file(&allowed.join("none")),
+            Err(CredentialError::Unreadable(_))
+        ));
+    }
 }

@@ -4,9 +4,14 @@
 //! above it. It decides nothing: [`crate::domain::watch_session`] does. It knows neither owners nor
 //! epochs; whoever starts a [`ShardWatcher`] does.
 
-use std::{sync::Arc, time::Duration};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use tokio::sync::{mpsc, oneshot, watch};
+use tokio_util::{
+    sync::{CancellationToken, DropGuard},
+    task::TaskTracker,
+};
+use tracing::Instrument as _;
 
 use crate::domain::{
     cluster::{Cluster, Health, ResourceSelector},
@@ -18,9 +23,26 @@ use crate::domain::{
     watch_session::SessionPolicy,
 };
 
+mod backoff;
+mod client;
 mod credentials;
+mod frames;
+mod health;
+mod history;
+mod lists;
+mod outlet;
+mod repair;
+mod requests;
+mod stream_watcher;
 
 pub use credentials::{CredentialError, CredentialPolicy, InlineKubeconfig, reject_credentials};
+pub use history::StreamHistory;
+
+use client::ApiServer;
+use health::Board;
+use history::HistoryLimits;
+use outlet::Outlet;
+use stream_watcher::{Identity, Setting, StreamWatcher};
 
 /// One stream to watch, and where to begin.
 #[derive(Clone, Debug)]
@@ -111,65 +133,102 @@ pub type Started = (
     watch::Receiver<Health>,
 );
 
-/// Messages that a receiver may be behind before its session stops reading.
-const SIGNALS_MAX: usize = 32;
+/// Messages that a receiver may be behind before its session stops reading. With the size of a
+/// message this bounds memory at 8 MiB per stream.
+const MESSAGES_MAX: usize = 32;
 
 /// One cluster's connection, shared by its streams. Dropping it ends everything.
 #[derive(Debug)]
 pub struct ShardWatcher {
-    histories: Vec<(StreamId, StreamHistory)>,
+    histories: BTreeMap<StreamId, StreamHistory>,
+    tasks: Tasks,
+    /// Ends the tasks when this is dropped.
+    _ends: DropGuard,
+}
+
+/// What runs for one cluster.
+#[derive(Clone, Debug, Default)]
+struct Tasks {
+    ended: CancellationToken,
+    tracker: TaskTracker,
+}
+
+impl Tasks {
+    /// Runs `work` until it is done, its receiver is gone, or everything ends.
+    fn spawn<T: Send + 'static>(
+        &self,
+        receiver: mpsc::Sender<T>,
+        work: impl Future<Output = ()> + Send + 'static,
+    ) {
+        let ended = self.ended.clone();
+        self.tracker.spawn(async move {
+            tokio::select! {
+                () = work => {}
+                () = receiver.closed() => {}
+                () = ended.cancelled() => {}
+            }
+        });
+    }
 }
 
 impl ShardWatcher {
-    /// Begins to watch. Never fails: an unreachable or refusing cluster is retried with back-off
-    /// and told through the health.
+    /// Begins to watch; to be called within a runtime. Never fails: an unreachable or refusing
+    /// cluster is retried with back-off and told through the health.
     pub fn start(
         cluster: Arc<Cluster>,
         streams: Vec<StreamStart>,
         credentials: Arc<CredentialPolicy>,
         policy: WatchPolicy,
     ) -> Started {
-        let _ = (cluster, streams, credentials, policy);
-        let (_, health) = watch::channel(Health::unknown(crate::clock::unix_now()));
-        let histories = Vec::new();
-        (Self { histories }, Vec::new(), health)
+        let name: Arc<str> = cluster.spec.name.as_str().into();
+        let api = ApiServer::new(cluster, credentials, policy);
+        let (board, health) = Board::new(name.clone());
+        let tasks = Tasks::default();
+        let limits = HistoryLimits::default();
+        let mut histories = BTreeMap::new();
+        let mut signals = Vec::new();
+        for start in streams {
+            let what = describe(&start.selector);
+            let setting = Setting {
+                api: api.clone(),
+                selector: start.selector,
+                reporter: Some(board.reporter(start.stream, &what)),
+                identity: Arc::new(Identity::new(start.cluster_uid)),
+            };
+            let history = StreamHistory::new(setting.without_reporter(), &limits, &tasks);
+            histories.insert(start.stream, history);
+            let (sender, receiver) = mpsc::channel(MESSAGES_MAX);
+            signals.push((start.stream, receiver));
+            let watcher = StreamWatcher::new(setting, start.resume, Outlet::live(sender.clone()));
+            let span = tracing::info_span!("stream", cluster = %name, stream = %start.stream);
+            tasks.spawn(sender, watcher.run().instrument(span));
+        }
+        let watcher = Self {
+            histories,
+            _ends: tasks.ended.clone().drop_guard(),
+            tasks,
+        };
+        (watcher, signals, health)
     }
 
     /// The history of one of its streams.
     pub fn history(&self, stream: StreamId) -> Option<StreamHistory> {
-        let mut histories = self.histories.iter();
-        let found = histories.find(|(id, _)| *id == stream);
-        found.map(|(_, history)| history.clone())
+        self.histories.get(&stream).cloned()
     }
 
     /// Ends everything, and waits until it has ended.
-    pub async fn stop(self) {}
+    pub async fn stop(self) {
+        self.tasks.ended.cancel();
+        self.tasks.tracker.close();
+        self.tasks.tracker.wait().await;
+    }
 }
 
-/// One stream's history at the API server, for catch-up and snapshots. Cheap to clone.
-#[derive(Clone, Debug)]
-pub struct StreamHistory;
-
-impl StreamHistory {
-    /// A second watch, from after `from`: the same session with its own repair, without eras.
-    /// It ends when the receiver is dropped.
-    pub fn catch_up(&self, from: ResourceVersion) -> mpsc::Receiver<HistoryItem> {
-        let _ = from;
-        mpsc::channel(SIGNALS_MAX).1
-    }
-
-    /// A consistent list.
-    pub fn snapshot(&self) -> mpsc::Receiver<HistoryItem> {
-        mpsc::channel(SIGNALS_MAX).1
-    }
-
-    /// The net changes between two exact lists.
-    pub fn repair(
-        &self,
-        from: ResourceVersion,
-        to: ResourceVersion,
-    ) -> mpsc::Receiver<HistoryItem> {
-        let _ = (from, to);
-        mpsc::channel(SIGNALS_MAX).1
+/// What a stream watches, for people.
+fn describe(selector: &ResourceSelector) -> String {
+    if selector.namespace.is_empty() {
+        selector.resource.to_string()
+    } else {
+        format!("{} in {}", selector.resource, selector.namespace)
     }
 }

@@ -1,0 +1,372 @@
+//! Examples for each trap.
+
+use super::{Failure, Input, Output, SessionPolicy, WatchSession};
+use crate::domain::{
+    frame::{Change, GapReason},
+    id::Era,
+    position::{Position, ResourceVersion},
+    stream::ResumePoint,
+};
+
+fn rv(number: u64) -> ResourceVersion {
+    number.into()
+}
+
+fn probed(at: u64) -> Input {
+    Input::Probed {
+        at: rv(at),
+        cluster_uid: "uid".into(),
+    }
+}
+
+fn frame(number: u64, change: Change) -> Input {
+    Input::Frame {
+        rv: rv(number),
+        change,
+    }
+}
+
+fn watch(from: u64) -> Output {
+    Output::Watch { from: rv(from) }
+}
+
+fn era(reason: GapReason, to: u64, repaired: bool) -> Output {
+    Output::EraNeeded {
+        reason,
+        to: rv(to),
+        repaired,
+        cluster_uid: "uid".into(),
+    }
+}
+
+const BROKEN: Input = Input::Failed(Failure::Other {
+    retry_after_ms: None,
+});
+const GONE: Input = Input::Failed(Failure::Gone);
+const INTERNAL: Input = Input::Failed(Failure::Internal);
+
+fn session_at(number: u64) -> WatchSession {
+    let resume = ResumePoint::At(Position::closed(Era(1), rv(number)));
+    WatchSession::new(resume, Some("uid".into()), SessionPolicy::default())
+}
+
+/// A session whose watch after `position` is open, probed at `list`.
+fn watching(position: u64, list: u64) -> WatchSession {
+    let mut session = session_at(position);
+    assert_eq!(session.step(0, Input::Start), [Output::Probe]);
+    assert_eq!(session.step(0, probed(list)), [watch(position)]);
+    assert_eq!(session.step(0, Input::Opened), []);
+    session
+}
+
+fn is_wait(outputs: &[Output]) -> bool {
+    matches!(outputs, [.., Output::Wait { .. }])
+}
+
+#[test]
+fn a_fresh_stream_begins_an_era_at_a_list_and_watches_from_there() {
+    let mut session = WatchSession::new(ResumePoint::Fresh, None, SessionPolicy::default());
+    assert_eq!(session.step(0, Input::Start), [Output::Probe]);
+    assert_eq!(
+        session.step(0, probed(7)),
+        [era(GapReason::StreamCreated, 7, false)]
+    );
+    assert_eq!(session.step(1, Input::Granted), [watch(7)]);
+}
+
+#[test]
+fn a_grant_that_took_long_is_followed_by_another_probe() {
+    let mut session = WatchSession::new(ResumePoint::Fresh, None, SessionPolicy::default());
+    session.step(0, Input::Start);
+    session.step(0, probed(7));
+    assert_eq!(session.step(60_000, Input::Granted), [Output::Probe]);
+}
+
+#[test]
+fn t1_silence_after_the_list_closes_it_and_longer_silence_opens_the_watch_anew() {
+    let mut session = watching(5, 9);
+    assert_eq!(session.wake_at(), Some(3_000));
+    assert_eq!(session.step(2_999, Input::Tick), []);
+    assert_eq!(session.step(3_000, Input::Tick), [Output::Closed(rv(9))]);
+    assert_eq!(session.wake_at(), Some(60_000));
+    assert_eq!(
+        session.step(60_000, Input::Tick),
+        [Output::Abandon, Output::Probe]
+    );
+    assert_eq!(session.step(60_000, probed(30)), [watch(9)]);
+}
+
+#[test]
+fn a_frame_before_the_list_restarts_the_silence_and_one_after_it_ends_the_wait() {
+    let mut session = watching(5, 9);
+    session.step(2_000, frame(8, Change::Added));
+    assert_eq!(session.wake_at(), Some(5_000));
+    session.step(4_000, frame(10, Change::Added));
+    assert_eq!(session.wake_at(), Some(64_000));
+}
+
+#[test]
+fn t2_gone_in_either_form_is_repaired_while_exact_lists_answer() {
+    for opened in [false, true] {
+        let mut session = session_at(5);
+        session.step(0, Input::Start);
+        session.step(0, probed(9));
+        if opened {
+            session.step(0, Input::Opened);
+        }
+        let outputs = session.step(10, GONE);
+        assert_eq!(outputs.last(), Some(&Output::Probe));
+        let (from, to) = (rv(5), rv(11));
+        assert_eq!(
+            session.step(20, probed(11)),
+            [Output::CheckRepair { from, to }]
+        );
+        assert_eq!(
+            session.step(30, Input::Repairable),
+            [
+                Output::Closed(rv(5)),
+                era(GapReason::WatchCacheReset, 11, true)
+            ]
+        );
+        let (from, to) = (rv(5), rv(11));
+        assert_eq!(
+            session.step(40, Input::Granted),
+            [Output::Repair { from, to }]
+        );
+        assert_eq!(
+            session.step(50, Input::Repaired),
+            [Output::Closed(rv(11)), watch(11)]
+        );
+    }
+}
+
+#[test]
+fn t2_gone_for_good_begins_an_era_at_the_list() {
+    let mut session = watching(5, 9);
+    session.step(10, GONE);
+    session.step(20, probed(11));
+    assert_eq!(
+        session.step(30, Input::Irreparable),
+        [era(GapReason::HistoryExpired, 11, false)]
+    );
+    assert_eq!(session.step(40, Input::Granted), [watch(11)]);
+    // The same answer straight away does not lead from era to era without a pause.
+    assert!(is_wait(&session.step(50, GONE)));
+}
+
+#[test]
+fn a_watch_that_came_on_before_it_was_gone_is_tried_again() {
+    let mut session = watching(5, 9);
+    session.step(1, frame(8, Change::Added));
+    assert!(is_wait(&session.step(2, GONE)));
+    session.step(3, Input::Waited);
+    assert_eq!(session.step(4, probed(11)), [watch(8)]);
+    assert_eq!(session.step(5, GONE), [Output::Probe]);
+}
+
+#[test]
+fn t3_two_silent_closes_in_a_row_repair() {
+    let mut session = watching(5, 9);
+    assert!(is_wait(&session.step(10, Input::Ended)));
+    assert_eq!(session.step(20, Input::Waited), [Output::Probe]);
+    assert_eq!(session.step(20, probed(9)), [watch(5)]);
+    session.step(20, Input::Opened);
+    assert!(is_wait(&session.step(30, Input::Ended)));
+    session.step(40, Input::Waited);
+    let (from, to) = (rv(5), rv(9));
+    assert_eq!(
+        session.step(40, probed(9)),
+        [Output::CheckRepair { from, to }]
+    );
+}
+
+#[test]
+fn t3_a_close_after_a_frame_or_a_while_is_nothing_special() {
+    let mut session = watching(5, 9);
+    for round in 0..10 {
+        let begin = round * 100_000;
+        session.step(begin + 2_000, Input::Ended);
+        session.step(begin + 2_001, Input::Waited);
+        assert_eq!(session.step(begin + 2_001, probed(9)), [watch(5)]);
+        session.step(begin + 100_000, Input::Opened);
+    }
+}
+
+#[test]
+fn t4_a_list_behind_the_position_is_a_reset_history() {
+    let mut session = session_at(50);
+    session.step(0, Input::Start);
+    assert_eq!(
+        session.step(0, probed(49)),
+        [era(GapReason::HistoryReset, 49, false)]
+    );
+    assert_eq!(session.step(0, Input::Granted), [watch(49)]);
+}
+
+#[test]
+fn t6_another_identity_is_another_cluster_even_ahead_of_the_position() {
+    let mut session = session_at(50);
+    session.step(0, Input::Start);
+    let outputs = session.step(
+        0,
+        Input::Probed {
+            at: rv(60),
+            cluster_uid: "other".into(),
+        },
+    );
+    assert!(matches!(
+        outputs.as_slice(),
+        [Output::EraNeeded { reason: GapReason::ClusterReplaced, repaired: false, cluster_uid, .. }]
+            if cluster_uid == "other"
+    ));
+    session.step(0, Input::Granted);
+    session.step(0, Input::Opened);
+    session.step(1, BROKEN);
+    session.step(2, Input::Waited);
+    let again = Input::Probed {
+        at: rv(61),
+        cluster_uid: "other".into(),
+    };
+    assert_eq!(session.step(3, again), [watch(60)]);
+}
+
+#[test]
+fn t7_deletions_that_share_a_version_are_resumed_inside_it() {
+    let mut session = watching(5, 9);
+    assert_eq!(
+        session.step(1, frame(8, Change::Deleted)),
+        [Output::Deliver]
+    );
+    assert_eq!(
+        session.step(1, frame(8, Change::Deleted)),
+        [Output::Deliver]
+    );
+    session.step(2, BROKEN);
+    session.step(3, Input::Waited);
+    assert_eq!(session.step(3, probed(9)), [watch(7)]);
+    session.step(3, Input::Opened);
+    assert_eq!(session.step(4, frame(8, Change::Deleted)), [Output::Skip]);
+    assert_eq!(session.step(4, frame(8, Change::Deleted)), [Output::Skip]);
+    assert_eq!(
+        session.step(4, frame(8, Change::Deleted)),
+        [Output::Deliver]
+    );
+    assert_eq!(session.step(5, frame(9, Change::Added)), [Output::Deliver]);
+}
+
+#[test]
+fn t10_what_a_lagging_server_repeats_is_dropped() {
+    let mut session = watching(5, 9);
+    assert_eq!(session.step(1, frame(4, Change::Added)), [Output::Skip]);
+    assert_eq!(session.step(1, frame(5, Change::Added)), [Output::Skip]);
+    assert_eq!(session.step(1, frame(6, Change::Added)), [Output::Deliver]);
+    assert_eq!(
+        session.step(1, frame(7, Change::Modified)),
+        [Output::Deliver]
+    );
+    let outputs = session.step(2, frame(6, Change::Added));
+    assert_eq!(outputs[..2], [Output::Skip, Output::Abandon]);
+    assert!(is_wait(&outputs));
+}
+
+#[test]
+fn t11_what_comes_after_its_version_was_closed_is_never_dropped_in_silence() {
+    let mut session = watching(5, 9);
+    assert_eq!(session.step(3_000, Input::Tick), [Output::Closed(rv(9))]);
+    let outputs = session.step(3_001, frame(9, Change::Added));
+    assert_eq!(outputs, [Output::Skip, Output::Abandon, Output::Probe]);
+    assert_eq!(
+        session.step(3_002, probed(12)),
+        [era(GapReason::UpstreamInconsistent, 12, false)]
+    );
+}
+
+#[test]
+fn t12_three_internal_errors_at_one_version_repair() {
+    let mut session = watching(5, 9);
+    for round in 0..2 {
+        assert!(is_wait(&session.step(round, INTERNAL)));
+        session.step(round, Input::Waited);
+        assert_eq!(session.step(round, probed(9)), [watch(5)]);
+        session.step(round, Input::Opened);
+    }
+    assert!(is_wait(&session.step(10, INTERNAL)));
+    session.step(11, Input::Waited);
+    assert!(matches!(
+        session.step(11, probed(9)).as_slice(),
+        [Output::CheckRepair { .. }]
+    ));
+}
+
+#[test]
+fn t14_the_servers_wish_to_wait_is_passed_on_and_health_renews_the_backoff() {
+    let mut session = session_at(5);
+    session.step(0, Input::Start);
+    let busy = |retry_after_ms| Input::Failed(Failure::Other { retry_after_ms });
+    let wait = |retry_after_ms, fresh| Output::Wait {
+        retry_after_ms,
+        fresh,
+    };
+    assert_eq!(
+        session.step(0, busy(Some(1_000))),
+        [wait(Some(1_000), true)]
+    );
+    session.step(1_000, Input::Waited);
+    assert_eq!(session.step(1_000, busy(None)), [wait(None, false)]);
+    session.step(2_000, Input::Waited);
+    session.step(2_000, probed(9));
+    session.step(2_000, Input::Opened);
+    assert_eq!(
+        session.step(12_000, BROKEN),
+        [Output::Abandon, wait(None, true)]
+    );
+}
+
+#[test]
+fn a_bookmark_closes_its_version() {
+    let mut session = watching(5, 9);
+    session.step(1, frame(6, Change::Deleted));
+    assert_eq!(
+        session.step(2, Input::Bookmark(rv(6))),
+        [Output::Closed(rv(6))]
+    );
+    assert_eq!(session.step(2, Input::Bookmark(rv(6))), []);
+    assert_eq!(session.step(2, Input::Bookmark(rv(4))), []);
+    assert_eq!(
+        session.step(3, Input::Bookmark(rv(8))),
+        [Output::Closed(rv(8))]
+    );
+}
+
+#[test]
+fn t29_a_repair_that_a_predecessor_began_is_published_without_another_era() {
+    let resume = ResumePoint::Repair {
+        era: Era(4),
+        from: rv(5),
+        to: rv(11),
+    };
+    let mut session = WatchSession::new(resume, Some("uid".into()), SessionPolicy::default());
+    session.step(0, Input::Start);
+    let repair = Output::Repair {
+        from: rv(5),
+        to: rv(11),
+    };
+    assert_eq!(
+        session.step(0, probed(20)).as_slice(),
+        std::slice::from_ref(&repair)
+    );
+    // A list that fails half-way is tried again.
+    assert!(is_wait(&session.step(1, BROKEN)));
+    session.step(2, Input::Waited);
+    assert_eq!(session.step(2, probed(21)), [repair]);
+    let mut gone = session.clone();
+    assert_eq!(gone.step(3, Input::Irreparable), [Output::Probe]);
+    assert_eq!(
+        gone.step(3, probed(22)),
+        [era(GapReason::HistoryExpired, 22, false)]
+    );
+    assert_eq!(
+        session.step(3, Input::Repaired),
+        [Output::Closed(rv(11)), watch(11)]
+    );
+}

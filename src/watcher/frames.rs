@@ -1,0 +1,359 @@
+//! Raw bytes of watches and lists to [`Frame`]s. Only metadata is read; the object's bytes are
+//! kept as they came. Nothing here panics, whatever the bytes.
+
+use bytes::{Bytes, BytesMut};
+use serde::Deserialize;
+use serde_json::value::RawValue;
+
+use crate::domain::{
+    frame::{Change, Frame},
+    id::UnixMillis,
+    position::ResourceVersion,
+};
+
+/// Longest line of a watch. An object is at most about 1.5 MiB in etcd; JSON with escapes and
+/// managed fields converted between versions can be a few times that.
+pub(super) const LINE_BYTES_MAX: usize = 8 * 1024 * 1024;
+
+/// Longest text of a server's message that is kept for people.
+const MESSAGE_CHARS_MAX: usize = 200;
+
+/// Why bytes are not what an API server sends.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub(super) enum Malformed {
+    /// No end within the limit.
+    #[error("a watch line is longer than {LINE_BYTES_MAX} bytes")]
+    LineTooLong,
+    /// The JSON is none, or lacks a field.
+    #[error("the API server sent JSON that is not a {0}")]
+    Json(&'static str),
+    /// Trap T21.
+    #[error(
+        "resource version {0:?} is not a decimal number: this API does not follow KEP-5504 and \
+         cannot be watched"
+    )]
+    Version(String),
+}
+
+/// Cuts a body into lines.
+#[derive(Debug, Default)]
+pub(super) struct LineSplitter {
+    buffer: BytesMut,
+    /// How much of `buffer` is known to have no line end.
+    searched: usize,
+}
+
+impl LineSplitter {
+    /// Takes in what was read.
+    pub(super) fn push(&mut self, chunk: &[u8]) {
+        self.buffer.extend_from_slice(chunk);
+    }
+
+    /// The next whole line, without its end.
+    pub(super) fn next_line(&mut self) -> Result<Option<Bytes>, Malformed> {
+        let unsearched = &self.buffer[self.searched..];
+        let Some(offset) = memchr::memchr(b'\n', unsearched) else {
+            self.searched = self.buffer.len();
+            return if self.searched > LINE_BYTES_MAX {
+                Err(Malformed::LineTooLong)
+            } else {
+                Ok(None)
+            };
+        };
+        let end = self.searched + offset;
+        self.searched = 0;
+        if end > LINE_BYTES_MAX {
+            return Err(Malformed::LineTooLong);
+        }
+        let mut line = self.buffer.split_to(end + 1);
+        line.truncate(end);
+        Ok(Some(line.freeze()))
+    }
+
+    /// Whether a line has begun and not ended.
+    pub(super) fn is_torn(&self) -> bool {
+        !self.buffer.iter().all(u8::is_ascii_whitespace)
+    }
+}
+
+/// One line of a watch.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Line {
+    Frame(Frame),
+    Bookmark(ResourceVersion),
+    Error(Status),
+}
+
+/// A `metav1.Status`, as far as it matters.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Status {
+    pub(super) code: u16,
+    /// For people.
+    pub(super) message: String,
+    pub(super) retry_after_ms: Option<u64>,
+}
+
+#[derive(Deserialize)]
+struct RawLine<'a> {
+    #[serde(rename = "type")]
+    kind: Box<str>,
+    #[serde(borrow)]
+    object: &'a RawValue,
+}
+
+#[derive(Deserialize)]
+struct RawObject {
+    metadata: RawMetadata,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct RawMetadata {
+    name: Option<Box<str>>,
+    namespace: Option<Box<str>>,
+    uid: Option<Box<str>>,
+    resource_version: Option<Box<str>>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct RawStatus {
+    code: Option<u16>,
+    reason: Option<String>,
+    message: Option<String>,
+    details: Option<RawDetails>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+struct RawDetails {
+    retry_after_seconds: Option<u32>,
+}
+
+#[derive(Deserialize)]
+struct RawPage<'a> {
+    metadata: RawPageMetadata,
+    #[serde(borrow, default)]
+    items: Option<Vec<&'a RawValue>>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct RawPageMetadata {
+    resource_version: Option<Box<str>>,
+    #[serde(rename = "continue")]
+    next: Option<String>,
+}
+
+/// Reads one line of a watch.
+pub(super) fn read_line(line: &[u8], seen: UnixMillis) -> Result<Line, Malformed> {
+    let raw: RawLine<'_> =
+        serde_json::from_slice(line).map_err(|_| Malformed::Json("watch event"))?;
+    let change = match &*raw.kind {
+        "ADDED" => Change::Added,
+        "MODIFIED" => Change::Modified,
+        "DELETED" => Change::Deleted,
+        "BOOKMARK" => {
+            let metadata = read_metadata(raw.object.get())?;
+            return read_version(metadata.resource_version).map(Line::Bookmark);
+        }
+        "ERROR" => return Ok(Line::Error(read_status(raw.object.get().as_bytes()))),
+        _ => return Err(Malformed::Json("watch event of a known type")),
+    };
+    read_object(raw.object, change, seen).map(Line::Frame)
+}
+
+/// Reads a `metav1.Status`; what is none has code 0.
+pub(super) fn read_status(bytes: &[u8]) -> Status {
+    let raw: RawStatus = serde_json::from_slice(bytes).unwrap_or_default();
+    let text = raw.message.or(raw.reason).unwrap_or_default();
+    Status {
+        code: raw.code.unwrap_or_default(),
+        message: text.chars().take(MESSAGE_CHARS_MAX).collect(),
+        retry_after_ms: raw
+            .details
+            .and_then(|details| details.retry_after_seconds)
+            .map(|seconds| u64::from(seconds) * 1_000),
+    }
+}
+
+/// One page of a list.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Page {
+    /// The list's resource version; every page of one list has the same.
+    pub(super) rv: ResourceVersion,
+    /// What to continue with; `None` after the last page.
+    pub(super) next: Option<String>,
+    /// The items, in order.
+    pub(super) items: Vec<Frame>,
+}
+
+/// Reads one page of a list; each item becomes a frame with this change.
+pub(super) fn read_page(bytes: &[u8], change: Change, seen: UnixMillis) -> Result<Page, Malformed> {
+    let raw: RawPage<'_> = serde_json::from_slice(bytes).map_err(|_| Malformed::Json("list"))?;
+    let items = raw.items.unwrap_or_default();
+    let items: Result<Vec<_>, _> = items
+        .into_iter()
+        .map(|item| read_object(item, change, seen))
+        .collect();
+    Ok(Page {
+        rv: read_version(raw.metadata.resource_version)?,
+        next: raw.metadata.next.filter(|token| !token.is_empty()),
+        items: items?,
+    })
+}
+
+/// Reads the resource version of a list without looking at its items.
+pub(super) fn read_list_version(bytes: &[u8]) -> Result<ResourceVersion, Malformed> {
+    let raw: RawObject = serde_json::from_slice(bytes).map_err(|_| Malformed::Json("list"))?;
+    read_version(raw.metadata.resource_version)
+}
+
+/// Reads an object's UID.
+pub(super) fn read_uid(bytes: &[u8]) -> Result<String, Malformed> {
+    let raw: RawObject = serde_json::from_slice(bytes).map_err(|_| Malformed::Json("object"))?;
+    raw.metadata
+        .uid
+        .map(String::from)
+        .ok_or(Malformed::Json("object with a UID"))
+}
+
+fn read_object(object: &RawValue, change: Change, seen: UnixMillis) -> Result<Frame, Malformed> {
+    let metadata = read_metadata(object.get())?;
+    Ok(Frame {
+        change,
+        rv: read_version(metadata.resource_version)?,
+        namespace: metadata.namespace.unwrap_or_default(),
+        name: metadata.name.unwrap_or_default(),
+        uid: metadata.uid.unwrap_or_default(),
+        // A copy of its own: a slice would keep the whole read buffer alive.
+        object: Bytes::copy_from_slice(object.get().as_bytes()),
+        seen,
+    })
+}
+
+fn read_metadata(object: &str) -> Result<RawMetadata, Malformed> {
+    serde_json::from_str::<RawObject>(object)
+        .map(|raw| raw.metadata)
+        .map_err(|_| Malformed::Json("object with metadata"))
+}
+
+fn read_version(text: Option<Box<str>>) -> Result<ResourceVersion, Malformed> {
+    let text = text.unwrap_or_default();
+    text.parse()
+        .ok()
+        .filter(|rv| *rv != ResourceVersion::ZERO)
+        .ok_or_else(|| Malformed::Version(text.chars().take(MESSAGE_CHARS_MAX).collect()))
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::{
+        collection::vec,
+        prelude::{any, prop_assert, prop_assert_eq, proptest},
+    };
+
+    use super::{
+        Change, LINE_BYTES_MAX, Line, LineSplitter, Malformed, UnixMillis, read_line, read_page,
+        read_status,
+    };
+
+    const SEEN: UnixMillis = UnixMillis(7);
+
+    fn line(text: &str) -> Result<Line, Malformed> {
+        read_line(text.as_bytes(), SEEN)
+    }
+
+    #[test]
+    fn an_object_is_kept_byte_for_byte() {
+        let object = "{ \"metadata\":{\"name\":\"a\\u0062\",\"resourceVersion\":\"12\" }, \
+                      \"x\" : [1.0, 1e2, \"\\u00e9\"] }";
+        for text in [
+            format!("{{\"type\":\"ADDED\",\"object\":{object}}}"),
+            format!("{{\"object\":{object} , \"type\":\"ADDED\"}}"),
+        ] {
+            let Ok(Line::Frame(frame)) = line(&text) else {
+                panic!("{text} is a frame")
+            };
+            assert_eq!(frame.object, object);
+            assert_eq!((&*frame.name, &*frame.namespace), ("ab", ""));
+            assert_eq!(frame.rv, 12.into());
+            assert_eq!(frame.change, Change::Added);
+        }
+    }
+
+    #[test]
+    fn bookmarks_and_errors_are_told_apart() {
+        let bookmark =
+            r#"{"type":"BOOKMARK","object":{"kind":"Event","metadata":{"resourceVersion":"99"}}}"#;
+        assert_eq!(line(bookmark), Ok(Line::Bookmark(99.into())));
+        let error = r#"{"type":"ERROR","object":{"kind":"Status","code":410,"reason":"Expired","details":{"retryAfterSeconds":2}}}"#;
+        let Ok(Line::Error(status)) = line(error) else {
+            panic!("an error")
+        };
+        assert_eq!((status.code, status.retry_after_ms), (410, Some(2_000)));
+        assert_eq!(read_status(b"<html>").code, 0);
+    }
+
+    #[test]
+    fn t21_versions_that_are_not_decimal_are_refused_with_the_reason() {
+        let text = r#"{"type":"ADDED","object":{"metadata":{"resourceVersion":"0x1"}}}"#;
+        assert_eq!(line(text), Err(Malformed::Version("0x1".into())));
+        assert!(line(r#"{"type":"ADDED","object":{"metadata":{}}}"#).is_err());
+    }
+
+    #[test]
+    fn a_page_gives_its_items_in_order() {
+        let text = r#"{"kind":"L","metadata":{"resourceVersion":"5","continue":"t"},"items":[
+            {"metadata":{"name":"a","resourceVersion":"1"}}, {"metadata":{"name":"b","resourceVersion":"2"}} ]}"#;
+        let page = read_page(text.as_bytes(), Change::Snapshot, SEEN).unwrap();
+        assert_eq!(page.next.as_deref(), Some("t"));
+        let names: Vec<_> = page.items.iter().map(|item| &*item.name).collect();
+        assert_eq!(names, ["a", "b"]);
+        let empty = br#"{"metadata":{"resourceVersion":"5","continue":""},"items":null}"#;
+        let page = read_page(empty, Change::Snapshot, SEEN).unwrap();
+        assert_eq!((page.next, page.items.len()), (None, 0));
+    }
+
+    #[test]
+    fn a_line_without_end_is_an_error_not_a_leak() {
+        let mut splitter = LineSplitter::default();
+        splitter.push(&vec![b'x'; LINE_BYTES_MAX]);
+        assert_eq!(splitter.next_line(), Ok(None));
+        splitter.push(b"yz");
+        assert_eq!(splitter.next_line(), Err(Malformed::LineTooLong));
+    }
+
+    proptest! {
+        #[test]
+        fn lines_come_out_whole_however_they_are_read(
+            lines in vec("[a-z]{0,20}", 0..10),
+            cuts in vec(1..7_usize, 1..10),
+        ) {
+            let text: String = lines.iter().map(|line| format!("{line}\n")).collect();
+            let mut splitter = LineSplitter::default();
+            let (mut rest, mut found) = (text.as_bytes(), Vec::new());
+            for cut in cuts.iter().cycle() {
+                let (head, tail) = rest.split_at((*cut).min(rest.len()));
+                splitter.push(head);
+                while let Some(line) = splitter.next_line().unwrap() {
+                    found.push(String::from_utf8(line.to_vec()).unwrap());
+                }
+                rest = tail;
+                if rest.is_empty() {
+                    break;
+                }
+            }
+            prop_assert_eq!(found, lines);
+            prop_assert!(!splitter.is_torn());
+        }
+
+        #[test]
+        fn any_bytes_are_read_or_refused_without_panic(bytes: Vec<u8>, text in any::<String>()) {
+            let _ = (read_line(&bytes, SEEN), read_page(&bytes, Change::Added, SEEN));
+            let _ = (line(&text), read_status(&bytes));
+            let nested = format!("{{\"type\":\"ADDED\",\"object\":{text}}}");
+            let _ = line(&nested);
+        }
+    }
+}

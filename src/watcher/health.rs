@@ -1,0 +1,191 @@
+//! How the streams of one cluster fare, as one [`Health`]: [`Board`].
+
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, Mutex, PoisonError},
+};
+
+use tokio::sync::watch;
+
+use super::client::ApiError;
+use crate::{
+    clock::unix_now,
+    domain::{
+        cluster::{Condition, Health},
+        id::StreamId,
+    },
+};
+
+/// What the streams of one cluster report.
+#[derive(Clone, Debug)]
+pub(super) struct Board {
+    cluster: Arc<str>,
+    streams: Arc<Mutex<BTreeMap<StreamId, Report>>>,
+    health: Arc<watch::Sender<Health>>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Report {
+    /// Nothing is known yet.
+    Trying,
+    Watching,
+    Failing(Condition, String),
+}
+
+/// One stream's place on the board.
+#[derive(Clone, Debug)]
+pub(super) struct Reporter {
+    board: Board,
+    stream: StreamId,
+    /// What the stream watches, for people.
+    what: Arc<str>,
+}
+
+impl Board {
+    /// A board on which nothing is known yet.
+    pub(super) fn new(cluster: Arc<str>) -> (Self, watch::Receiver<Health>) {
+        let (health, receiver) = watch::channel(Health::unknown(unix_now()));
+        let board = Self {
+            cluster,
+            streams: Arc::default(),
+            health: Arc::new(health),
+        };
+        (board, receiver)
+    }
+
+    /// Gives a stream its place.
+    pub(super) fn reporter(&self, stream: StreamId, what: &str) -> Reporter {
+        self.set(stream, Report::Trying);
+        Reporter {
+            board: self.clone(),
+            stream,
+            what: what.into(),
+        }
+    }
+
+    fn set(&self, stream: StreamId, report: Report) {
+        let summary = {
+            let mut streams = self.streams.lock().unwrap_or_else(PoisonError::into_inner);
+            streams.insert(stream, report);
+            summarise(streams.values())
+        };
+        let Some((condition, reason)) = summary else {
+            return;
+        };
+        self.health.send_if_modified(|health| {
+            if health.condition == condition && health.reason == reason {
+                return false;
+            }
+            if health.condition != condition {
+                health.since = unix_now();
+                self.log(condition, &reason);
+            }
+            health.condition = condition;
+            health.reason = reason;
+            true
+        });
+    }
+
+    fn log(&self, condition: Condition, reason: &str) {
+        let cluster = &self.cluster;
+        if condition == Condition::Connected {
+            tracing::info!(%cluster, "cluster is being watched");
+        } else {
+            tracing::warn!(%cluster, ?condition, reason, "cluster is not being watched");
+        }
+    }
+}
+
+impl Reporter {
+    /// The stream is being watched.
+    pub(super) fn watching(&self) {
+        self.board.set(self.stream, Report::Watching);
+    }
+
+    /// The stream cannot be watched.
+    pub(super) fn failing(&self, error: &ApiError) {
+        tracing::debug!(stream = %self.stream, resource = %self.what, %error, "request failed");
+        let hint = match error.code() {
+            Some(401) => "; renew the credentials",
+            Some(403) => "; grant get, list and watch on it",
+            Some(404) => "; this resource is not served there",
+            _ => "",
+        };
+        let reason = format!("{}: {error}{hint}", self.what);
+        let report = Report::Failing(error.condition(), reason);
+        self.board.set(self.stream, report);
+    }
+}
+
+/// The cluster's condition and the reason; `None` while nothing is known.
+fn summarise<'a>(reports: impl Iterator<Item = &'a Report> + Clone) -> Option<(Condition, String)> {
+    let watching = reports.clone().any(|report| *report == Report::Watching);
+    let trying = reports.clone().any(|report| *report == Report::Trying);
+    let mut failing = reports.filter_map(|report| match report {
+        Report::Failing(condition, reason) => Some((*condition, reason)),
+        _ => None,
+    });
+    let Some((first, reason)) = failing.next() else {
+        return (watching && !trying).then(|| (Condition::Connected, String::new()));
+    };
+    let (mut condition, mut reason) = (first, reason);
+    for (other, why) in failing {
+        // Where nothing answers, what was answered before does not matter.
+        if other == Condition::Unreachable && condition != Condition::Unreachable {
+            reason = why;
+        }
+        condition = match (condition, other) {
+            (Condition::Unreachable, _) | (_, Condition::Unreachable) => Condition::Unreachable,
+            (Condition::Unauthorised, Condition::Unauthorised) => Condition::Unauthorised,
+            _ => Condition::Degraded,
+        };
+    }
+    if watching {
+        condition = Condition::Degraded;
+    }
+    Some((condition, reason.clone()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Condition, Report, summarise};
+
+    fn condition(reports: &[Report]) -> Option<Condition> {
+        summarise(reports.iter()).map(|(condition, _)| condition)
+    }
+
+    #[test]
+    fn the_condition_follows_the_worst_stream_and_tells_part_from_all() {
+        let failing = |condition| Report::Failing(condition, "why".into());
+        let (refused, unreachable) = (
+            failing(Condition::Unauthorised),
+            failing(Condition::Unreachable),
+        );
+        let (watching, trying) = (Report::Watching, Report::Trying);
+        for (reports, expected) in [
+            (vec![trying.clone()], None),
+            (vec![watching.clone(), trying.clone()], None),
+            (vec![watching.clone()], Some(Condition::Connected)),
+            (vec![refused.clone(), trying], Some(Condition::Unauthorised)),
+            (
+                vec![refused.clone(), refused.clone()],
+                Some(Condition::Unauthorised),
+            ),
+            (
+                vec![refused.clone(), watching.clone()],
+                Some(Condition::Degraded),
+            ),
+            (
+                vec![refused, unreachable.clone()],
+                Some(Condition::Unreachable),
+            ),
+            (
+                vec![failing(Condition::Degraded), watching],
+                Some(Condition::Degraded),
+            ),
+            (vec![unreachable], Some(Condition::Unreachable)),
+        ] {
+            assert_eq!(condition(&reports), expected, "{reports:?}");
+        }
+    }
+}

@@ -1,0 +1,269 @@
+//! A scripted API server: lists are answered from a small world, each watch is handed to the test.
+
+use std::{
+    collections::BTreeMap,
+    convert::Infallible,
+    sync::{Arc, Mutex},
+    time::Duration,
+};
+
+use axum::{
+    Router,
+    body::{Body, Bytes},
+    extract::{Query, State},
+    http::{HeaderMap, StatusCode, Uri, header},
+    response::{IntoResponse, Response},
+};
+use futures::{StreamExt, stream};
+use tokio::{
+    net::TcpListener,
+    sync::{mpsc, oneshot},
+    time::timeout,
+};
+
+/// How long a test waits for what must come.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(10);
+
+/// What lists show.
+#[derive(Clone, Default)]
+pub(crate) struct World {
+    /// The UID of kube-system.
+    pub(crate) uid: String,
+    /// The newest version.
+    pub(crate) version: u64,
+    /// Exact lists before this version answer 410.
+    pub(crate) compacted: u64,
+    /// Continue tokens answer 410.
+    pub(crate) tokens_expire: bool,
+    /// Everything answers with this status.
+    pub(crate) refuses: Option<u16>,
+    /// The objects, by the version at which they came to be so.
+    states: BTreeMap<u64, Vec<String>>,
+}
+
+impl World {
+    /// From `version` on the world is like this, until another state begins.
+    pub(crate) fn put(&mut self, version: u64, objects: &[&str]) {
+        let objects = objects.iter().map(|object| (*object).to_owned()).collect();
+        self.states.insert(version, objects);
+        self.version = self.version.max(version);
+    }
+
+    fn page(&self, version: u64, from: usize, limit: usize) -> Response {
+        let state = self.states.range(..=version).next_back();
+        let objects = state.map_or(&[][..], |(_, objects)| objects);
+        let end = objects.len().min(from + limit);
+        let next = if end < objects.len() {
+            format!("{version}:{end}")
+        } else {
+            String::new()
+        };
+        let items = objects[from.min(end)..end].join(",");
+        format!(
+            r#"{{"kind":"List","metadata":{{"resourceVersion":"{version}","continue":"{next}"}},"items":[{items}]}}"#
+        )
+        .into_response()
+    }
+
+    fn list(&self, query: &BTreeMap<String, String>) -> Response {
+        let number = |name: &str| query.get(name).and_then(|text| text.parse().ok());
+        let limit = number("limit").unwrap_or(usize::MAX);
+        if let Some(token) = query.get("continue") {
+            let (version, from) = token.split_once(':').unwrap();
+            let version = version.parse().unwrap();
+            if self.tokens_expire || version < self.compacted {
+                return status(410);
+            }
+            return self.page(version, from.parse().unwrap(), limit);
+        }
+        let Some(version) = number("resourceVersion") else {
+            return self.page(self.version, 0, limit);
+        };
+        assert_eq!(query["resourceVersionMatch"], "Exact");
+        match u64::try_from(version).unwrap() {
+            version if version < self.compacted => status(410),
+            version if version > self.version => status(504),
+            version => self.page(version, 0, limit),
+        }
+    }
+}
+
+/// An answer without a body that means anything.
+pub(crate) fn status(code: u16) -> Response {
+    let body = format!(r#"{{"kind":"Status","code":{code},"message":"scripted"}}"#);
+    (StatusCode::from_u16(code).unwrap(), body).into_response()
+}
+
+/// The server. Dropping it stops it.
+pub(crate) struct Api {
+    pub(crate) address: String,
+    world: Arc<Mutex<World>>,
+    watches: mpsc::Receiver<Asked>,
+    serving: tokio::task::JoinHandle<()>,
+}
+
+impl Drop for Api {
+    fn drop(&mut self) {
+        self.serving.abort();
+    }
+}
+
+#[derive(Clone)]
+struct Shared {
+    world: Arc<Mutex<World>>,
+    watches: mpsc::Sender<Asked>,
+}
+
+/// A watch that was asked for.
+pub(crate) struct Asked {
+    pub(crate) path: String,
+    pub(crate) query: BTreeMap<String, String>,
+    pub(crate) headers: HeaderMap,
+    reply: oneshot::Sender<Response>,
+}
+
+/// A watch that is open; dropping it closes it cleanly.
+pub(crate) struct Open(mpsc::Sender<Result<Bytes, std::io::Error>>);
+
+impl Api {
+    pub(crate) async fn start() -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        Self::serve(listener)
+    }
+
+    pub(crate) fn serve(listener: TcpListener) -> Self {
+        let address = format!("http://{}", listener.local_addr().unwrap());
+        let world = Arc::new(Mutex::new(World {
+            uid: "uid-1".into(),
+            version: 1,
+            ..World::default()
+        }));
+        let (sender, watches) = mpsc::channel(16);
+        let shared = Shared {
+            world: world.clone(),
+            watches: sender,
+        };
+        let app = Router::new().fallback(answer).with_state(shared);
+        let serving = tokio::spawn(async move {
+            axum::serve(listener, app).await.unwrap();
+        });
+        Self {
+            address,
+            world,
+            watches,
+            serving,
+        }
+    }
+
+    pub(crate) fn set(&self, change: impl FnOnce(&mut World)) {
+        change(&mut self.world.lock().unwrap());
+    }
+
+    /// The next watch.
+    pub(crate) async fn watch(&mut self) -> Asked {
+        timeout(PATIENCE, self.watches.recv())
+            .await
+            .expect("a watch is asked for")
+            .unwrap()
+    }
+
+    /// The next watch, which must begin after `from`; it is opened.
+    pub(crate) async fn open(&mut self, from: u64) -> Open {
+        let asked = self.watch().await;
+        assert_eq!(asked.from(), from, "the watch begins elsewhere");
+        asked.open()
+    }
+
+    /// Whether no further watch is asked for within a while.
+    pub(crate) async fn is_quiet(&mut self, duration: Duration) -> bool {
+        timeout(duration, self.watches.recv()).await.is_err()
+    }
+}
+
+impl Asked {
+    pub(crate) fn from(&self) -> u64 {
+        self.query["resourceVersion"].parse().unwrap()
+    }
+
+    pub(crate) fn open(self) -> Open {
+        let (sender, receiver) = mpsc::channel(1);
+        let body = stream::unfold(receiver, |mut receiver| async {
+            receiver.recv().await.map(|item| (item, receiver))
+        });
+        let body = Body::from_stream(body.boxed());
+        self.reply.send(body.into_response()).unwrap();
+        Open(sender)
+    }
+
+    pub(crate) fn refuse(self, response: Response) {
+        self.reply.send(response).unwrap();
+    }
+
+    pub(crate) fn refuse_for(self, code: u16, seconds: u64) {
+        let mut response = status(code);
+        let seconds = seconds.to_string().parse().unwrap();
+        response.headers_mut().insert(header::RETRY_AFTER, seconds);
+        self.refuse(response);
+    }
+}
+
+impl Open {
+    pub(crate) async fn line(&self, line: &str) {
+        let line = Bytes::from(format!("{line}\n"));
+        self.0.send(Ok(line)).await.expect("the watch is read");
+    }
+
+    pub(crate) async fn event(&self, kind: &str, object: &str) {
+        self.line(&format!(r#"{{"type":"{kind}","object":{object}}}"#))
+            .await;
+    }
+
+    pub(crate) async fn error(self, code: u16) {
+        self.event("ERROR", &format!(r#"{{"kind":"Status","code":{code}}}"#))
+            .await;
+    }
+
+    /// Breaks the connection.
+    pub(crate) async fn break_off(self) {
+        let broken = std::io::Error::other("scripted");
+        self.0.send(Err(broken)).await.expect("the watch is read");
+    }
+
+    /// Waits until the other side has given the watch up.
+    pub(crate) async fn abandoned(self) {
+        timeout(PATIENCE, self.0.closed())
+            .await
+            .expect("the watch is abandoned");
+    }
+}
+
+async fn answer(
+    State(shared): State<Shared>,
+    uri: Uri,
+    Query(query): Query<BTreeMap<String, String>>,
+    headers: HeaderMap,
+) -> Result<Response, Infallible> {
+    let world = shared.world.lock().unwrap().clone();
+    if let Some(code) = world.refuses {
+        return Ok(status(code));
+    }
+    if uri.path() == "/api/v1/namespaces/kube-system" {
+        let uid = world.uid;
+        let namespace = format!(r#"{{"metadata":{{"name":"kube-system","uid":"{uid}"}}}}"#);
+        return Ok(namespace.into_response());
+    }
+    if !query.contains_key("watch") {
+        return Ok(world.list(&query));
+    }
+    let (reply, response) = oneshot::channel();
+    let asked = Asked {
+        path: uri.path().to_owned(),
+        query,
+        headers,
+        reply,
+    };
+    if shared.watches.send(asked).await.is_err() {
+        return Ok(status(503));
+    }
+    Ok(response.await.unwrap_or_else(|_| status(503)))
+}

@@ -1,0 +1,129 @@
+//! Catch-up watches, snapshots and repairs beside the live watch.
+
+use std::time::Duration;
+
+use quorumwatch::{
+    domain::frame::{Change, Frame},
+    watcher::HistoryItem,
+};
+
+use crate::{
+    api::{Api, status},
+    harness::{STREAM, closed, item, object, start, told},
+};
+
+#[tokio::test]
+async fn a_catch_up_is_a_second_watch_that_ends_with_its_receiver() {
+    let mut api = Api::start().await;
+    api.set(|world| world.put(9, &[]));
+    let watched = start(&api.address, closed(9));
+    let _live = api.open(9).await;
+    let mut items = watched.watcher.history(STREAM).unwrap().catch_up(5.into());
+    let open = api.open(5).await;
+    let a = object("a", "1", 7);
+    open.event("ADDED", &a).await;
+    let Some(HistoryItem::Frames(frames)) = item(&mut items).await else {
+        panic!("frames come first")
+    };
+    assert_eq!(told(&frames), [(Change::Added, "a", a.as_str())]);
+    assert_eq!(item(&mut items).await, Some(HistoryItem::Closed(9.into())));
+    drop(items);
+    open.abandoned().await;
+}
+
+#[tokio::test]
+async fn a_catch_up_repairs_itself_or_says_that_the_history_is_gone() {
+    let mut api = Api::start().await;
+    let (a, b) = (object("a", "1", 4), object("b", "2", 8));
+    api.set(|world| {
+        world.put(5, &[&a]);
+        world.put(9, &[&b]);
+    });
+    let watched = start(&api.address, closed(9));
+    let _live = api.open(9).await;
+    let history = watched.watcher.history(STREAM).unwrap();
+    let mut items = history.catch_up(5.into());
+    api.watch().await.refuse(status(410));
+    assert_eq!(item(&mut items).await, Some(HistoryItem::Closed(5.into())));
+    let expected = [
+        (Change::Deleted, "a", a.as_str()),
+        (Change::Added, "b", b.as_str()),
+    ];
+    assert_eq!(told(&repaired(&mut items, 9).await), expected);
+    assert_eq!(item(&mut items).await, Some(HistoryItem::Closed(9.into())));
+    let _open = api.open(9).await;
+
+    let mut again = history.repair(5.into(), 9.into());
+    assert_eq!(told(&repaired(&mut again, 9).await), expected);
+    assert_eq!(item(&mut again).await, None);
+
+    api.set(|world| world.compacted = 8);
+    let mut gone = history.catch_up(5.into());
+    api.watch().await.refuse(status(410));
+    assert_eq!(item(&mut gone).await, Some(HistoryItem::Expired));
+    assert_eq!(item(&mut gone).await, None);
+    let mut gone = history.repair(5.into(), 9.into());
+    assert_eq!(item(&mut gone).await, Some(HistoryItem::Expired));
+}
+
+async fn repaired(
+    items: &mut tokio::sync::mpsc::Receiver<HistoryItem>,
+    expected: u64,
+) -> Vec<Frame> {
+    let mut all = Vec::new();
+    loop {
+        match item(items).await {
+            Some(HistoryItem::Repaired { to, frames, last }) => {
+                assert_eq!(to, expected.into());
+                all.extend(frames);
+                if last {
+                    return all;
+                }
+            }
+            other => panic!("{other:?} instead of net changes"),
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_snapshot_is_a_consistent_list_in_pages() {
+    let mut api = Api::start().await;
+    let objects = ["a", "b", "c", "d", "e"].map(|name| object(name, name, 3));
+    let objects: Vec<&str> = objects.iter().map(String::as_str).collect();
+    api.set(|world| {
+        world.put(3, &objects);
+        world.version = 40;
+    });
+    let watched = start(&api.address, closed(40));
+    let _live = api.open(40).await;
+    let history = watched.watcher.history(STREAM).unwrap();
+    let mut items = history.snapshot();
+    let mut found = Vec::new();
+    loop {
+        match item(&mut items).await {
+            Some(HistoryItem::Snapshot(frames)) => found.extend(frames),
+            Some(HistoryItem::Synced(at)) => {
+                assert_eq!(at, 40.into());
+                break;
+            }
+            other => panic!("{other:?} in a snapshot"),
+        }
+    }
+    let names: Vec<_> = found.iter().map(|frame| &*frame.name).collect();
+    assert_eq!(names, ["a", "b", "c", "d", "e"]);
+    assert!(found.iter().all(|frame| frame.change == Change::Snapshot));
+    assert_eq!(item(&mut items).await, None);
+
+    // T17: a list whose token expires is never continued by another one.
+    api.set(|world| world.tokens_expire = true);
+    let mut items = history.snapshot();
+    assert!(matches!(
+        item(&mut items).await,
+        Some(HistoryItem::Snapshot(_))
+    ));
+    assert!(matches!(
+        item(&mut items).await,
+        Some(HistoryItem::Failed(_))
+    ));
+    assert!(api.is_quiet(Duration::ZERO).await);
+}

@@ -1,0 +1,400 @@
+//! The live watch: each trap that a scripted server can set.
+
+use std::time::{Duration, Instant};
+
+use quorumwatch::{
+    domain::{
+        cluster::Condition,
+        frame::{Change, GapReason},
+        id::{Era, StreamId},
+        stream::ResumePoint,
+    },
+    watcher::{StreamStart, WatchPolicy},
+};
+use tokio::{net::TcpListener, sync::watch, time::timeout};
+
+use crate::{
+    api::{Api, Open, status},
+    harness::{closed, object, policy, selector, start, start_all, start_with, told},
+};
+
+#[tokio::test]
+async fn a_watch_resumes_at_its_checkpoint_and_keeps_objects_byte_for_byte() {
+    let mut api = Api::start().await;
+    api.set(|world| world.put(5, &[]));
+    let mut watched = start(&api.address, closed(5));
+    let asked = api.watch().await;
+    assert_eq!(asked.from(), 5);
+    assert_eq!(asked.path, "/api/v1/configmaps");
+    assert_eq!(asked.query["allowWatchBookmarks"], "true");
+    let seconds: u32 = asked.query["timeoutSeconds"].parse().unwrap();
+    assert!((240..=300).contains(&seconds));
+    assert_eq!(asked.headers["accept-encoding"], "identity");
+    assert_eq!(asked.headers["authorization"], "Bearer secret-token");
+    let open = asked.open();
+    let (old, a, b) = (
+        object("o", "0", 5),
+        object("a", "1", 6),
+        object("b", "2", 7),
+    );
+    open.event("ADDED", &old).await;
+    open.event("ADDED", &a).await;
+    open.line(&format!(r#"{{"object":{b} ,"type":"MODIFIED"}}"#))
+        .await;
+    let frames = watched.frames(2).await;
+    assert_eq!(
+        told(&frames),
+        [
+            (Change::Added, "a", a.as_str()),
+            (Change::Modified, "b", b.as_str())
+        ]
+    );
+    assert_eq!(watched.condition(Condition::Connected).await, "");
+    watched.watcher.stop().await;
+    open.abandoned().await;
+}
+
+#[tokio::test]
+async fn a_fresh_stream_waits_for_its_first_era() {
+    let mut api = Api::start().await;
+    api.set(|world| world.put(9, &[]));
+    let mut watched = start(&api.address, ResumePoint::Fresh);
+    let granted = watched.era(GapReason::StreamCreated, 9, false).await;
+    assert!(api.is_quiet(Duration::from_millis(50)).await);
+    granted.send(()).unwrap();
+    api.open(9).await;
+}
+
+#[tokio::test]
+async fn a_refused_era_ends_the_stream() {
+    let api = Api::start().await;
+    let mut watched = start(&api.address, ResumePoint::Fresh);
+    drop(watched.era(GapReason::StreamCreated, 1, false).await);
+    assert!(watched.signals.recv().await.is_none());
+}
+
+#[tokio::test]
+async fn t2_history_that_is_gone_in_either_form_begins_an_era() {
+    for in_stream in [false, true] {
+        let mut api = Api::start().await;
+        api.set(|world| {
+            world.put(50, &[]);
+            world.compacted = 40;
+        });
+        let mut watched = start(&api.address, closed(5));
+        let asked = api.watch().await;
+        if in_stream {
+            asked.open().error(410).await;
+        } else {
+            asked.refuse(status(410));
+        }
+        watched.grant(GapReason::HistoryExpired, 50, false).await;
+        api.open(50).await;
+    }
+}
+
+#[tokio::test]
+async fn t3_a_watch_that_closes_in_silence_twice_is_not_tried_a_third_time() {
+    let mut api = Api::start().await;
+    api.set(|world| {
+        world.put(50, &[]);
+        world.compacted = 40;
+    });
+    let mut watched = start(&api.address, closed(5));
+    drop(api.open(5).await);
+    drop(api.open(5).await);
+    watched.grant(GapReason::HistoryExpired, 50, false).await;
+    api.open(50).await;
+}
+
+#[tokio::test]
+async fn t4_a_list_behind_the_checkpoint_is_a_reset_history() {
+    let mut api = Api::start().await;
+    api.set(|world| world.put(4, &[]));
+    let mut watched = start(&api.address, closed(5));
+    watched.grant(GapReason::HistoryReset, 4, false).await;
+    api.open(4).await;
+}
+
+#[tokio::test]
+async fn t6_another_cluster_at_the_same_address_is_noticed() {
+    let mut api = Api::start().await;
+    api.set(|world| {
+        world.put(500, &[]);
+        world.uid = "uid-2".into();
+    });
+    let mut watched = start(&api.address, closed(5));
+    watched.grant(GapReason::ClusterReplaced, 500, false).await;
+    api.open(500).await;
+}
+
+#[tokio::test]
+async fn t7_deletions_that_share_a_version_come_once_across_a_broken_watch() {
+    let mut api = Api::start().await;
+    api.set(|world| world.put(9, &[]));
+    let mut watched = start(&api.address, closed(5));
+    let deletions = async |open: &Open, count: usize| {
+        for name in ["x", "y", "z"].iter().take(count) {
+            open.event("DELETED", &object(name, name, 8)).await;
+        }
+    };
+    let open = api.open(5).await;
+    deletions(&open, 2).await;
+    let frames = watched.frames(2).await;
+    open.break_off().await;
+    let open = api.open(7).await;
+    deletions(&open, 3).await;
+    let more = watched.frames(1).await;
+    let names: Vec<_> = frames.iter().chain(&more).map(|f| &*f.name).collect();
+    assert_eq!(names, ["x", "y", "z"]);
+}
+
+#[tokio::test]
+async fn t12_an_error_that_stays_is_passed_by_a_repair() {
+    let mut api = Api::start().await;
+    let a = object("a", "1", 6);
+    api.set(|world| {
+        world.put(5, &[]);
+        world.put(6, &[&a]);
+    });
+    let mut watched = start(&api.address, closed(5));
+    for _ in 0..3 {
+        api.open(5).await.error(500).await;
+    }
+    watched.closed(5).await;
+    watched.grant(GapReason::WatchCacheReset, 6, true).await;
+    assert_eq!(
+        told(&watched.repaired(6).await),
+        [(Change::Added, "a", a.as_str())]
+    );
+    api.open(6).await;
+}
+
+#[tokio::test]
+async fn t14_a_busy_server_is_left_alone_for_as_long_as_it_asks() {
+    let mut api = Api::start().await;
+    let _watched = start(&api.address, closed(1));
+    let asked = api.watch().await;
+    let refused = Instant::now();
+    asked.refuse_for(429, 1);
+    api.open(1).await;
+    assert!(refused.elapsed() >= Duration::from_secs(1));
+}
+
+#[tokio::test]
+async fn bookmarks_close_versions() {
+    let mut api = Api::start().await;
+    let mut watched = start(&api.address, closed(1));
+    let open = api.open(1).await;
+    open.event("ADDED", &object("a", "1", 3)).await;
+    open.event("BOOKMARK", r#"{"metadata":{"resourceVersion":"8"}}"#)
+        .await;
+    watched.frames(1).await;
+    watched.closed(8).await;
+    open.break_off().await;
+    // The list's own version, 1, has gone back behind the bookmark.
+    watched.grant(GapReason::HistoryReset, 1, false).await;
+}
+
+#[tokio::test]
+async fn t1_a_silent_watch_closes_the_list_before_it_and_what_comes_late_is_told() {
+    let mut api = Api::start().await;
+    api.set(|world| world.put(9, &[]));
+    let mut watched = start(&api.address, closed(5));
+    let open = api.open(5).await;
+    watched.closed(9).await;
+    api.set(|world| world.version = 12);
+    open.event("ADDED", &object("late", "1", 8)).await;
+    watched
+        .grant(GapReason::UpstreamInconsistent, 12, false)
+        .await;
+    api.open(12).await;
+}
+
+#[tokio::test]
+async fn t1_long_silence_opens_the_watch_anew_where_the_list_was() {
+    let mut api = Api::start().await;
+    api.set(|world| world.put(9, &[]));
+    let mut policy = policy();
+    policy.session.silence_ms = 600;
+    let mut watched = start_with(&api.address, closed(5), policy);
+    let first = api.open(5).await;
+    watched.closed(9).await;
+    api.set(|world| world.version = 20);
+    let _second = api.open(9).await;
+    first.abandoned().await;
+    watched.closed(20).await;
+}
+
+#[tokio::test]
+async fn t29_a_reset_watch_cache_is_repaired_with_the_net_changes() {
+    let mut api = Api::start().await;
+    let [a, b, c, e] = [("a", 1), ("b", 2), ("c", 3), ("e", 4)].map(|(n, rv)| object(n, n, rv));
+    let [new_b, d, new_e] =
+        [("b", "b", 7), ("d", "d", 8), ("e", "e2", 9)].map(|(name, uid, rv)| object(name, uid, rv));
+    api.set(|world| {
+        world.put(5, &[&a, &b, &c, &e]);
+        world.put(9, &[&a, &new_b, &d, &new_e]);
+    });
+    let mut watched = start(&api.address, closed(5));
+    api.watch().await.refuse(status(410));
+    watched.closed(5).await;
+    watched.grant(GapReason::WatchCacheReset, 9, true).await;
+    let frames = watched.repaired(9).await;
+    let expected = [
+        (Change::Modified, "b", new_b.as_str()),
+        (Change::Deleted, "c", c.as_str()),
+        (Change::Added, "d", d.as_str()),
+        (Change::Deleted, "e", e.as_str()),
+        (Change::Added, "e", new_e.as_str()),
+    ];
+    assert_eq!(told(&frames), expected);
+    let open = api.open(9).await;
+    watched.watcher.stop().await;
+    open.abandoned().await;
+
+    // A successor does it again, from the log, and tells the same.
+    let resume = ResumePoint::Repair {
+        era: Era(2),
+        from: 5.into(),
+        to: 9.into(),
+    };
+    api.set(|world| world.version = 30);
+    let mut successor = start(&api.address, resume.clone());
+    assert_eq!(told(&successor.repaired(9).await), expected);
+    let open = api.open(9).await;
+    successor.watcher.stop().await;
+    open.abandoned().await;
+
+    // Once the lists are gone too, it says so.
+    api.set(|world| world.compacted = 20);
+    let mut late = start(&api.address, resume);
+    late.grant(GapReason::HistoryExpired, 30, false).await;
+    api.open(30).await;
+}
+
+#[tokio::test]
+async fn an_unreachable_cluster_is_told_and_watched_once_it_answers() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    drop(listener);
+    let mut watched = start(&format!("http://{address}"), closed(1));
+    let reason = watched.condition(Condition::Unreachable).await;
+    assert!(reason.contains("v1/configmaps"), "{reason}");
+    let mut api = Api::serve(TcpListener::bind(address).await.unwrap());
+    let _open = api.open(1).await;
+    watched.condition(Condition::Connected).await;
+}
+
+#[tokio::test]
+async fn refused_credentials_are_told_without_showing_them() {
+    let mut api = Api::start().await;
+    api.set(|world| world.refuses = Some(401));
+    let mut watched = start(&api.address, closed(1));
+    let reason = watched.condition(Condition::Unauthorised).await;
+    assert!(
+        reason.contains("401") && !reason.contains("secret"),
+        "{reason}"
+    );
+    api.set(|world| world.refuses = None);
+    api.open(1).await;
+}
+
+#[tokio::test]
+async fn one_resource_that_is_not_served_degrades_the_cluster_and_stops_no_other() {
+    let mut api = Api::start().await;
+    let stream = |id, resource| StreamStart {
+        stream: StreamId(id),
+        selector: selector(resource),
+        resume: closed(1),
+        cluster_uid: None,
+    };
+    let streams = vec![stream(1, "v1/pods"), stream(2, "acme.io/v1/widgets")];
+    let (watcher, _signals, mut health) = start_all(&api.address, streams, policy());
+    let mut open = None;
+    for _ in 0..2 {
+        let asked = api.watch().await;
+        if asked.path == "/apis/acme.io/v1/widgets" {
+            asked.refuse(status(404));
+        } else {
+            open = Some(asked.open());
+        }
+    }
+    let health = health
+        .wait_for(|health| health.condition == Condition::Degraded)
+        .await
+        .unwrap()
+        .clone();
+    assert!(
+        health.reason.contains("acme.io/v1/widgets"),
+        "{}",
+        health.reason
+    );
+    drop(watcher);
+    open.unwrap().abandoned().await;
+}
+
+#[tokio::test]
+async fn a_server_that_accepts_and_says_nothing_is_unreachable() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let policy = WatchPolicy {
+        response_timeout: Duration::from_millis(200),
+        ..policy()
+    };
+    let mut watched = start_with(&format!("http://{address}"), closed(1), policy);
+    let reason = watched.condition(Condition::Unreachable).await;
+    assert!(reason.contains("did not answer"), "{reason}");
+    drop(listener);
+}
+
+#[tokio::test]
+async fn nonsense_in_a_watch_is_told_and_the_watch_opened_again() {
+    let mut api = Api::start().await;
+    let mut watched = start(&api.address, closed(1));
+    let nonsense = [
+        "nonsense",
+        r#"{"type":"ADDED"}"#,
+        r#"{"type":"NEW","object":{}}"#,
+        r#"{"type":"ADDED","object":{"metadata":{"resourceVersion":"x"}}}"#,
+    ];
+    for line in nonsense {
+        let open = api.open(1).await;
+        open.line(line).await;
+        open.abandoned().await;
+    }
+    let open = api.open(1).await;
+    open.event("ADDED", &object("a", "1", 2)).await;
+    watched.frames(1).await;
+}
+
+#[tokio::test]
+async fn a_receiver_that_is_behind_stops_the_reading() {
+    let mut api = Api::start().await;
+    let mut watched = start(&api.address, closed(1));
+    let open = api.open(1).await;
+    let padding = "x".repeat(256 * 1024);
+    let total: u64 = 200;
+    let (sent, mut progress) = watch::channel(0);
+    let send = async {
+        for number in 0..total {
+            let rv = number + 10;
+            let metadata = format!(r#"{{"name":"a","resourceVersion":"{rv}"}}"#);
+            let object = format!(r#"{{"metadata":{metadata},"p":"{padding}"}}"#);
+            open.event("MODIFIED", &object).await;
+            sent.send_replace(number);
+        }
+    };
+    let receive = async {
+        // Nothing is received until nothing is sent any more.
+        while timeout(Duration::from_millis(500), progress.changed())
+            .await
+            .is_ok()
+        {}
+        let before = *progress.borrow();
+        assert!(before < total - 50, "{before} frames were taken in");
+        let frames = watched.frames(usize::try_from(total).unwrap()).await;
+        assert_eq!(frames.last().unwrap().rv, (total + 9).into());
+    };
+    tokio::join!(send, receive);
+}
