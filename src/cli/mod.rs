@@ -3,13 +3,17 @@
 
 mod clusters;
 mod connection;
+mod demo;
+mod duration;
 mod events;
 mod interrupt;
 mod json;
 mod members;
 mod output;
 mod serve;
+mod shard_watch;
 mod shards;
+mod sim;
 pub mod subscription;
 mod table;
 mod time;
@@ -43,6 +47,10 @@ struct Arguments {
 enum Command {
     /// Run a replica.
     Serve(Box<serve::Arguments>),
+    /// See it work: a group of three, a death, a takeover, and an account of every event.
+    Demo(Box<demo::Arguments>),
+    /// Run simulated clusters to try things with.
+    Sim(sim::Arguments),
     /// Follow what happens in the clusters.
     Events(Box<events::Arguments>),
     /// Show who owns what.
@@ -74,6 +82,15 @@ pub enum Error {
     /// The replica ended with an error.
     #[error("run the replica")]
     Serve(#[from] server::Error),
+    /// The simulation refuses.
+    #[error("simulate clusters")]
+    Simulation(#[from] crate::sim::Error),
+    /// The demo went wrong.
+    #[error("{0}")]
+    Demo(String),
+    /// Ctrl-C ended what should have come to an end by itself.
+    #[error("interrupted")]
+    Interrupted,
     /// No endpoint answers.
     #[error("no replica answers; is one running, and does --endpoints name it? Tried: {}", .0.join("; "))]
     NoAnswer(Vec<String>),
@@ -131,6 +148,8 @@ fn run(command: Command) -> Result<(), Error> {
     let result = runtime.block_on(async {
         match command {
             Command::Serve(arguments) => serve::run(*arguments).await,
+            Command::Demo(arguments) => demo::run(*arguments).await,
+            Command::Sim(arguments) => sim::run(arguments).await,
             Command::Events(arguments) => events::run(*arguments).await,
             Command::Shards(arguments) => shards::run(arguments).await,
             Command::Clusters(arguments) => clusters::run(arguments).await,

@@ -1,6 +1,6 @@
 //! Standard output: what it looks like, and where it goes.
 
-use std::io::{self, BufWriter, IsTerminal, StdoutLock, Write};
+use std::io::{self, BufWriter, StdoutLock, Write};
 
 use serde::Serialize;
 
@@ -70,9 +70,4 @@ pub(super) fn write_json_line(out: &mut impl Write, value: &impl Serialize) -> R
 pub(super) fn note(text: &str) {
     // Nobody is left to be told where this fails.
     let _ = writeln!(io::stderr(), "# {text}");
-}
-
-/// Whether standard output takes colours.
-pub(super) fn takes_colours() -> bool {
-    io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none()
 }

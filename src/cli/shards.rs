@@ -1,10 +1,9 @@
 //! `quorumwatch shards`: who owns what.
 
-use std::{io::Write, time::Duration};
+use std::io::Write;
 
 use serde_json::json;
 use tokio_util::sync::CancellationToken;
-use tonic::Streaming;
 
 use super::{
     Endpoints, Error,
@@ -12,16 +11,14 @@ use super::{
     interrupt,
     json::{self, word},
     output::{self, Format, Out, Output},
+    shard_watch::{ShardWatch, Told},
     table::{Table, or_dash},
     time::{age, instant, rfc3339},
 };
 use crate::proto::v1::{
-    GetShardRequest, ListShardsRequest, Shard, ShardChange, WatchShardsRequest,
-    WatchShardsResponse, shard_service_client::ShardServiceClient, watch_shards_response::Update,
+    GetShardRequest, ListShardsRequest, Shard, ShardChange, WatchShardsResponse,
+    shard_service_client::ShardServiceClient, watch_shards_response::Update,
 };
-
-/// The pause between two attempts to watch when no replica answers.
-const RETRY_PAUSE: Duration = Duration::from_millis(500);
 
 /// One shard with its streams, or all of them.
 #[derive(Debug, clap::Args)]
@@ -44,7 +41,7 @@ pub(super) async fn run(arguments: Arguments) -> Result<(), Error> {
     let mut out = output::open();
     if arguments.watch {
         let shutdown = interrupt::token()?;
-        return watch(&endpoints, &mut out, format, &shutdown).await;
+        return watch(endpoints, &mut out, format, &shutdown).await;
     }
     if let Some(id) = arguments.id {
         let shard = get(&endpoints, id).await?;
@@ -98,67 +95,26 @@ pub(super) async fn list(endpoints: &Endpoints) -> Result<(Vec<Shard>, u64), Err
     }
 }
 
-/// Opens the watch at the first replica that grants it.
-pub(super) async fn open_watch(
-    endpoints: &Endpoints,
-    start_revision: u64,
-) -> Result<Streaming<WatchShardsResponse>, Error> {
-    endpoints
-        .ask(|channel| async move {
-            ShardServiceClient::new(channel)
-                .max_decoding_message_size(MESSAGE_BYTES_MAX)
-                .watch_shards(WatchShardsRequest { start_revision })
-                .await
-        })
-        .await
-}
-
 async fn watch(
-    endpoints: &Endpoints,
+    endpoints: Endpoints,
     out: &mut Out,
     format: Format,
     shutdown: &CancellationToken,
 ) -> Result<(), Error> {
-    let mut revision = 0;
-    // Only the first attempt may fail: later the group is known to be there.
-    let mut updates = open_watch(endpoints, revision).await?;
+    let mut watch = ShardWatch::open(endpoints).await?;
     loop {
-        let update = tokio::select! {
+        let told = tokio::select! {
             () = shutdown.cancelled() => return Ok(()),
-            update = updates.message() => update,
+            told = watch.next() => told?,
         };
-        match update {
-            Ok(Some(update)) => {
-                revision = update.revision;
+        match told {
+            Told::Update(update) => {
                 write_update(out, format, &update)?;
                 out.flush().map_err(Error::Output)?;
             }
-            ended => {
-                let reason = ended.err().map(|status| format!(" ({})", status.message()));
-                let reason = reason.unwrap_or_default();
-                output::note(&format!("the watch ended{reason}; resuming"));
-                let reopened = tokio::select! {
-                    () = shutdown.cancelled() => return Ok(()),
-                    reopened = reopen(endpoints, revision) => reopened,
-                };
-                updates = reopened?;
+            Told::Interrupted(reason) => {
+                output::note(&format!("the watch ended ({reason}); resuming"));
             }
-        }
-    }
-}
-
-/// Tries until a replica grants the watch, or refuses it.
-async fn reopen(
-    endpoints: &Endpoints,
-    revision: u64,
-) -> Result<Streaming<WatchShardsResponse>, Error> {
-    loop {
-        match open_watch(endpoints, revision).await {
-            Err(Error::NoAnswer(_)) => tokio::time::sleep(RETRY_PAUSE).await,
-            Err(Error::Refused { status, .. }) if status.code() == tonic::Code::Unavailable => {
-                tokio::time::sleep(RETRY_PAUSE).await;
-            }
-            answer => return answer,
         }
     }
 }
