@@ -56,6 +56,8 @@ pub struct Faults {
     switches: Mutex<Vec<Switch>>,
     /// How often `CloseWatches` was set.
     closes: AtomicU64,
+    /// Frames that `DropFrame` has looked at.
+    frames: AtomicU64,
     /// Changes whenever a switch does.
     changes: watch::Sender<u64>,
 }
@@ -73,6 +75,7 @@ impl Faults {
             any: AtomicBool::new(false),
             switches: Mutex::default(),
             closes: AtomicU64::new(0),
+            frames: AtomicU64::new(0),
             changes: watch::Sender::new(0),
         }
     }
@@ -106,6 +109,69 @@ impl Faults {
         self.lock().iter().map(|switch| switch.fault).collect()
     }
 
+    /// Whether a fault of this kind is on, without using it up.
+    pub(super) fn is_on(&self, kind: Fault) -> bool {
+        self.any.load(Ordering::Acquire) && self.lock().iter().any(|s| s.fault.is_same_kind(kind))
+    }
+
+    /// Takes one strike of a fault of this kind, if it is on.
+    pub(super) fn strike(&self, kind: Fault) -> Option<Fault> {
+        if !self.any.load(Ordering::Acquire) {
+            return None;
+        }
+        let mut switches = self.lock();
+        let index = switches.iter().position(|s| s.fault.is_same_kind(kind))?;
+        let switch = &mut switches[index];
+        let fault = switch.fault;
+        if let Some(left) = &mut switch.left {
+            *left -= 1;
+            if *left == 0 {
+                switches.remove(index);
+                self.settle(&switches);
+            }
+        }
+        Some(fault)
+    }
+
+    /// Takes one strike of a fault that answers new requests in the server's place.
+    pub(super) fn strike_request(&self) -> Option<Fault> {
+        [
+            Fault::Unreachable,
+            Fault::Refuse,
+            Fault::Unauthorised,
+            Fault::Forbidden,
+            Fault::TooManyRequests,
+        ]
+        .into_iter()
+        .find_map(|kind| self.strike(kind))
+    }
+
+    /// Whether the next frame of a watch is to be dropped.
+    pub(super) fn drops_frame(&self) -> bool {
+        if !self.any.load(Ordering::Acquire) {
+            return false;
+        }
+        let one_in = self.lock().iter().find_map(|switch| match switch.fault {
+            Fault::DropFrame(one_in) if one_in > 0 => Some(u64::from(one_in)),
+            _ => None,
+        });
+        let Some(one_in) = one_in else {
+            return false;
+        };
+        let frames = self.frames.fetch_add(1, Ordering::AcqRel) + 1;
+        frames.is_multiple_of(one_in) && self.strike(Fault::DropFrame(0)).is_some()
+    }
+
+    /// How often `CloseWatches` was set.
+    pub(super) fn closes(&self) -> u64 {
+        self.closes.load(Ordering::Acquire)
+    }
+
+    /// Wakes whenever a switch changes.
+    pub(super) fn changes(&self) -> watch::Receiver<u64> {
+        self.changes.subscribe()
+    }
+
     fn put(&self, fault: Fault, left: Option<u32>) {
         let mut switches = self.lock();
         if fault == Fault::CloseWatches {
@@ -128,5 +194,45 @@ impl Faults {
     fn lock(&self) -> MutexGuard<'_, Vec<Switch>> {
         // A list of switches is whole between any two statements, so a panic elsewhere is no harm.
         self.switches.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Fault, Faults};
+
+    #[test]
+    fn a_switch_stays_on_until_it_is_cleared() {
+        let faults = Faults::new();
+        faults.set(Fault::Refuse);
+        assert_eq!(faults.strike_request(), Some(Fault::Refuse));
+        assert_eq!(faults.active(), [Fault::Refuse]);
+        faults.clear(Fault::Refuse);
+        assert_eq!(faults.strike_request(), None);
+    }
+
+    #[test]
+    fn a_counted_switch_goes_off_by_itself() {
+        let faults = Faults::new();
+        faults.set_times(Fault::TooManyRequests, 2);
+        let strikes = [0; 3].map(|_| faults.strike_request().is_some());
+        assert_eq!(strikes, [true, true, false]);
+    }
+
+    #[test]
+    fn one_frame_in_n_is_dropped() {
+        let faults = Faults::new();
+        faults.set(Fault::DropFrame(3));
+        let drops = [0; 7].map(|_| faults.drops_frame());
+        assert_eq!(drops, [false, false, true, false, false, true, false]);
+        faults.clear(Fault::DropFrame(0));
+        assert!(!faults.drops_frame());
+    }
+
+    #[test]
+    fn closing_watches_acts_once_and_does_not_stay() {
+        let faults = Faults::new();
+        faults.set(Fault::CloseWatches);
+        assert_eq!((faults.closes(), faults.active().len()), (1, 0));
     }
 }

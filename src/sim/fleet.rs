@@ -6,8 +6,24 @@ use std::{
     time::Duration,
 };
 
-use super::{Error, Load, LoadOptions, SimCluster};
+use axum::extract::connect_info::IntoMakeServiceWithConnectInfo;
+use tokio::{net::TcpListener, sync::Mutex, task::JoinSet, time::MissedTickBehavior};
+use tokio_util::sync::CancellationToken;
+
+use super::{
+    Error, Load, LoadOptions, SimCluster,
+    cluster::{Clock, Context},
+    connection::{BreakableListener, Connection},
+    http, load,
+    store::StoreOptions,
+};
 use crate::domain::cluster::Resource;
+
+/// How often leases and old history are looked at: well below any TTL that is of use.
+const TICK: Duration = Duration::from_millis(100);
+
+/// For how long a stop waits for open connections; a client that does not read may hold one.
+const STOP_MAX: Duration = Duration::from_secs(2);
 
 /// What to simulate.
 #[derive(Clone, Debug)]
@@ -57,16 +73,54 @@ pub struct Fleet {
 #[derive(Debug)]
 struct Inner {
     address: SocketAddr,
-    clusters: Vec<SimCluster>,
+    seed: u64,
+    clusters: Clusters,
+    context: Context,
+    tasks: Mutex<JoinSet<()>>,
+}
+
+/// The clusters of a fleet, in the order of the options.
+#[derive(Clone, Debug)]
+pub(super) struct Clusters(Arc<[SimCluster]>);
+
+impl Clusters {
+    pub(super) fn get(&self, name: &str) -> Option<&SimCluster> {
+        self.0.iter().find(|cluster| cluster.name() == name)
+    }
 }
 
 impl Fleet {
     /// Starts to listen.
     pub async fn start(options: FleetOptions) -> Result<Self, Error> {
+        check_names(&options.clusters)?;
+        let address = options.listen;
+        let refuse = |source| Error::Listen { address, source };
+        let listener = TcpListener::bind(address).await.map_err(refuse)?;
+        let address = listener.local_addr().map_err(refuse)?;
+        let context = Context {
+            clock: Clock::start(),
+            bookmark_interval: options.bookmark_interval,
+            stopping: CancellationToken::new(),
+        };
+        let clusters = Clusters(new_clusters(&options, &context).into());
+
+        let service: IntoMakeServiceWithConnectInfo<_, Connection> =
+            http::router(clusters.clone()).into_make_service_with_connect_info();
+        let stopping = context.stopping.clone().cancelled_owned();
+        let server = axum::serve(BreakableListener(listener), service);
+        let mut tasks = JoinSet::new();
+        tasks.spawn(async move {
+            // It ends only when told to: the listener retries what fails.
+            let _ = server.with_graceful_shutdown(stopping).await;
+        });
+        tasks.spawn(tick(clusters.clone(), context.stopping.clone()));
         Ok(Self {
             inner: Arc::new(Inner {
-                address: options.listen,
-                clusters: Vec::new(),
+                address,
+                seed: options.seed,
+                clusters,
+                context,
+                tasks: Mutex::new(tasks),
             }),
         })
     }
@@ -78,11 +132,8 @@ impl Fleet {
 
     /// The clusters' names, in the order of the options.
     pub fn cluster_names(&self) -> Vec<String> {
-        self.inner
-            .clusters
-            .iter()
-            .map(|cluster| cluster.name().to_owned())
-            .collect()
+        let clusters = self.inner.clusters.0.iter();
+        clusters.map(|cluster| cluster.name().to_owned()).collect()
     }
 
     /// A kubeconfig for one cluster: YAML, no credentials, one context named as the cluster.
@@ -92,37 +143,96 @@ impl Fleet {
             "apiVersion: v1\n\
              kind: Config\n\
              clusters:\n\
-             - name: {cluster}\n  \
+             - name: \"{cluster}\"\n  \
                cluster:\n    \
                  server: http://{address}/clusters/{cluster}\n\
              users:\n\
-             - name: {cluster}\n  \
+             - name: \"{cluster}\"\n  \
                user: {{}}\n\
              contexts:\n\
-             - name: {cluster}\n  \
+             - name: \"{cluster}\"\n  \
                context:\n    \
-                 cluster: {cluster}\n    \
-                 user: {cluster}\n\
-             current-context: {cluster}\n"
+                 cluster: \"{cluster}\"\n    \
+                 user: \"{cluster}\"\n\
+             current-context: \"{cluster}\"\n"
         )
     }
 
     /// The handle of a cluster.
     pub fn cluster(&self, name: &str) -> Option<SimCluster> {
-        self.inner
-            .clusters
-            .iter()
-            .find(|cluster| cluster.name() == name)
-            .cloned()
+        self.inner.clusters.get(name).cloned()
     }
 
-    /// Writes seeded load to all clusters until it is stopped.
-    pub fn load(&self, _options: LoadOptions) -> Load {
-        let cancel = tokio_util::sync::CancellationToken::new();
-        let task = tokio::spawn(async { Default::default() });
-        Load { cancel, task }
+    /// Writes seeded load to all clusters until it is stopped, or the fleet is.
+    pub fn load(&self, options: LoadOptions) -> Load {
+        let clusters = self.inner.clusters.0.to_vec();
+        let cancel = self.inner.context.stopping.child_token();
+        load::start(clusters, self.inner.seed, options, cancel)
     }
 
     /// Stops listening; open watches end.
-    pub async fn stop(&self) {}
+    pub async fn stop(&self) {
+        self.inner.context.stopping.cancel();
+        let mut tasks = self.inner.tasks.lock().await;
+        let ended = async { while tasks.join_next().await.is_some() {} };
+        if tokio::time::timeout(STOP_MAX, ended).await.is_err() {
+            tasks.shutdown().await;
+        }
+    }
+}
+
+fn check_names(names: &[String]) -> Result<(), Error> {
+    if names.is_empty() {
+        return Err(Error::NoClusters);
+    }
+    let plain = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b"-.".contains(&b);
+    let mut seen = std::collections::BTreeSet::new();
+    for name in names {
+        if name.is_empty() || !name.bytes().all(plain) || !seen.insert(name) {
+            return Err(Error::ClusterName(name.clone()));
+        }
+    }
+    Ok(())
+}
+
+fn new_clusters(options: &FleetOptions, context: &Context) -> Vec<SimCluster> {
+    let clusters = options.clusters.iter();
+    clusters
+        .map(|name| {
+            let store = StoreOptions {
+                cluster: name.clone(),
+                // The name, so that a cluster is the same whatever others there are.
+                seed: options.seed ^ u64::from(crc32c::crc32c(name.as_bytes())),
+                resources: options.resources.clone(),
+                event_ttl: options.event_ttl,
+                history: options.history,
+            };
+            SimCluster::new(store, context.clone())
+        })
+        .collect()
+}
+
+async fn tick(clusters: Clusters, stopping: CancellationToken) {
+    let mut ticks = tokio::time::interval(TICK);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    while stopping.run_until_cancelled(ticks.tick()).await.is_some() {
+        for cluster in clusters.0.iter() {
+            cluster.tick();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::check_names;
+
+    #[test]
+    fn names_that_cannot_stand_in_a_path_are_refused() {
+        let names =
+            |names: &[&str]| check_names(&names.iter().map(|n| n.to_string()).collect::<Vec<_>>());
+        assert!(names(&["a", "b-1.x"]).is_ok());
+        for bad in [&[][..], &[""], &["a", "a"], &["a/b"], &["A"]] {
+            assert!(names(bad).is_err(), "{bad:?}");
+        }
+    }
 }

@@ -11,12 +11,23 @@
 
 mod audit;
 mod cluster;
+mod connection;
+mod discovery;
 mod error;
 mod fault;
 mod fleet;
+mod http;
+mod kind;
 mod ledger;
+mod list;
 mod load;
 mod manifest;
+mod object;
+mod query;
+mod selector;
+mod status;
+mod store;
+mod watch;
 
 pub use audit::{Audit, AuditReport, Delivered, SeenGap};
 pub use cluster::SimCluster;

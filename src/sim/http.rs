@@ -1,0 +1,260 @@
+//! The HTTP surface: from paths to answers, and the faults that come in between.
+
+use std::sync::Arc;
+
+use axum::{
+    Router,
+    body::Body,
+    extract::{ConnectInfo, Request, State},
+    http::{Method, StatusCode, Uri},
+    response::Response,
+    routing::get,
+};
+
+use super::{
+    cluster::SimCluster,
+    connection::Connection,
+    discovery,
+    fault::Fault,
+    fleet::Clusters,
+    kind::Served,
+    list,
+    manifest::Manifest,
+    object::{Identity, Object},
+    query::{Format, Query},
+    status::{Status, json_response},
+    store::rfc3339_seconds,
+    watch,
+};
+use crate::domain::cluster::Resource;
+
+/// The service that answers for all clusters.
+pub(super) fn router(clusters: Clusters) -> Router {
+    Router::new()
+        .route("/sim/ledger", get(ledger))
+        .fallback(answer)
+        .with_state(clusters)
+}
+
+/// What a path below a cluster's base path is about.
+#[derive(Debug, PartialEq, Eq)]
+enum Target<'a> {
+    Health,
+    Version,
+    CoreVersions,
+    Groups,
+    Group(&'a str),
+    Resources(&'a str, &'a str),
+    Namespace(&'a str),
+    Collection(Resource, &'a str),
+    Object(Resource, &'a str, &'a str),
+}
+
+impl<'a> Target<'a> {
+    fn parse(path: &'a str) -> Option<Self> {
+        let parts: Vec<&str> = path.split('/').filter(|part| !part.is_empty()).collect();
+        let (group, version, rest) = match parts.as_slice() {
+            ["livez" | "readyz" | "healthz", ..] => return Some(Self::Health),
+            ["version"] => return Some(Self::Version),
+            ["api"] => return Some(Self::CoreVersions),
+            ["apis"] => return Some(Self::Groups),
+            ["apis", group] => return Some(Self::Group(group)),
+            ["api", version, rest @ ..] => ("", *version, rest),
+            ["apis", group, version, rest @ ..] => (*group, *version, rest),
+            _ => return None,
+        };
+        let resource = |plural: &str| Resource {
+            group: group.into(),
+            version: version.into(),
+            plural: plural.into(),
+        };
+        Some(match rest {
+            [] => Self::Resources(group, version),
+            ["namespaces", name] if group.is_empty() => Self::Namespace(name),
+            ["namespaces", namespace, plural] => Self::Collection(resource(plural), namespace),
+            ["namespaces", namespace, plural, name] => {
+                Self::Object(resource(plural), namespace, name)
+            }
+            [plural] => Self::Collection(resource(plural), ""),
+            [plural, name] => Self::Object(resource(plural), "", name),
+            _ => return None,
+        })
+    }
+}
+
+async fn ledger(State(clusters): State<Clusters>, uri: Uri) -> Response {
+    let name = uri.query().and_then(|query| query.strip_prefix("cluster="));
+    match name.and_then(|name| clusters.get(name)) {
+        Some(cluster) => Response::new(Body::from(cluster.ledger().to_json_lines())),
+        None => Status::not_found("name a simulated cluster: /sim/ledger?cluster=NAME").response(),
+    }
+}
+
+async fn answer(
+    State(clusters): State<Clusters>,
+    ConnectInfo(connection): ConnectInfo<Connection>,
+    request: Request,
+) -> Response {
+    let no_such = || Status::not_found("the server could not find the requested resource");
+    let path = request.uri().path();
+    let Some((name, path)) = path
+        .strip_prefix("/clusters/")
+        .map(|rest| rest.split_once('/').unwrap_or((rest, "")))
+    else {
+        return no_such().response();
+    };
+    let Some(cluster) = clusters.get(name) else {
+        return no_such().response();
+    };
+    if let Some(refusal) = meet_faults(cluster, &connection, path).await {
+        return refusal;
+    }
+    if request.method() != Method::GET {
+        return Status::method_not_allowed().response();
+    }
+    match Target::parse(path) {
+        Some(target) => serve(cluster, target, &request).unwrap_or_else(|status| status.response()),
+        None => no_such().response(),
+    }
+}
+
+/// Lets the switches that strike requests strike.
+async fn meet_faults(
+    cluster: &SimCluster,
+    connection: &Connection,
+    path: &str,
+) -> Option<Response> {
+    let faults = cluster.faults();
+    let mut changes = faults.changes();
+    while faults.is_on(Fault::Stall) {
+        tokio::select! {
+            // The sender is the cluster's, which outlives this call.
+            _ = changes.changed() => {}
+            () = cluster.context().stopping.cancelled() => break,
+        }
+    }
+    Some(match faults.strike_request()? {
+        Fault::Unreachable => {
+            connection.break_off();
+            let mut never_sent = Response::new(Body::empty());
+            *never_sent.status_mut() = StatusCode::SERVICE_UNAVAILABLE;
+            never_sent
+        }
+        Fault::Unauthorised => Status::unauthorised().response(),
+        Fault::Forbidden => Status::forbidden(&format!("/{path}")).response(),
+        Fault::TooManyRequests => Status::too_many_requests().response(),
+        _ => Status::unavailable().response(),
+    })
+}
+
+fn serve(cluster: &SimCluster, target: Target<'_>, request: &Request) -> Result<Response, Status> {
+    let no_such = || Status::not_found("the server could not find the requested resource");
+    let format = Format::negotiate(request.headers());
+    let json = |value: serde_json::Value| json_response(value.to_string());
+    match target {
+        Target::Health => Ok(Response::new(Body::from("ok"))),
+        Target::Version => Ok(json(discovery::version())),
+        Target::CoreVersions => Ok(json(discovery::core_versions())),
+        Target::Groups => Ok(json(cluster.read(discovery::groups))),
+        Target::Group(name) => cluster
+            .read(|store| discovery::group(store, name))
+            .map(json)
+            .ok_or_else(no_such),
+        Target::Resources(group, version) => cluster
+            .read(|store| discovery::resources(store, group, version))
+            .map(json)
+            .ok_or_else(no_such),
+        Target::Namespace(name @ ("kube-system" | "default")) => {
+            let object = namespace_object(cluster, name);
+            Ok(list::object_response(&Arc::new(object), format))
+        }
+        Target::Namespace(name) => Err(Status::not_found(&format!(
+            "namespaces \"{name}\" not found"
+        ))),
+        Target::Object(resource, namespace, name) => {
+            let object = cluster.read(|store| {
+                let table = store.table_of(&resource).map_err(|_| no_such())?;
+                store.get(table, namespace, name).ok_or_else(|| {
+                    Status::not_found(&format!("{} \"{name}\" not found", resource.plural))
+                })
+            })?;
+            Ok(list::object_response(&object, format))
+        }
+        Target::Collection(resource, namespace) => {
+            let query = Query::parse(request.uri())?;
+            let (table, served) = cluster
+                .read(|store| {
+                    let table = store.table_of(&resource).ok()?;
+                    Some((table, store.served().nth(table)?.clone()))
+                })
+                .ok_or_else(no_such)?;
+            if query.watch {
+                return watch::open(cluster, table, served, namespace, &query, format);
+            }
+            let found =
+                cluster.read(|store| list::find(store, table, &served, namespace, &query))?;
+            Ok(found.response(format))
+        }
+    }
+}
+
+/// The namespaces that every cluster has. The UID of kube-system is the cluster's identity.
+fn namespace_object(cluster: &SimCluster, name: &str) -> Object {
+    let served = Served::new(Resource {
+        group: String::new(),
+        version: "v1".into(),
+        plural: "namespaces".into(),
+    });
+    let uid = cluster.read(|store| store.uid().clone());
+    let uid = if name == "kube-system" {
+        uid
+    } else {
+        format!("{name}-{uid}").into()
+    };
+    let identity = Identity {
+        key: name.into(),
+        namespace: "".into(),
+        name: name.into(),
+        uid,
+        created: rfc3339_seconds(0).into(),
+    };
+    let manifest = Manifest::new("", name)
+        .label("kubernetes.io/metadata.name", name)
+        .member("spec", &serde_json::json!({"finalizers": ["kubernetes"]}))
+        .member("status", &serde_json::json!({"phase": "Active"}));
+    Object::new(&served, identity, 1, &manifest)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Target;
+
+    #[test]
+    fn paths_lead_where_they_do_on_a_real_server() {
+        let resource = |text: &str| text.parse().unwrap();
+        let collection = |text, namespace| Some(Target::Collection(resource(text), namespace));
+        for (path, expected) in [
+            ("version", Some(Target::Version)),
+            ("api/v1", Some(Target::Resources("", "v1"))),
+            ("apis/apps/v1", Some(Target::Resources("apps", "v1"))),
+            (
+                "api/v1/namespaces/kube-system",
+                Some(Target::Namespace("kube-system")),
+            ),
+            ("api/v1/events", collection("v1/events", "")),
+            ("api/v1/namespaces/ns/events", collection("v1/events", "ns")),
+            ("apis/e.com/v2/widgets", collection("e.com/v2/widgets", "")),
+            (
+                "api/v1/namespaces/ns/pods/p",
+                Some(Target::Object(resource("v1/pods"), "ns", "p")),
+            ),
+            (
+                "api/v1/nodes/n",
+                Some(Target::Object(resource("v1/nodes"), "", "n")),
+            ),
+            ("metrics", None),
+        ] {
+            assert_eq!(Target::parse(path), expected, "{path}");
+        }
+    }
+}
