@@ -175,3 +175,47 @@ fn chain(error: &dyn std::error::Error) -> String {
     }
     text
 }
+
+#[cfg(test)]
+mod tests {
+    use clap::{CommandFactory as _, Parser as _};
+
+    use super::Arguments;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Arguments::command().debug_assert();
+    }
+
+    #[test]
+    fn what_contradicts_itself_is_wrong_usage() {
+        for line in [
+            "quorumwatch",
+            "quorumwatch events --cursor c --snapshot",
+            "quorumwatch events --object Pod",
+            "quorumwatch clusters add a",
+            "quorumwatch clusters add a --in-cluster --source s",
+            "quorumwatch clusters add a --in-cluster --label l",
+            "quorumwatch demo --for 1s",
+            "quorumwatch demo --context c",
+            "quorumwatch shards --endpoints https://h:1",
+            "quorumwatch serve --peers a",
+        ] {
+            let parsed = Arguments::try_parse_from(line.split(' '));
+            assert_eq!(parsed.unwrap_err().exit_code(), 2, "{line}");
+        }
+    }
+
+    #[test]
+    fn a_usual_line_is_read() {
+        for line in [
+            "quorumwatch serve --name a --peers a=h:1,b=h:2 --exit-with-parent",
+            "quorumwatch events -n shop -l env=prod --object Pod/web-0 --since-cursor f -o jsonl",
+            "quorumwatch clusters add a --kubeconfig f --context c -l k=v --resource v1/pods",
+            "quorumwatch shards -w -o json --endpoints a:1,http://b:2",
+            "quorumwatch demo --kill leader --for 10s --clusters 9 --rate 50",
+        ] {
+            assert!(Arguments::try_parse_from(line.split(' ')).is_ok(), "{line}");
+        }
+    }
+}

@@ -59,6 +59,8 @@ pub(super) async fn run(arguments: Arguments) -> Result<(), Error> {
     let load = (arguments.rate > 0).then(|| {
         fleet.load(LoadOptions {
             events_per_second: f64::from(arguments.rate),
+            // No padding: people read these.
+            object_bytes: 0,
             ..LoadOptions::default()
         })
     });

@@ -14,7 +14,7 @@ pub(super) struct Report {
     pub(super) problems: Vec<String>,
     pub(super) clusters: usize,
     pub(super) replicas: usize,
-    /// For how long there was load.
+    /// For how long there was load; tenths are enough.
     pub(super) seconds: f64,
     /// What was done to a replica; absent where nothing was.
     pub(super) kill: Option<Kill>,

@@ -201,7 +201,7 @@ impl Scene<'_> {
         let mut report = Report {
             clusters: self.ownership.counts().0,
             replicas: self.replicas.iter().count(),
-            seconds,
+            seconds: (seconds * 10.0).round() / 10.0,
             delivered: self.tally.delivered,
             gaps: self.tally.gaps,
             problems: self.tally.problems.clone(),

@@ -110,10 +110,10 @@ impl Tally {
             self.first_events.insert(event.cluster.clone(), now);
         }
         let shown: Shown = serde_json::from_slice(&event.object_json).unwrap_or_default();
-        self.sample = format!(
-            "{} {} {}: {}",
-            event.cluster, shown.r#type, shown.reason, shown.message
-        );
+        // The generator fills messages up with dots.
+        let message = shown.message.trim_end().trim_end_matches('.').trim_end();
+        let (cluster, kind, reason) = (&event.cluster, &shown.r#type, &shown.reason);
+        self.sample = format!("{cluster} {kind} {reason}: {message}");
         let last = self.reached.get(&event.cluster);
         // The frames of a snapshot share one position.
         if change != Change::Snapshot && last.is_some_and(|last| position <= *last) {

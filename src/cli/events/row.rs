@@ -16,7 +16,7 @@ use crate::{
 };
 
 /// Rows come one by one, so that columns cannot be fitted beforehand: common lengths.
-const WIDTHS: [usize; 8] = [10, 10, 9, 9, 7, 16, 28, 0];
+const WIDTHS: [usize; 8] = [10, 12, 9, 8, 7, 16, 32, 0];
 
 pub(super) struct EventTable {
     table: Table<8>,
