@@ -1,19 +1,372 @@
-//! Assembles a replica: builds, wires, starts in order, stops in reverse order.
+//! The composition root: builds, wires, starts in order, stops in reverse order.
 
+use std::{collections::BTreeMap, net::SocketAddr, sync::Arc, time::Duration};
+
+use tokio::{net::TcpListener, task::JoinSet};
+use tokio_stream::wrappers::TcpListenerStream;
 use tokio_util::sync::CancellationToken;
+use tonic::transport::Server;
 
-use crate::config;
+use crate::{
+    agent,
+    api::{Clusters, Events, Group, LeaderView, Peers, Shards},
+    clock::unix_now,
+    config::Serve,
+    controller::Controller,
+    domain::{
+        cluster::ClusterSpec,
+        command::{Command, Outcome, Rejection},
+    },
+    peer::{
+        Channels,
+        sources::{PeerSources, RELAY_MESSAGE_BYTES_MAX},
+    },
+    pipeline::{hub::Hub, owned::Owned},
+    proto::{
+        DESCRIPTORS,
+        internal::v1::peer_service_server::PeerServiceServer,
+        v1::{
+            cluster_service_server::ClusterServiceServer, event_service_server::EventServiceServer,
+            group_service_server::GroupServiceServer, shard_service_server::ShardServiceServer,
+        },
+    },
+    raft::{self, Raft},
+    watcher::{CredentialPolicy, InlineKubeconfig, WatchPolicy},
+};
+
+/// Streams on one connection between replicas: one for each shard stream that is relayed.
+const PEER_STREAMS_MAX: u32 = 100_000;
+
+/// What a connection between replicas may have under way: a feed whose asker does not read must
+/// not hold up the others.
+const PEER_CONNECTION_WINDOW: u32 = (1 << 31) - 1;
+
+/// What one relayed stream may have under way.
+const PEER_STREAM_WINDOW: u32 = 1 << 20;
+
+/// How long a replica that stops waits for its listeners to close by themselves.
+const CLOSE_WITHIN: Duration = Duration::from_secs(2);
 
 /// Why a replica ended.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// There is no replica in this build.
-    #[error("this build holds no replica")]
-    Absent,
+    /// A listener could not be opened.
+    #[error(
+        "listen on {address} for {who}: {source}; another process may have it, choose another \
+         with --{flag}"
+    )]
+    Listen {
+        /// For whom.
+        who: &'static str,
+        /// The flag that names it.
+        flag: &'static str,
+        /// Where.
+        address: SocketAddr,
+        /// Why not.
+        source: std::io::Error,
+    },
+    /// The data could not be opened.
+    #[error("open the data directory: {0}")]
+    Open(#[from] raft::OpenError),
+    /// The group could not be formed.
+    #[error("form the group: {0}")]
+    Form(#[from] raft::FormError),
+    /// A listener failed.
+    #[error("serve: {0}")]
+    Serve(#[from] tonic::transport::Error),
+    /// Reflection could not be set up.
+    #[error("set up reflection: {0}")]
+    Reflection(#[from] tonic_reflection::server::Error),
+    /// Consensus or its storage is dead.
+    #[error("consensus failed: {0}")]
+    Failed(String),
 }
 
-/// Runs a replica until `shutdown`.
-pub async fn run(config: config::Serve, shutdown: CancellationToken) -> Result<(), Error> {
-    drop((config, shutdown));
-    Err(Error::Absent)
+/// Runs a replica until `shutdown` is cancelled or something that it cannot do without has died.
+pub async fn run(config: Serve, shutdown: CancellationToken) -> Result<(), Error> {
+    let client_listener = listen("clients", "client-listen", config.client_listen).await?;
+    let peer_listener = listen("peers", "peer-listen", config.peer_listen).await?;
+    let channels = Channels::new();
+    let raft = Raft::open(raft_options(&config), channels.clone()).await?;
+    tracing::info!(name = raft.name(), replica = %raft.replica_id(), "replica starts");
+    let replica = Replica {
+        config,
+        channels,
+        raft: raft.clone(),
+        owned: Owned::default(),
+    };
+    let result = replica.run(client_listener, peer_listener, shutdown).await;
+    raft.shutdown().await;
+    result
+}
+
+async fn listen(
+    who: &'static str,
+    flag: &'static str,
+    address: SocketAddr,
+) -> Result<TcpListener, Error> {
+    TcpListener::bind(address)
+        .await
+        .map_err(|source| Error::Listen {
+            who,
+            flag,
+            address,
+            source,
+        })
+}
+
+fn raft_options(config: &Serve) -> raft::Options {
+    let peers = config.peers.iter();
+    raft::Options {
+        data_dir: config.data_dir.clone(),
+        name: config.name.clone(),
+        peer_address: config.advertise_peer.clone(),
+        client_address: config.advertise_client.clone(),
+        peers: peers
+            .map(|peer| raft::Peer {
+                name: peer.name.clone(),
+                address: peer.address.clone(),
+            })
+            .collect(),
+        timing: raft::Timing::default(),
+    }
+}
+
+fn credentials(config: &Serve) -> CredentialPolicy {
+    let configured = config.sources.iter().map(|(name, source)| {
+        let kubeconfig = InlineKubeconfig {
+            yaml: source.kubeconfig.expose().to_owned(),
+            context: source.context.clone(),
+        };
+        (name.clone(), kubeconfig)
+    });
+    CredentialPolicy {
+        kubeconfig_dirs: config.kubeconfig_dirs.clone(),
+        configured: configured.collect::<BTreeMap<_, _>>(),
+        allow_exec: config.allow_exec.clone(),
+        allow_file_references: config.allow_file_references,
+    }
+}
+
+/// The parts of a running replica.
+struct Replica {
+    config: Serve,
+    channels: Channels,
+    raft: Raft,
+    owned: Owned,
+}
+
+impl Replica {
+    async fn run(
+        self,
+        client_listener: TcpListener,
+        peer_listener: TcpListener,
+        shutdown: CancellationToken,
+    ) -> Result<(), Error> {
+        // Listeners outlive the agent: peers and clients are served while its shards move away.
+        let close = CancellationToken::new();
+        let controller = Controller::start(self.raft.clone());
+        let mut listeners = JoinSet::new();
+        listeners.spawn(self.serve_peers(peer_listener, controller, close.clone()));
+        listeners.spawn(self.serve_clients(client_listener, close.clone())?);
+        let agent_stop = CancellationToken::new();
+        let result = tokio::select! {
+            worked = self.work(agent_stop.clone(), shutdown.clone()) => worked,
+            Some(ended) = listeners.join_next() => Err(listener_error(ended)),
+            reason = self.raft.failed() => Err(Error::Failed(reason)),
+        };
+        close.cancel();
+        let closed = async { while listeners.join_next().await.is_some() {} };
+        if tokio::time::timeout(CLOSE_WITHIN, closed).await.is_err() {
+            tracing::info!("some connections did not close by themselves");
+        }
+        result
+    }
+
+    /// Becomes part of the group, then runs shards until shut down.
+    async fn work(
+        &self,
+        stop: CancellationToken,
+        shutdown: CancellationToken,
+    ) -> Result<(), Error> {
+        match self.raft.form(shutdown.clone()).await {
+            Err(raft::FormError::Cancelled) => return Ok(()),
+            formed => formed?,
+        }
+        tracing::info!(name = self.raft.name(), "replica is part of the group");
+        let create = create_configured(self.raft.clone(), self.config.clusters.clone());
+        let agent = agent::run(self.agent_options(), stop.clone());
+        let stopping = async {
+            shutdown.cancelled().await;
+            tracing::info!("replica stops: handing its shards over");
+            stop.cancel();
+        };
+        tokio::join!(agent, stopping, async {
+            tokio::select! {
+                () = create => {}
+                () = shutdown.cancelled() => {}
+            }
+        });
+        Ok(())
+    }
+
+    fn agent_options(&self) -> agent::Options {
+        agent::Options {
+            raft: self.raft.clone(),
+            channels: self.channels.clone(),
+            owned: self.owned.clone(),
+            credentials: Arc::new(credentials(&self.config)),
+            watch: WatchPolicy::default(),
+            ring_bytes: self.config.limits.ring_bytes,
+        }
+    }
+
+    fn serve_peers(
+        &self,
+        listener: TcpListener,
+        controller: Controller,
+        close: CancellationToken,
+    ) -> impl Future<Output = Result<(), tonic::transport::Error>> + use<> {
+        let peers = Peers::new(
+            self.raft.clone(),
+            controller,
+            self.owned.clone(),
+            close.clone(),
+        );
+        Server::builder()
+            .tcp_nodelay(true)
+            .max_concurrent_streams(PEER_STREAMS_MAX)
+            .initial_connection_window_size(PEER_CONNECTION_WINDOW)
+            .initial_stream_window_size(PEER_STREAM_WINDOW)
+            .add_service(self.raft.rpc_service())
+            .add_service(
+                PeerServiceServer::new(peers).max_encoding_message_size(RELAY_MESSAGE_BYTES_MAX),
+            )
+            .serve_with_incoming_shutdown(TcpListenerStream::new(listener), async move {
+                close.cancelled().await;
+            })
+    }
+
+    fn serve_clients(
+        &self,
+        listener: TcpListener,
+        close: CancellationToken,
+    ) -> Result<impl Future<Output = Result<(), tonic::transport::Error>> + use<>, Error> {
+        let raft = self.raft.clone();
+        let sources = PeerSources {
+            replica: raft.replica_id(),
+            owned: self.owned.clone(),
+            channels: self.channels.clone(),
+            addresses: Arc::new({
+                let raft = raft.clone();
+                move |replica| raft.peer_address_of(replica)
+            }),
+        };
+        let limits = self.config.limits;
+        let hub = Hub::new(Arc::new(sources), raft.watch_state(), limits.hub_ring_bytes);
+        let slow_after = Duration::from_millis(limits.slow_subscriber_ms);
+        let events = Events::new(hub, raft.clone(), slow_after, close.clone());
+        let leader = LeaderView::new(raft.clone(), self.channels.clone());
+        let (health, health_service) = tonic_health::server::health_reporter();
+        tokio::spawn(report_health(health, raft.clone(), close.clone()));
+        let server = Server::builder()
+            .tcp_nodelay(true)
+            .http2_keepalive_interval(Some(Duration::from_secs(10)))
+            .add_service(reflection().build_v1()?)
+            .add_service(reflection().build_v1alpha()?)
+            .add_service(health_service)
+            .add_service(EventServiceServer::new(events))
+            .add_service(ShardServiceServer::new(Shards::new(
+                raft.clone(),
+                close.clone(),
+            )))
+            .add_service(ClusterServiceServer::new(Clusters::new(
+                raft.clone(),
+                leader.clone(),
+            )))
+            .add_service(GroupServiceServer::new(Group::new(raft, leader)))
+            .serve_with_incoming_shutdown(TcpListenerStream::new(listener), async move {
+                close.cancelled().await;
+            });
+        Ok(server)
+    }
+}
+
+fn reflection<'a>() -> tonic_reflection::server::Builder<'a> {
+    tonic_reflection::server::Builder::configure()
+        .register_encoded_file_descriptor_set(DESCRIPTORS)
+        .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
+        .register_encoded_file_descriptor_set(tonic_reflection::pb::v1::FILE_DESCRIPTOR_SET)
+        .with_service_name("quorumwatch.v1.EventService")
+        .with_service_name("quorumwatch.v1.ShardService")
+        .with_service_name("quorumwatch.v1.ClusterService")
+        .with_service_name("quorumwatch.v1.GroupService")
+        .with_service_name("grpc.health.v1.Health")
+        .with_service_name("grpc.reflection.v1.ServerReflection")
+}
+
+/// A replica serves once it is part of a group that has a leader.
+async fn report_health(
+    health: tonic_health::server::HealthReporter,
+    raft: Raft,
+    close: CancellationToken,
+) {
+    let mut leadership = raft.leadership();
+    loop {
+        let serving = leadership.borrow_and_update().leader.is_some();
+        let status = if serving {
+            tonic_health::ServingStatus::Serving
+        } else {
+            tonic_health::ServingStatus::NotServing
+        };
+        health.set_service_status("", status).await;
+        health
+            .set_service_status("quorumwatch.v1.EventService", status)
+            .await;
+        tokio::select! {
+            changed = leadership.changed() => if changed.is_err() { return },
+            () = close.cancelled() => {
+                health.set_service_status("", tonic_health::ServingStatus::NotServing).await;
+                return;
+            }
+        }
+    }
+}
+
+/// Creates the clusters of the configuration that the group does not have yet.
+async fn create_configured(raft: Raft, clusters: Vec<ClusterSpec>) {
+    for spec in clusters {
+        let name = spec.name.clone();
+        if raft.state().cluster_named(&name).is_some() {
+            continue;
+        }
+        loop {
+            let command = Command::CreateCluster {
+                spec: spec.clone(),
+                at: unix_now(),
+            };
+            match raft.submit(command).await.map(|proposed| proposed.outcome) {
+                Ok(Outcome::Rejected(Rejection::NameTaken(_))) => {}
+                Ok(Outcome::Rejected(rejection)) => {
+                    tracing::error!(cluster = %name, error = %rejection, "configured cluster not created");
+                }
+                Ok(_) => tracing::info!(cluster = %name, "configured cluster created"),
+                Err(error) => {
+                    tracing::warn!(cluster = %name, %error, "configured cluster not created yet, trying again");
+                    continue;
+                }
+            }
+            break;
+        }
+    }
+}
+
+fn listener_error(
+    ended: Result<Result<(), tonic::transport::Error>, tokio::task::JoinError>,
+) -> Error {
+    match ended {
+        Ok(Ok(())) => Error::Failed("a listener closed".into()),
+        Ok(Err(error)) => Error::Serve(error),
+        Err(error) => Error::Failed(format!("a listener failed: {error}")),
+    }
 }

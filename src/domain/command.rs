@@ -116,7 +116,7 @@ pub struct BeginEra {
     pub to: ResourceVersion,
     /// Whether the owner publishes the net changes since the checkpoint.
     pub repaired: bool,
-    /// The identity of the cluster that answered.
+    /// The identity of the cluster that answered; empty where it may not be read.
     pub cluster_uid: String,
     /// When.
     pub at: UnixMillis,

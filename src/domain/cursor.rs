@@ -151,7 +151,7 @@ impl CursorCodec {
             return Err(InvalidCursor::Foreign);
         }
         while !rest.is_empty() {
-            let (stream, position) = read_entry(&mut rest).ok_or(damaged("torn entry"))?;
+            let (stream, position) = read_entry(&mut rest).ok_or_else(|| damaged("torn entry"))?;
             cursor.positions.insert(stream, position);
         }
         match header[1] {

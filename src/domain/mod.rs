@@ -8,6 +8,7 @@ pub mod cluster;
 pub mod command;
 pub mod cursor;
 pub mod frame;
+pub mod history;
 pub mod id;
 pub mod lease;
 pub mod member;

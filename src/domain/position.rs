@@ -165,6 +165,13 @@ pub struct Position {
 }
 
 impl Position {
+    /// Stands in a cursor for "a snapshot is due": before every position, because no era is 0.
+    pub const NEEDS_SNAPSHOT: Self = Self {
+        era: Era(0),
+        rv: ResourceVersion::ZERO,
+        ordinal: Ordinal::CLOSED,
+    };
+
     /// After every frame up to and including `rv`.
     pub fn closed(era: Era, rv: ResourceVersion) -> Self {
         Self {

@@ -8,7 +8,8 @@ use super::{
     command::{BeginEra, CheckpointEntry, Command, Move, Outcome, Rejection, ShardChange},
     frame::GapReason,
     id::{
-        ClusterId, Era, GroupId, Incarnation, ReplicaId, Revision, ShardId, StreamId, UnixMillis,
+        ClusterId, Epoch, Era, GroupId, Incarnation, ReplicaId, Revision, ShardId, StreamId,
+        UnixMillis,
     },
     member::Member,
     position::Position,
@@ -159,17 +160,12 @@ impl State {
                 reason,
                 at,
             } => {
-                self.check_epoch(*shard, *epoch)?;
-                let cluster = self
-                    .clusters
-                    .get_mut(&shard.cluster)
-                    .ok_or(Rejection::NoSuchCluster)?;
-                cluster.health = Health {
+                let health = Health {
                     condition: *condition,
                     reason: reason.clone(),
                     since: *at,
                 };
-                Ok(Outcome::Done)
+                self.report_health(*shard, *epoch, health)
             }
         }
     }
@@ -347,7 +343,7 @@ impl State {
         }
     }
 
-    fn check_epoch(&self, shard: ShardId, epoch: super::id::Epoch) -> Result<(), Rejection> {
+    fn check_epoch(&self, shard: ShardId, epoch: Epoch) -> Result<(), Rejection> {
         let assignment = self
             .assignments
             .get(&shard)
@@ -359,6 +355,18 @@ impl State {
         }
     }
 
+    fn report_health(
+        &mut self,
+        shard: ShardId,
+        epoch: Epoch,
+        health: Health,
+    ) -> Result<Outcome, Rejection> {
+        self.check_epoch(shard, epoch)?;
+        let cluster = self.clusters.get_mut(&shard.cluster);
+        cluster.ok_or(Rejection::NoSuchCluster)?.health = health;
+        Ok(Outcome::Done)
+    }
+
     fn begin_era(&mut self, begin: &BeginEra) -> Result<Outcome, Rejection> {
         let stream = self
             .streams
@@ -367,7 +375,9 @@ impl State {
         let shard = stream.shard;
         self.check_epoch(shard, begin.epoch)?;
         let era = Era(self.mint());
-        if let Some(cluster) = self.clusters.get_mut(&shard.cluster) {
+        if let Some(cluster) = self.clusters.get_mut(&shard.cluster)
+            && !begin.cluster_uid.is_empty()
+        {
             cluster.uid = Some(begin.cluster_uid.clone());
         }
         let stream = self

@@ -1,1 +1,107 @@
-//! Not built yet.
+//! Connections to other replicas: [`Channels`], one connection for each peer address.
+//!
+//! The only place that dials a peer, and so the only place that will know of TLS between replicas.
+//! It does not know who lives at an address: every call says whom it is meant for.
+
+pub mod relay;
+pub mod sources;
+
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+
+use tonic::transport::{Channel, Endpoint};
+
+/// A peer that does not answer a connection attempt within this time is treated as down: inside a
+/// data centre an attempt takes a millisecond.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// How often an otherwise silent connection is probed, so that a peer whose machine vanished is
+/// noticed within [`KEEPALIVE_TIMEOUT`] more.
+const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(1);
+
+/// How long a probe may stay unanswered.
+const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(3);
+
+/// Most addresses kept; far above the replicas of any group. Beyond it the cache starts over.
+const ADDRESSES_MAX: usize = 1024;
+
+/// One lazily connected channel for each peer address. Cheap to clone; clones share the channels.
+#[derive(Clone, Debug, Default)]
+pub struct Channels {
+    by_address: Arc<Mutex<BTreeMap<String, Channel>>>,
+}
+
+/// Why there is no channel to an address.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("peer address {0:?} is not of the form host:port")]
+pub struct BadAddress(pub String);
+
+impl Channels {
+    /// No connections yet.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// The channel to `address` (`host:port`). Does not wait: the first call on it connects, and
+    /// a broken connection is made anew by the next call.
+    pub fn channel(&self, address: &str) -> Result<Channel, BadAddress> {
+        // A panic while the lock is held leaves the map whole: inserting is its only change.
+        let mut by_address = self
+            .by_address
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        if let Some(channel) = by_address.get(address) {
+            return Ok(channel.clone());
+        }
+        let channel = endpoint(address)?.connect_lazy();
+        if by_address.len() >= ADDRESSES_MAX {
+            by_address.clear();
+        }
+        by_address.insert(address.to_owned(), channel.clone());
+        Ok(channel)
+    }
+}
+
+/// Whether nobody listens at `address`: its machine answers, and refuses. A machine that does not
+/// answer within [`CONNECT_TIMEOUT`] refuses nothing.
+pub async fn is_refused(address: &str) -> bool {
+    let attempt = tokio::net::TcpStream::connect(address);
+    match tokio::time::timeout(CONNECT_TIMEOUT, attempt).await {
+        Ok(Err(error)) => error.kind() == std::io::ErrorKind::ConnectionRefused,
+        Ok(Ok(_)) | Err(_) => false,
+    }
+}
+
+fn endpoint(address: &str) -> Result<Endpoint, BadAddress> {
+    let refuse = || BadAddress(address.to_owned());
+    let (host, port) = address.rsplit_once(':').ok_or_else(refuse)?;
+    if host.is_empty() || port.parse::<u16>().is_err() {
+        return Err(refuse());
+    }
+    let endpoint = Endpoint::from_shared(format!("http://{address}")).map_err(|_| refuse())?;
+    Ok(endpoint
+        .connect_timeout(CONNECT_TIMEOUT)
+        .http2_keep_alive_interval(KEEPALIVE_INTERVAL)
+        .keep_alive_timeout(KEEPALIVE_TIMEOUT)
+        .keep_alive_while_idle(true)
+        .tcp_nodelay(true))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Channels;
+
+    #[tokio::test]
+    async fn only_host_and_port_is_an_address() {
+        let channels = Channels::new();
+        for address in ["replica-0.replicas:7100", "127.0.0.1:1", "[::1]:7100"] {
+            assert!(channels.channel(address).is_ok(), "{address}");
+        }
+        for address in ["", "host", "host:", ":1", "host:99999", "a b:1"] {
+            assert!(channels.channel(address).is_err(), "{address}");
+        }
+    }
+}

@@ -1,0 +1,75 @@
+//! Hands the progress of what is published here to the log, in small coalesced batches.
+
+use std::{sync::Arc, time::Duration};
+
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    domain::{
+        command::{CheckpointEntry, Command},
+        state::State,
+    },
+    pipeline::owned::{Owned, OwnedStream},
+    raft::Raft,
+};
+
+/// How often progress is handed in: what a new owner must replay, against entries in the log.
+const EVERY: Duration = Duration::from_millis(250);
+
+/// Most streams in one command, so that it stays a small log entry (about 20 bytes each).
+const ENTRIES_MAX: usize = 1_000;
+
+/// How long the last checkpoints of a replica that stops may take.
+const LAST_WITHIN: Duration = Duration::from_secs(1);
+
+/// Runs until `stop`, then hands in what is left.
+pub(super) async fn run(raft: Raft, owned: Owned, stop: CancellationToken) {
+    let mut tick = tokio::time::interval(EVERY);
+    tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    loop {
+        tokio::select! {
+            _ = tick.tick() => hand_in(&raft, &owned).await,
+            () = stop.cancelled() => break,
+        }
+    }
+    if tokio::time::timeout(LAST_WITHIN, hand_in(&raft, &owned))
+        .await
+        .is_err()
+    {
+        tracing::info!("last checkpoints not handed in; the next owners replay a little more");
+    }
+}
+
+async fn hand_in(raft: &Raft, owned: &Owned) {
+    let state = raft.state();
+    let entries: Vec<_> = owned
+        .all()
+        .iter()
+        .filter_map(|stream| progress(&state, stream))
+        .collect();
+    for entries in entries.chunks(ENTRIES_MAX) {
+        let command = Command::AdvanceCheckpoints {
+            entries: entries.to_vec(),
+        };
+        if let Err(error) = raft.submit(command).await {
+            // What was not taken is still ahead of the state at the next tick.
+            tracing::debug!(%error, "checkpoints not handed in");
+            return;
+        }
+    }
+}
+
+/// What is published beyond the checkpoint, if anything is.
+fn progress(state: &State, stream: &Arc<OwnedStream>) -> Option<CheckpointEntry> {
+    let position = stream.checkpoint()?;
+    let known = state.streams.get(&stream.id)?;
+    let news = known
+        .checkpoint
+        .as_ref()
+        .is_none_or(|checkpoint| *checkpoint < position);
+    news.then(|| CheckpointEntry {
+        stream: stream.id,
+        epoch: stream.epoch,
+        position,
+    })
+}

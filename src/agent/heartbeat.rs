@@ -1,0 +1,159 @@
+//! Keeps one stream to the leader: heartbeats up, lease grants down.
+
+use std::{collections::VecDeque, time::Duration};
+
+use tokio::{sync::mpsc, time::Instant};
+use tokio_stream::wrappers::ReceiverStream;
+use tokio_util::sync::CancellationToken;
+
+use super::lease::LeaseClock;
+use crate::{
+    domain::{id::ReplicaId, lease::HEARTBEAT_EVERY},
+    peer::Channels,
+    pipeline::owned::Owned,
+    proto::internal::v1::{
+        HeartbeatRequest, HeartbeatResponse, StreamReport, peer_service_client::PeerServiceClient,
+    },
+    raft::{Leadership, Raft},
+};
+
+/// Heartbeats that may be under way: a leader that answers none for so long is no leader any more.
+const UNANSWERED_MAX: usize = 20;
+
+/// How often a heartbeat also carries how the streams do.
+const REPORT_EVERY: u64 = 10;
+
+/// The pause before a leader that could not be reached is tried again.
+const RETRY_AFTER: Duration = Duration::from_millis(50);
+
+/// Sends heartbeats to whoever leads, until cancelled; then one more that says so.
+pub(super) struct Heartbeat {
+    pub(super) raft: Raft,
+    pub(super) channels: Channels,
+    pub(super) owned: Owned,
+    pub(super) lease: LeaseClock,
+    /// Cancelled when the replica is about to stop.
+    pub(super) leaving: CancellationToken,
+}
+
+impl Heartbeat {
+    pub(super) async fn run(self) {
+        let mut leadership = self.raft.leadership();
+        loop {
+            let current = *leadership.borrow_and_update();
+            if let Some(leader) = current.leader
+                && let Err(error) = self.serve_leader(leader, &mut leadership).await
+            {
+                tracing::debug!(%leader, %error, "heartbeat stream ended");
+            }
+            if self.leaving.is_cancelled() {
+                return;
+            }
+            if leadership.has_changed().unwrap_or(true) {
+                continue;
+            }
+            tokio::select! {
+                () = tokio::time::sleep(RETRY_AFTER) => {}
+                _ = leadership.changed() => leadership.mark_changed(),
+                () = self.leaving.cancelled() => return,
+            }
+        }
+    }
+
+    async fn serve_leader(
+        &self,
+        leader: ReplicaId,
+        leadership: &mut tokio::sync::watch::Receiver<Leadership>,
+    ) -> Result<(), tonic::Status> {
+        let unavailable = |reason: &str| tonic::Status::unavailable(reason);
+        let address = self
+            .raft
+            .peer_address_of(leader)
+            .ok_or_else(|| unavailable("the leader's address is not known"))?;
+        let channel = self
+            .channels
+            .channel(&address)
+            .map_err(|error| unavailable(&error.to_string()))?;
+        let (sender, receiver) = mpsc::channel(UNANSWERED_MAX);
+        // The leader answers the call with its first grant.
+        let mut sent = VecDeque::new();
+        self.send(&sender, &mut sent, 1)?;
+        let call = PeerServiceClient::new(channel);
+        let mut call = call.max_decoding_message_size(64 * 1024);
+        let mut grants = call
+            .heartbeat(ReceiverStream::new(receiver))
+            .await?
+            .into_inner();
+        let mut tick = tokio::time::interval(HEARTBEAT_EVERY);
+        let mut sequence = 1;
+        loop {
+            tokio::select! {
+                grant = grants.message() => match grant? {
+                    Some(grant) => self.take(&grant, &mut sent),
+                    None => return Ok(()),
+                },
+                _ = tick.tick() => {
+                    sequence += 1;
+                    self.send(&sender, &mut sent, sequence)?;
+                }
+                _ = leadership.changed() => {
+                    if leadership.borrow_and_update().leader != Some(leader) {
+                        leadership.mark_changed();
+                        return Ok(());
+                    }
+                }
+                () = self.leaving.cancelled() => {
+                    self.send(&sender, &mut sent, sequence + 1)?;
+                    drop(sender);
+                    // The leader closes the stream when it has taken the shards away.
+                    while grants.message().await?.is_some() {}
+                    return Ok(());
+                }
+            }
+        }
+    }
+
+    fn send(
+        &self,
+        sender: &mpsc::Sender<HeartbeatRequest>,
+        sent: &mut VecDeque<(u64, Instant)>,
+        sequence: u64,
+    ) -> Result<(), tonic::Status> {
+        let state = self.raft.state();
+        let id = self.raft.replica_id();
+        let report = sequence % REPORT_EVERY == 1;
+        let request = HeartbeatRequest {
+            replica_id: id.0,
+            incarnation: state
+                .members
+                .get(&id)
+                .map_or(0, |member| member.incarnation.0),
+            sequence,
+            leaving: self.leaving.is_cancelled(),
+            streams: if report { self.reports() } else { Vec::new() },
+            applied_index: state.revision.0,
+        };
+        sent.push_back((sequence, Instant::now()));
+        sender
+            .try_send(request)
+            .map_err(|_| tonic::Status::unavailable("the leader answers no heartbeats"))
+    }
+
+    fn take(&self, grant: &HeartbeatResponse, sent: &mut VecDeque<(u64, Instant)>) {
+        while let Some((sequence, sent_at)) = sent.pop_front() {
+            if sequence == grant.sequence {
+                self.lease
+                    .granted(sent_at, Duration::from_millis(grant.lease_ms));
+                return;
+            }
+        }
+    }
+
+    fn reports(&self) -> Vec<StreamReport> {
+        let report = |stream: std::sync::Arc<crate::pipeline::owned::OwnedStream>| StreamReport {
+            stream_id: stream.id.0,
+            silent_ms: u64::try_from(stream.silent().as_millis()).unwrap_or(u64::MAX),
+        };
+        self.owned.all().into_iter().map(report).collect()
+    }
+}

@@ -1,0 +1,430 @@
+//! Serves one asker one stream from any position: the owner's side of "how a position resumes".
+//!
+//! Out of the ring where it reaches back far enough; else out of the API server's history, until
+//! the two meet. Where neither has it, the asker is told with a `Gap`.
+
+use std::{sync::Arc, time::Duration};
+
+use tokio::sync::mpsc;
+
+use super::{
+    item::{Gap, Item, Published},
+    owned::{OwnedStream, Place, gap_end},
+    ring::Read,
+    sequencer::Sequencer,
+};
+use crate::domain::{
+    frame::{Frame, GapReason},
+    history::HistoryItem,
+    position::{Ordinal, Position, ResourceVersion},
+    stream::EraStart,
+};
+
+/// Most items in one message of a feed: large enough to make a message cheap, small enough that a
+/// message of average events stays below 1 MiB.
+pub const BATCH_ITEMS_MAX: usize = 256;
+
+/// Messages that may wait for the asker. A feed whose asker does not read waits here, and falls
+/// back on the ring and then on the history when it goes on.
+pub const FEED_MESSAGES_MAX: usize = 4;
+
+/// How often a feed without items says that it lives.
+pub const ALIVE_EVERY: Duration = Duration::from_secs(1);
+
+/// From where a feed begins.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum FeedFrom {
+    /// With what follows this position.
+    After(Position),
+    /// With a snapshot, then with what follows it.
+    Snapshot,
+}
+
+/// Why a feed ended. Its asker opens another one where it stands.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum FeedError {
+    /// The replica does not publish the stream, or no longer.
+    #[error("the replica does not publish this stream")]
+    NotOwner,
+    /// The API server's history could not be read this time.
+    #[error("reading the history failed: {0}")]
+    History(String),
+    /// The position is of an era that the owner does not know.
+    #[error("position {0} is ahead of the stream")]
+    Ahead(Position),
+    /// The owner could not be reached.
+    #[error("the owner cannot be reached: {0}")]
+    Unreachable(String),
+}
+
+/// What an asker receives.
+pub type FeedMessage = Result<Vec<Item>, FeedError>;
+
+/// Serves `stream` from `from` on until the asker drops the receiver or the stream ends.
+///
+/// With `snapshot_on_gap`, a `Gap` that is not repaired is followed by a snapshot; without, the
+/// feed goes on with what there is.
+pub fn open(
+    stream: Arc<OwnedStream>,
+    from: FeedFrom,
+    snapshot_on_gap: bool,
+) -> mpsc::Receiver<FeedMessage> {
+    let (sender, receiver) = mpsc::channel(FEED_MESSAGES_MAX);
+    tokio::spawn(async move {
+        let mut feed = Feed {
+            stream,
+            snapshot_on_gap,
+            position: None,
+            sender: sender.clone(),
+        };
+        let stop = tokio::select! {
+            stop = feed.run(from) => stop,
+            () = sender.closed() => Stop::Left,
+        };
+        if let Stop::Failed(error) = stop {
+            // The asker may have left meanwhile; then nobody needs to know.
+            let _ = sender.send(Err(error)).await;
+        }
+    });
+    receiver
+}
+
+/// Why a feed stops.
+enum Stop {
+    /// The asker left.
+    Left,
+    /// The asker is told.
+    Failed(FeedError),
+}
+
+type Step = Result<(), Stop>;
+
+struct Feed {
+    stream: Arc<OwnedStream>,
+    snapshot_on_gap: bool,
+    /// The last position given; `None` until the feed has one.
+    position: Option<Position>,
+    sender: mpsc::Sender<FeedMessage>,
+}
+
+impl Feed {
+    async fn run(&mut self, from: FeedFrom) -> Stop {
+        match self.serve(from).await {
+            Ok(never) => match never {},
+            Err(stop) => stop,
+        }
+    }
+
+    async fn serve(&mut self, from: FeedFrom) -> Result<std::convert::Infallible, Stop> {
+        self.wait_for_era().await?;
+        match from {
+            FeedFrom::After(position) => self.position = Some(position),
+            FeedFrom::Snapshot => self.snapshot().await?,
+        }
+        loop {
+            let Some(position) = self.position.clone() else {
+                return Err(Stop::Failed(FeedError::History(
+                    "the snapshot has no end".into(),
+                )));
+            };
+            match self.stream.locate(&position) {
+                Some(Place::Ring(next)) => self.follow_ring(next).await?,
+                Some(Place::Behind(era)) => self.catch_up(&position, &era).await?,
+                Some(Place::Ahead) => return Err(Stop::Failed(FeedError::Ahead(position))),
+                None => return Err(Stop::Failed(FeedError::NotOwner)),
+            }
+        }
+    }
+
+    async fn wait_for_era(&mut self) -> Step {
+        let mut changes = self.stream.changes();
+        loop {
+            if !changes.see() {
+                return Err(Stop::Failed(FeedError::NotOwner));
+            }
+            if self.stream.era().is_some() {
+                return Ok(());
+            }
+            tokio::select! {
+                () = changes.next() => {}
+                () = tokio::time::sleep(ALIVE_EVERY) => self.say_alive().await?,
+            }
+        }
+    }
+
+    /// Gives what the ring has and gets, until the reader falls off or needs a snapshot.
+    async fn follow_ring(&mut self, mut next: u64) -> Step {
+        let mut changes = self.stream.changes();
+        loop {
+            if !changes.see() {
+                return Err(Stop::Failed(FeedError::NotOwner));
+            }
+            let Read::Items { items, next: after } = self.stream.read(next, BATCH_ITEMS_MAX) else {
+                return Ok(());
+            };
+            next = after;
+            if items.is_empty() {
+                tokio::select! {
+                    () = changes.next() => {}
+                    () = tokio::time::sleep(ALIVE_EVERY) => self.say_alive().await?,
+                }
+            } else if self.give_ring_items(items).await? {
+                return self.snapshot().await;
+            }
+        }
+    }
+
+    /// Gives items up to a gap after which the asker wants a snapshot: true says so.
+    async fn give_ring_items(&mut self, items: Vec<Item>) -> Result<bool, Stop> {
+        let mut fresh = Vec::with_capacity(items.len());
+        let mut snapshot = false;
+        for item in items {
+            if item
+                .position()
+                .is_some_and(|at| self.position.as_ref() >= Some(at))
+            {
+                continue;
+            }
+            snapshot = self.snapshot_on_gap && matches!(&item, Item::Gap(gap) if !gap.repaired);
+            self.position = item.position().cloned().or_else(|| self.position.take());
+            fresh.push(item);
+            if snapshot {
+                break;
+            }
+        }
+        self.give(fresh).await?;
+        Ok(snapshot)
+    }
+
+    async fn catch_up(&mut self, position: &Position, era: &EraStart) -> Step {
+        if position.era == era.era {
+            let inside_repair = era.repaired && *position < era.start();
+            return match &era.from {
+                Some(from) if inside_repair => self.redo_repair(from.rv.clone(), era, false).await,
+                _ => self.watch_history(position, era).await,
+            };
+        }
+        let from_era = era
+            .from
+            .as_ref()
+            .filter(|from| era.repaired && from.era == position.era);
+        let Some(from) = from_era else {
+            return self.gap(era.reason).await;
+        };
+        // An asker that had not reached the point where the owner lost its watch needs the net
+        // changes since its own position: others than those of the ring, so a replay.
+        let private = position < from;
+        let resume = if private {
+            position.resume_rv()
+        } else {
+            from.rv.clone()
+        };
+        let gap = Gap {
+            from: Some(position.clone()),
+            to: gap_end(era),
+            reason: era.reason,
+            repaired: true,
+            replay: private,
+        };
+        self.give(vec![Item::Gap(gap)]).await?;
+        self.redo_repair(resume, era, private).await
+    }
+
+    /// Gives the net changes with which an era began once more.
+    async fn redo_repair(&mut self, from: ResourceVersion, era: &EraStart, replay: bool) -> Step {
+        let mut items = self.stream.history().repair(from, era.to.clone());
+        let mut ordinal = Ordinal::FIRST;
+        while let Some(item) = items.recv().await {
+            match item {
+                HistoryItem::Repaired { frames, last, .. } => {
+                    self.give_repair(frames, era, &mut ordinal, replay).await?;
+                    if last {
+                        return self.give_at(era.start()).await;
+                    }
+                }
+                HistoryItem::Expired => return self.gap(GapReason::HistoryExpired).await,
+                HistoryItem::Failed(reason) => return Err(history_failed(reason)),
+                _ => {}
+            }
+        }
+        Err(history_failed("the repair ended early".into()))
+    }
+
+    async fn give_repair(
+        &mut self,
+        frames: Vec<Frame>,
+        era: &EraStart,
+        ordinal: &mut Ordinal,
+        replay: bool,
+    ) -> Step {
+        let mut items = Vec::with_capacity(frames.len());
+        for frame in frames {
+            let position = Position::at(era.era, era.to.clone(), *ordinal);
+            *ordinal = ordinal.next();
+            if replay || self.position.as_ref() < Some(&position) {
+                items.push(self.frame_item(position, frame, replay));
+            }
+        }
+        self.give(items).await
+    }
+
+    /// A second, bounded watch from `position`, until the ring takes over.
+    async fn watch_history(&mut self, position: &Position, era: &EraStart) -> Step {
+        tracing::debug!(stream = %self.stream.id, %position, "catch-up watch opened");
+        let mut items = self.stream.history().catch_up(position.resume_rv());
+        let mut sequencer = Sequencer::after(position.to_closed());
+        let mut ordinal = Ordinal::FIRST;
+        while let Some(item) = items.recv().await {
+            match item {
+                HistoryItem::Frames(frames) => self.give_frames(frames, &mut sequencer).await?,
+                HistoryItem::Closed(rv) => {
+                    if let Some(at) = sequencer.close(&rv) {
+                        self.give_at(at).await?;
+                    }
+                }
+                HistoryItem::Repaired { to, frames, last } => {
+                    if ordinal == Ordinal::FIRST {
+                        self.give_repaired_gap(&to, era).await?;
+                    }
+                    let start = EraStart {
+                        to: to.clone(),
+                        ..era.clone()
+                    };
+                    self.give_repair(frames, &start, &mut ordinal, true).await?;
+                    if last {
+                        sequencer = Sequencer::after(start.start());
+                        self.give_at(start.start()).await?;
+                    }
+                }
+                HistoryItem::Expired => return self.gap(GapReason::HistoryExpired).await,
+                HistoryItem::Failed(reason) => return Err(history_failed(reason)),
+                HistoryItem::Snapshot(_) | HistoryItem::Synced(_) => {}
+            }
+            if self.meets_ring(era) {
+                return Ok(());
+            }
+        }
+        Err(history_failed("the catch-up watch ended early".into()))
+    }
+
+    /// Whether the feed has reached what the ring holds, or the stream has left the era.
+    fn meets_ring(&self, era: &EraStart) -> bool {
+        let Some(position) = &self.position else {
+            return false;
+        };
+        match self.stream.locate(position) {
+            Some(Place::Ring(_)) => true,
+            Some(Place::Behind(now)) => now.era != era.era,
+            Some(Place::Ahead) | None => true,
+        }
+    }
+
+    async fn give_repaired_gap(&self, to: &ResourceVersion, era: &EraStart) -> Step {
+        let gap = Gap {
+            from: self.position.clone(),
+            to: Position::closed(era.era, to.previous()),
+            reason: GapReason::WatchCacheReset,
+            repaired: true,
+            replay: true,
+        };
+        self.give(vec![Item::Gap(gap)]).await
+    }
+
+    async fn give_frames(&mut self, frames: Vec<Frame>, sequencer: &mut Sequencer) -> Step {
+        let mut items = Vec::with_capacity(frames.len());
+        for frame in frames {
+            let Some(position) = sequencer.next(&frame.rv) else {
+                continue;
+            };
+            if self.position.as_ref() < Some(&position) {
+                self.position = Some(position.clone());
+                items.push(self.frame_item(position, frame, false));
+            }
+        }
+        self.give(items).await
+    }
+
+    async fn give_at(&mut self, position: Position) -> Step {
+        if self.position.as_ref() < Some(&position) {
+            self.position = Some(position.clone());
+            self.give(vec![Item::At(position)]).await?;
+        }
+        Ok(())
+    }
+
+    /// Tells that what follows the asker's position is gone, then goes on as it asked for.
+    async fn gap(&mut self, reason: GapReason) -> Step {
+        let Some(to) = self.stream.ring_floor() else {
+            return Err(Stop::Failed(FeedError::NotOwner));
+        };
+        let from = self.position.clone();
+        let gap = Gap {
+            from,
+            to: to.clone(),
+            reason,
+            repaired: false,
+            replay: false,
+        };
+        self.position = Some(to);
+        self.give(vec![Item::Gap(gap)]).await?;
+        if self.snapshot_on_gap {
+            self.snapshot().await
+        } else {
+            Ok(())
+        }
+    }
+
+    /// A consistent list; afterwards the feed stands at its version.
+    async fn snapshot(&mut self) -> Step {
+        let Some(era) = self.stream.era() else {
+            return Err(Stop::Failed(FeedError::NotOwner));
+        };
+        let mut items = self.stream.history().snapshot();
+        while let Some(item) = items.recv().await {
+            match item {
+                HistoryItem::Snapshot(frames) => {
+                    let snapshot = frames.into_iter().map(|frame| {
+                        let position = Position::at(era.era, frame.rv.clone(), Ordinal::FIRST);
+                        self.frame_item(position, frame, true)
+                    });
+                    self.give(snapshot.collect()).await?;
+                }
+                HistoryItem::Synced(rv) => {
+                    let position = Position::closed(era.era, rv);
+                    self.position = Some(position.clone());
+                    return self.give(vec![Item::Synced(position)]).await;
+                }
+                HistoryItem::Failed(reason) => return Err(history_failed(reason)),
+                _ => {}
+            }
+        }
+        Err(history_failed("the snapshot ended early".into()))
+    }
+
+    fn frame_item(&self, position: Position, frame: Frame, replay: bool) -> Item {
+        Item::Frame(Arc::new(Published {
+            position,
+            epoch: self.stream.epoch,
+            replay,
+            frame,
+        }))
+    }
+
+    async fn say_alive(&self) -> Step {
+        self.give(vec![Item::Alive {
+            silent: self.stream.silent(),
+        }])
+        .await
+    }
+
+    async fn give(&self, items: Vec<Item>) -> Step {
+        if items.is_empty() {
+            return Ok(());
+        }
+        self.sender.send(Ok(items)).await.map_err(|_| Stop::Left)
+    }
+}
+
+fn history_failed(reason: String) -> Stop {
+    Stop::Failed(FeedError::History(reason))
+}

@@ -1,0 +1,308 @@
+//! One stream of one subscription: where it stands, and where its items come from.
+
+use std::{sync::Arc, time::Duration};
+
+use tokio::sync::mpsc;
+use tokio_util::task::AbortOnDropHandle;
+
+use super::{
+    feed::{FeedError, FeedFrom},
+    hub::{Hub, HubStream},
+    item::{Gap, Item, Published},
+    ring::Read,
+    subscription::{CatchUp, StreamName, StreamProgress},
+};
+use crate::domain::{
+    frame::Change,
+    id::{Era, StreamId},
+    position::{Position, ResourceVersion},
+};
+
+/// A failed catch-up is tried again after a pause that doubles from here ...
+const RETRY_FIRST: Duration = Duration::from_millis(20);
+/// ... this many times.
+const RETRY_DOUBLINGS_MAX: u32 = 5;
+
+/// One stream of one subscription.
+pub(super) struct SubscriptionStream {
+    name: Arc<StreamName>,
+    begun: Option<Begun>,
+}
+
+struct Begun {
+    hub: Arc<HubStream>,
+    /// The last position given: what is at or before it is dropped, and what a cursor says.
+    position: Position,
+    /// While the net changes that a repaired era begins with pass: objects that were written at or
+    /// before this version have been given in the era before.
+    given_before: Option<(Era, ResourceVersion)>,
+    /// A repair made for this subscriber alone is passing: the ring must not be joined meanwhile.
+    replaying: bool,
+    /// Some of a snapshot was given, and its end was not.
+    partial_snapshot: bool,
+    source: Source,
+    attempt: u64,
+    failures: u32,
+}
+
+enum Source {
+    /// The hub's ring, from this number on.
+    Ring(u64),
+    /// A feed of its own, which ends when this is dropped.
+    CatchUp { _task: AbortOnDropHandle<()> },
+    /// To be found.
+    None,
+}
+
+/// What becomes of an item.
+pub(super) enum Admitted {
+    /// A frame that has not been given yet.
+    Event(Arc<Published>),
+    /// A snapshot is complete.
+    Synced(Position),
+    /// Something is missing.
+    Gap(Gap),
+    /// Nothing to tell.
+    Nothing,
+}
+
+impl SubscriptionStream {
+    pub(super) fn new(name: Arc<StreamName>) -> Self {
+        Self { name, begun: None }
+    }
+
+    pub(super) fn name(&self) -> &Arc<StreamName> {
+        &self.name
+    }
+
+    /// The cluster may have been identified, or replaced.
+    pub(super) fn rename(&mut self, name: Arc<StreamName>) {
+        self.name = name;
+    }
+
+    pub(super) fn is_begun(&self) -> bool {
+        self.begun.is_some()
+    }
+
+    /// Begins after `from`. With `resumed`, an earlier subscription has given everything before,
+    /// maybe part of a snapshot.
+    pub(super) fn begin(&mut self, hub: Arc<HubStream>, from: Position, resumed: bool) {
+        self.begun = Some(Begun {
+            hub,
+            partial_snapshot: resumed && from == Position::NEEDS_SNAPSHOT,
+            position: from,
+            given_before: None,
+            replaying: false,
+            source: Source::None,
+            attempt: 0,
+            failures: 0,
+        });
+    }
+
+    /// The position for the cursor; none while the stream was never watched by anybody.
+    pub(super) fn resume(&self) -> Option<Position> {
+        self.begun.as_ref().map(|begun| begun.position.clone())
+    }
+
+    /// What the hub's ring has for this subscriber; `None` where it must catch up.
+    pub(super) fn read(&mut self, items_max: usize) -> Option<Vec<Item>> {
+        let begun = self.begun.as_mut()?;
+        let next = match begun.source {
+            Source::CatchUp { .. } => return Some(Vec::new()),
+            Source::Ring(next) => next,
+            Source::None => begun.hub.seek(&begun.position)?,
+        };
+        match begun.hub.read(next, items_max) {
+            Read::Items { items, next } => {
+                begun.source = Source::Ring(next);
+                Some(items)
+            }
+            Read::Lagged => None,
+        }
+    }
+
+    /// Opens a feed for this subscriber alone, from where it stands. True where a snapshot begins
+    /// again of which some has been given: the subscriber must be told.
+    pub(super) fn start_catch_up(&mut self, hub: &Hub, sender: &mpsc::Sender<CatchUp>) -> bool {
+        let stream = self.name.id;
+        let Some(begun) = &mut self.begun else {
+            return false;
+        };
+        let from = if begun.position == Position::NEEDS_SNAPSHOT {
+            FeedFrom::Snapshot
+        } else {
+            FeedFrom::After(begun.position.clone())
+        };
+        begun.attempt += 1;
+        begun.replaying = false;
+        let pause = match begun.failures {
+            0 => Duration::ZERO,
+            failures => RETRY_FIRST * 2_u32.pow(failures.min(RETRY_DOUBLINGS_MAX)),
+        };
+        // Counts as a failure until the feed gives something.
+        begun.failures += 1;
+        let task = catch_up(
+            hub.clone(),
+            stream,
+            from,
+            begun.attempt,
+            pause,
+            sender.clone(),
+        );
+        begun.source = Source::CatchUp {
+            _task: AbortOnDropHandle::new(tokio::spawn(task)),
+        };
+        std::mem::take(&mut begun.partial_snapshot)
+    }
+
+    pub(super) fn is_attempt(&self, attempt: u64) -> bool {
+        self.begun.as_ref().is_some_and(|begun| {
+            begun.attempt == attempt && matches!(begun.source, Source::CatchUp { .. })
+        })
+    }
+
+    /// Goes over to the hub's ring, if the feed has reached it.
+    pub(super) fn join_ring(&mut self) -> bool {
+        let Some(begun) = &mut self.begun else {
+            return false;
+        };
+        begun.failures = 0;
+        if begun.replaying || begun.position == Position::NEEDS_SNAPSHOT {
+            return false;
+        }
+        let Some(next) = begun.hub.seek(&begun.position) else {
+            return false;
+        };
+        begun.source = Source::Ring(next);
+        true
+    }
+
+    /// Whether a snapshot is due that no feed is about to give.
+    pub(super) fn needs_snapshot(&self) -> bool {
+        self.begun.as_ref().is_some_and(|begun| {
+            begun.position == Position::NEEDS_SNAPSHOT
+                && !matches!(begun.source, Source::CatchUp { .. })
+        })
+    }
+
+    /// Decides what the subscriber gets of an item: what is at or before its position was given.
+    pub(super) fn admit(&mut self, item: Item) -> Admitted {
+        let Some(begun) = &mut self.begun else {
+            return Admitted::Nothing;
+        };
+        match item {
+            Item::Frame(published) => begun.admit_frame(published),
+            Item::At(position) => {
+                if position > begun.position {
+                    begun.position = position;
+                    begun.replaying = false;
+                }
+                Admitted::Nothing
+            }
+            Item::Synced(position) => {
+                begun.position = position.clone();
+                begun.partial_snapshot = false;
+                Admitted::Synced(position)
+            }
+            Item::Gap(gap) => begun.admit_gap(gap),
+            Item::Alive { .. } => Admitted::Nothing,
+        }
+    }
+
+    pub(super) fn progress(&self) -> StreamProgress {
+        let begun = self.begun.as_ref();
+        StreamProgress {
+            name: self.name.clone(),
+            position: self
+                .resume()
+                .filter(|position| *position != Position::NEEDS_SNAPSHOT),
+            lag: begun.map(|begun| begun.hub.lag()).unwrap_or_default(),
+            catching_up: begun.is_none_or(|begun| !matches!(begun.source, Source::Ring(_))),
+        }
+    }
+}
+
+impl Begun {
+    fn admit_frame(&mut self, published: Arc<Published>) -> Admitted {
+        if published.replay {
+            self.partial_snapshot |= self.position == Position::NEEDS_SNAPSHOT;
+            return Admitted::Event(published);
+        }
+        if published.position <= self.position {
+            return Admitted::Nothing;
+        }
+        self.position = published.position.clone();
+        let frame = &published.frame;
+        let given = self.given_before.as_ref().is_some_and(|(era, rv)| {
+            // Beyond the repair every frame's own version is that of its position.
+            *era == published.position.era
+                && frame.rv != published.position.rv
+                && frame.change != Change::Deleted
+                && frame.rv <= *rv
+        });
+        if given {
+            Admitted::Nothing
+        } else {
+            Admitted::Event(published)
+        }
+    }
+
+    fn admit_gap(&mut self, mut gap: Gap) -> Admitted {
+        if gap.to <= self.position && self.position != Position::NEEDS_SNAPSHOT {
+            return Admitted::Nothing;
+        }
+        let known = self.position != Position::NEEDS_SNAPSHOT;
+        gap.from = known.then(|| self.position.clone());
+        match (gap.repaired, gap.replay) {
+            (false, _) => self.position = Position::NEEDS_SNAPSHOT,
+            (true, true) => self.replaying = true,
+            (true, false) => {
+                self.given_before = known.then(|| (gap.to.era, self.position.rv.clone()));
+                self.position = gap.to.clone();
+            }
+        }
+        Admitted::Gap(gap)
+    }
+}
+
+async fn catch_up(
+    hub: Hub,
+    stream: StreamId,
+    from: FeedFrom,
+    attempt: u64,
+    pause: Duration,
+    sender: mpsc::Sender<CatchUp>,
+) {
+    tokio::time::sleep(pause).await;
+    let error = match hub.open_feed(stream, from).await {
+        Ok(mut feed) => loop {
+            match feed.recv().await {
+                Some(Ok(items)) => {
+                    let message = Ok(items);
+                    if sender
+                        .send(CatchUp {
+                            stream,
+                            attempt,
+                            message,
+                        })
+                        .await
+                        .is_err()
+                    {
+                        return;
+                    }
+                }
+                Some(Err(error)) => break error,
+                None => break FeedError::NotOwner,
+            }
+        },
+        Err(error) => error,
+    };
+    // Where the subscriber is gone, nobody needs to know.
+    let _ = sender
+        .send(CatchUp {
+            stream,
+            attempt,
+            message: Err(error),
+        })
+        .await;
+}

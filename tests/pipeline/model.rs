@@ -1,0 +1,595 @@
+//! A world of one stream: an API server with a history, two replicas that take turns as its owner,
+//! and subscribers.
+
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
+
+use futures::{FutureExt as _, future::BoxFuture};
+use quorumwatch::{
+    domain::{
+        assignment::MoveReason,
+        cluster::{ClusterSpec, Resource, ResourceSelector, Source},
+        command::{BeginEra, CheckpointEntry, Command, Move},
+        cursor::Cursor,
+        frame::{Change, Frame, GapReason},
+        id::{Epoch, GroupId, ReplicaId, Revision, ShardId, StreamId, UnixMillis},
+        position::Position,
+        state::State,
+        stream::ResumePoint,
+    },
+    peer::sources::open_local,
+    pipeline::{
+        feed::{FeedError, FeedFrom, FeedMessage},
+        filter::Filter,
+        hub::{Hub, SourceAddress, Sources},
+        owned::{Owned, OwnedStream},
+        subscription::{Body, Start, Subscription},
+    },
+};
+use rand::{Rng as _, SeedableRng as _, rngs::SmallRng};
+use tokio::{
+    sync::{mpsc, watch},
+    task::JoinHandle,
+};
+
+use crate::server::ApiServer;
+
+const AT: UnixMillis = UnixMillis(0);
+
+/// What a subscriber has seen.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Seen {
+    Event {
+        change: Change,
+        rv: u64,
+        name: String,
+    },
+    Gap {
+        repaired: bool,
+        reason: GapReason,
+    },
+    Synced,
+    Restarted,
+}
+
+impl Seen {
+    pub fn event(frame: &Frame) -> Self {
+        let rv = frame.rv.as_u64().unwrap();
+        Self::Event {
+            change: frame.change,
+            rv,
+            name: frame.name.to_string(),
+        }
+    }
+}
+
+/// The replicas' agreement, without Raft.
+struct Group {
+    state: watch::Sender<Arc<State>>,
+}
+
+impl Group {
+    fn apply(&self, command: &Command) {
+        self.state.send_modify(|state| {
+            let mut next = State::clone(state);
+            next.apply(Revision(state.revision.0 + 1), command);
+            next.check_invariants().unwrap();
+            *state = Arc::new(next);
+        });
+    }
+
+    fn now(&self) -> Arc<State> {
+        self.state.borrow().clone()
+    }
+}
+
+/// Feeds from whichever of the two owns the stream.
+struct Replicas(Vec<Owned>);
+
+impl Sources for Replicas {
+    fn open(
+        &self,
+        address: SourceAddress,
+        from: FeedFrom,
+        snapshot_on_gap: bool,
+    ) -> BoxFuture<'static, Result<mpsc::Receiver<FeedMessage>, FeedError>> {
+        let owned = self.0[usize::try_from(address.owner.0 - 1).unwrap()].clone();
+        async move { open_local(&owned, &address, from, snapshot_on_gap).await }.boxed()
+    }
+}
+
+pub struct World {
+    server: ApiServer,
+    group: Arc<Group>,
+    owned: Vec<Owned>,
+    hubs: Vec<Hub>,
+    ring_bytes: usize,
+    shard: ShardId,
+    stream: StreamId,
+    owner: Option<(Arc<OwnedStream>, Owned, JoinHandle<()>)>,
+    first_rv: u64,
+}
+
+impl World {
+    pub async fn new(ring_bytes: usize) -> Self {
+        let group = Arc::new(Group {
+            state: watch::Sender::default(),
+        });
+        group.apply(&Command::FoundGroup {
+            group: GroupId([7; 16]),
+        });
+        for replica in 1..=2 {
+            group.apply(&Command::RegisterMember {
+                replica: ReplicaId(replica),
+                name: format!("r{replica}"),
+                peer_address: String::new(),
+                client_address: String::new(),
+                at: AT,
+            });
+        }
+        let spec = ClusterSpec {
+            name: "c".into(),
+            labels: BTreeMap::new(),
+            source: Source::InCluster,
+            selectors: vec![ResourceSelector::all(Resource::events())],
+            paused: false,
+        };
+        group.apply(&Command::CreateCluster { spec, at: AT });
+        let state = group.now();
+        let (shard, stream) = (
+            *state.assignments.keys().next().unwrap(),
+            *state.streams.keys().next().unwrap(),
+        );
+        let owned = vec![Owned::default(), Owned::default()];
+        let hubs = (0..2)
+            .map(|_| {
+                let sources = Arc::new(Replicas(owned.clone()));
+                Hub::new(sources, group.state.subscribe(), ring_bytes)
+            })
+            .collect();
+        let server = ApiServer::default();
+        let first_rv = server.last_rv();
+        let mut world = Self {
+            server,
+            group,
+            owned,
+            hubs,
+            ring_bytes,
+            shard,
+            stream,
+            owner: None,
+            first_rv,
+        };
+        world.take_over().await;
+        world.settle().await;
+        world
+    }
+
+    /// Lets everything that can run, run.
+    pub async fn settle(&self) {
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+
+    pub async fn write(&mut self, writes: usize) {
+        for _ in 0..writes {
+            self.server.write();
+        }
+        self.settle().await;
+    }
+
+    pub async fn delete_together(&mut self, objects: usize) {
+        self.server.delete_together(objects);
+        self.settle().await;
+    }
+
+    pub fn compact(&self) {
+        self.server.compact();
+    }
+
+    pub fn catch_ups(&self) -> u64 {
+        self.server.catch_ups()
+    }
+
+    /// What exists: name to resource version.
+    pub fn objects(&self) -> BTreeMap<String, u64> {
+        self.server.objects()
+    }
+
+    pub fn truth_after_start(&self) -> Vec<Seen> {
+        self.server
+            .frames_after(self.first_rv)
+            .iter()
+            .map(Seen::event)
+            .collect()
+    }
+
+    /// The owner crashes, and the other replica goes on at the checkpoint.
+    pub async fn take_over(&mut self) {
+        self.crash();
+        self.assign_next(None).await;
+    }
+
+    fn crash(&mut self) {
+        if let Some((stream, owned, task)) = self.owner.take() {
+            task.abort();
+            owned.remove(&stream);
+        }
+    }
+
+    async fn assign_next(&mut self, stop_repair_after: Option<usize>) {
+        let state = self.group.now();
+        let epoch = state.assignments[&self.shard].epoch();
+        let next = usize::try_from(epoch.0 % 2).unwrap();
+        let to = Some(ReplicaId(u64::try_from(next).unwrap() + 1));
+        let step = Move {
+            shard: self.shard,
+            epoch,
+            to,
+            reason: MoveReason::Takeover,
+        };
+        self.group.apply(&Command::Assign {
+            moves: vec![step],
+            at: AT,
+        });
+        let history = Arc::new(self.server.clone());
+        let epoch = Epoch(epoch.0 + 1);
+        let owned = OwnedStream::new(self.stream, epoch, history, self.ring_bytes);
+        let stream = self.group.now().streams[&self.stream].clone();
+        if let Some(era) = stream.era.clone() {
+            owned.resume(era, &stream.resume_point());
+        }
+        self.owned[next].insert(owned.clone());
+        let driver = Driver {
+            server: self.server.clone(),
+            group: self.group.clone(),
+            owned: owned.clone(),
+            stop_repair_after,
+        };
+        let task = tokio::spawn(driver.run(stream.resume_point()));
+        self.owner = Some((owned, self.owned[next].clone(), task));
+        self.settle().await;
+    }
+
+    /// The watch cannot go on although the lists can: writes happen that no watch tells.
+    pub async fn lose_the_watch(&mut self, writes: usize) {
+        self.lose_the_watch_and(writes, None).await;
+    }
+
+    /// As above; the owner publishes only some of the net changes before it crashes.
+    pub async fn lose_the_watch_and_crash(&mut self, writes: usize, published: usize) {
+        self.lose_the_watch_and(writes, Some(published)).await;
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        self.take_over().await;
+    }
+
+    async fn lose_the_watch_and(&mut self, writes: usize, stop_repair_after: Option<usize>) {
+        tokio::time::sleep(Duration::from_secs(5)).await;
+        self.crash();
+        for _ in 0..writes {
+            self.server.write();
+        }
+        self.server.delete_together(2);
+        self.server.reset_watch();
+        self.assign_next(stop_repair_after).await;
+    }
+
+    pub fn subscribe(&self, hub: usize, start: Start) -> Subscriber {
+        self.subscribe_filtered(hub, Filter::default(), start)
+    }
+
+    pub fn subscribe_filtered(&self, hub: usize, filter: Filter, start: Start) -> Subscriber {
+        let subscription = Subscription::open(self.hubs[hub].clone(), filter, start).unwrap();
+        let cursor = subscription.cursor();
+        let cursors = vec![cursor];
+        Subscriber {
+            subscription,
+            stream: self.stream,
+            seen: Vec::new(),
+            cursors,
+        }
+    }
+
+    /// Goes on at a hub where a subscriber stopped, with what it has seen.
+    pub fn resume(&self, hub: usize, subscriber: &Subscriber) -> Subscriber {
+        let cursor = subscriber.cursors.last().unwrap().clone();
+        let mut resumed = self.subscribe(hub, Start::Cursor(cursor));
+        resumed.seen.clone_from(&subscriber.seen);
+        resumed
+    }
+
+    fn last_rv(&self) -> u64 {
+        self.server.last_rv()
+    }
+}
+
+/// Plays the watcher and the agent of one owner.
+struct Driver {
+    server: ApiServer,
+    group: Arc<Group>,
+    owned: Arc<OwnedStream>,
+    stop_repair_after: Option<usize>,
+}
+
+impl Driver {
+    async fn run(self, from: ResumePoint) {
+        let mut rv = match from {
+            ResumePoint::Fresh => {
+                let to = self.server.last_rv();
+                self.begin_era(GapReason::StreamCreated, to, false);
+                to
+            }
+            ResumePoint::At(position) => position.rv.as_u64().unwrap(),
+            ResumePoint::Repair { from, to, .. } => {
+                let (from, to) = (from.as_u64().unwrap(), to.as_u64().unwrap());
+                self.publish_net_changes(from, to).await
+            }
+        };
+        if let Some(lost) = self.server.watch_lost_after(rv) {
+            let to = self.server.last_rv();
+            if lost.repairable {
+                self.begin_era(GapReason::WatchCacheReset, to, true);
+                rv = self.publish_net_changes(rv, to).await;
+            } else {
+                self.begin_era(GapReason::HistoryExpired, to, false);
+                rv = to;
+            }
+        }
+        let mut changes = self.server.changes();
+        let mut checkpoint = tokio::time::interval(Duration::from_millis(250));
+        let mut idle = Duration::ZERO;
+        loop {
+            changes.borrow_and_update();
+            // Small reads, so that a crash falls between the frames of one version, too.
+            let frames: Vec<_> = self.server.frames_after_len(rv, 3);
+            if let Some(last) = frames.last() {
+                idle = Duration::ZERO;
+                rv = last.rv.as_u64().unwrap();
+                assert_eq!(self.owned.publish(frames), 0);
+                tokio::task::yield_now().await;
+                continue;
+            }
+            tokio::select! {
+                _ = changes.changed() => {}
+                _ = checkpoint.tick() => {
+                    idle += Duration::from_millis(250);
+                    if idle >= Duration::from_secs(3) {
+                        self.owned.close(&self.server.last_rv().into());
+                        rv = rv.max(self.server.last_rv());
+                    }
+                    self.checkpoint();
+                }
+            }
+        }
+    }
+
+    fn checkpoint(&self) {
+        if let Some(position) = self.owned.checkpoint() {
+            let (stream, epoch) = (self.owned.id, self.owned.epoch);
+            let entries = vec![CheckpointEntry {
+                stream,
+                epoch,
+                position,
+            }];
+            self.group.apply(&Command::AdvanceCheckpoints { entries });
+        }
+    }
+
+    fn begin_era(&self, reason: GapReason, to: u64, repaired: bool) {
+        self.checkpoint();
+        self.group.apply(&Command::BeginEra(BeginEra {
+            stream: self.owned.id,
+            epoch: self.owned.epoch,
+            reason,
+            to: to.into(),
+            repaired,
+            cluster_uid: "uid".into(),
+            at: AT,
+        }));
+        let start = self.group.now().streams[&self.owned.id]
+            .era
+            .clone()
+            .unwrap();
+        self.owned.begin_era(start);
+    }
+
+    async fn publish_net_changes(&self, from: u64, to: u64) -> u64 {
+        let changes = self.server.net_changes(from, to);
+        for (index, frame) in changes.into_iter().enumerate() {
+            if self.stop_repair_after.is_some_and(|most| index >= most) {
+                std::future::pending::<()>().await;
+            }
+            self.owned.publish_repair(vec![frame]);
+            tokio::task::yield_now().await;
+        }
+        self.owned.close(&to.into());
+        to
+    }
+}
+
+pub struct Subscriber {
+    subscription: Subscription,
+    stream: StreamId,
+    pub seen: Vec<Seen>,
+    /// The cursor after each of `seen`, the one before the first of them included.
+    cursors: Vec<Cursor>,
+}
+
+impl Subscriber {
+    /// Reads until it stands after the last write, closed.
+    pub async fn catch_up_with(&mut self, world: &World, patience: Duration) {
+        let last = world.last_rv();
+        let caught_up = |this: &Self| {
+            let position = this
+                .subscription
+                .cursor()
+                .positions
+                .get(&this.stream)
+                .cloned();
+            position.is_some_and(|position: Position| position.resume_rv() >= last.into())
+        };
+        let read = async {
+            while !caught_up(self) {
+                self.read().await;
+            }
+        };
+        let done = tokio::time::timeout(patience, read).await;
+        assert!(
+            done.is_ok(),
+            "still at {:?} and not {last}",
+            self.subscription.cursor()
+        );
+    }
+
+    pub async fn wait_for(&mut self, patience: Duration, done: impl Fn(&[Seen]) -> bool) {
+        let read = async {
+            while !done(&self.seen) {
+                self.read().await;
+            }
+        };
+        assert!(
+            tokio::time::timeout(patience, read).await.is_ok(),
+            "{:?}",
+            self.seen
+        );
+    }
+
+    async fn read(&mut self) {
+        for output in self.subscription.next().await {
+            let seen = match output.body {
+                Body::Event(_, published) => Seen::event(&published.frame),
+                Body::Synced(..) => Seen::Synced,
+                Body::SnapshotRestarted(_) => Seen::Restarted,
+                Body::Gap(_, gap) => Seen::Gap {
+                    repaired: gap.repaired,
+                    reason: gap.reason,
+                },
+                Body::Progress { cursor, .. } => {
+                    self.cursors.pop();
+                    self.cursors.push(cursor);
+                    continue;
+                }
+            };
+            self.seen.push(seen);
+            let mut cursor = self.cursors.last().unwrap().clone();
+            if let Some((stream, position)) = output.resume {
+                cursor.positions.insert(stream, position);
+            }
+            self.cursors.push(cursor);
+        }
+    }
+
+    /// As if the last frames had never arrived.
+    pub fn forget_last(&mut self, frames: usize) {
+        for _ in 0..frames {
+            self.seen.pop();
+            self.cursors.pop();
+        }
+    }
+
+    pub fn leave(self) -> (Cursor, Vec<Seen>) {
+        (self.cursors.last().unwrap().clone(), self.seen)
+    }
+
+    /// What exists, as told.
+    pub fn objects(&self) -> BTreeMap<String, u64> {
+        let mut objects = BTreeMap::new();
+        for seen in &self.seen {
+            match seen {
+                Seen::Event {
+                    change: Change::Deleted,
+                    name,
+                    ..
+                } => {
+                    objects.remove(name);
+                }
+                Seen::Event { rv, name, .. } => {
+                    objects.insert(name.clone(), *rv);
+                }
+                Seen::Gap {
+                    repaired: false, ..
+                }
+                | Seen::Restarted => objects.clear(),
+                Seen::Gap { .. } | Seen::Synced => {}
+            }
+        }
+        objects
+    }
+
+    /// The objects of the snapshot.
+    pub fn snapshot(&self) -> BTreeMap<String, u64> {
+        let snapshot = self.seen.iter().filter_map(|seen| match seen {
+            Seen::Event {
+                change: Change::Snapshot,
+                rv,
+                name,
+            } => Some((name.clone(), *rv)),
+            _ => None,
+        });
+        snapshot.collect()
+    }
+
+    /// How many frames came twice.
+    pub fn repeated(&self) -> usize {
+        let events: Vec<_> = self
+            .seen
+            .iter()
+            .filter(|seen| matches!(seen, Seen::Event { .. }))
+            .collect();
+        let twice = events
+            .iter()
+            .enumerate()
+            .filter(|(at, seen)| events[..*at].contains(seen));
+        twice.count()
+    }
+}
+
+/// Writes, takeovers, lost watches, pauses and reconnects in an order that the seed gives.
+pub async fn random_walk(seed: u64, patience: Duration) {
+    let mut rng = SmallRng::seed_from_u64(seed);
+    let lossless = seed % 2 == 0;
+    let ring_bytes = if rng.random() { 2_000 } else { 1 << 20 };
+    let mut world = World::new(ring_bytes).await;
+    let mut subscriber = world.subscribe(
+        0,
+        if lossless {
+            Start::Now
+        } else {
+            Start::Snapshot
+        },
+    );
+    for _ in 0..rng.random_range(5..40) {
+        match rng.random_range(0..10) {
+            0..=2 => world.write(rng.random_range(1..20)).await,
+            3 => world.delete_together(rng.random_range(1..5)).await,
+            4 => world.take_over().await,
+            5 => tokio::time::sleep(Duration::from_millis(rng.random_range(1..9_000))).await,
+            6 => subscriber = reconnect(&world, subscriber, &mut rng),
+            7 if !lossless => world.lose_the_watch(rng.random_range(1..9)).await,
+            8 if !lossless && rng.random_ratio(1, 4) => world.compact(),
+            _ => {
+                let some = Duration::from_millis(rng.random_range(1..400));
+                let _ =
+                    tokio::time::timeout(some, subscriber.catch_up_with(&world, patience)).await;
+            }
+        }
+    }
+    subscriber.catch_up_with(&world, patience).await;
+    if lossless {
+        assert_eq!(subscriber.seen, world.truth_after_start(), "SEED={seed}");
+    }
+    assert_eq!(
+        subscriber.objects(),
+        world.objects(),
+        "SEED={seed}\n{:?}",
+        subscriber.seen
+    );
+}
+
+fn reconnect(world: &World, mut subscriber: Subscriber, rng: &mut SmallRng) -> Subscriber {
+    // What was on its way is lost with the connection.
+    let lost = rng
+        .random_range(0..3)
+        .min(subscriber.cursors.len() - 1)
+        .min(subscriber.seen.len());
+    subscriber.forget_last(lost);
+    world.resume(rng.random_range(0..2), &subscriber)
+}
