@@ -124,6 +124,10 @@ impl Tally {
     }
 
     fn gap(&mut self, gap: &Gap) -> Result<(), String> {
+        let Some(reason) = gap_reason(gap.reason())? else {
+            // Nothing is missing: the snapshot of an earlier gap begins again.
+            return Ok(());
+        };
         self.gaps += 1;
         let from = Some(gap.from.as_str()).filter(|from| !from.is_empty());
         self.audit.gap(&SeenGap {
@@ -131,7 +135,7 @@ impl Tally {
             resource: resource(&gap.resource)?,
             from: from.map(position).transpose()?.map(|from| from.rv),
             to: position(&gap.to)?.rv,
-            reason: gap_reason(gap.reason())?,
+            reason,
             repaired: gap.repaired,
         });
         Ok(())
@@ -165,16 +169,19 @@ fn resource(text: &str) -> Result<Resource, String> {
     text.parse().map_err(|error| format!("{error}"))
 }
 
-fn gap_reason(reason: v1::GapReason) -> Result<GapReason, String> {
-    match reason {
-        v1::GapReason::Unspecified => Err("a gap without a reason".into()),
-        v1::GapReason::HistoryExpired => Ok(GapReason::HistoryExpired),
-        v1::GapReason::HistoryReset => Ok(GapReason::HistoryReset),
-        v1::GapReason::ClusterReplaced => Ok(GapReason::ClusterReplaced),
-        v1::GapReason::WatchCacheReset => Ok(GapReason::WatchCacheReset),
-        v1::GapReason::UpstreamInconsistent => Ok(GapReason::UpstreamInconsistent),
-        v1::GapReason::StreamCreated => Ok(GapReason::StreamCreated),
-    }
+/// `None` where it is no gap, but a snapshot that begins again.
+fn gap_reason(reason: v1::GapReason) -> Result<Option<GapReason>, String> {
+    let reason = match reason {
+        v1::GapReason::Unspecified => return Err("a gap without a reason".into()),
+        v1::GapReason::SnapshotRestarted => return Ok(None),
+        v1::GapReason::HistoryExpired => GapReason::HistoryExpired,
+        v1::GapReason::HistoryReset => GapReason::HistoryReset,
+        v1::GapReason::ClusterReplaced => GapReason::ClusterReplaced,
+        v1::GapReason::WatchCacheReset => GapReason::WatchCacheReset,
+        v1::GapReason::UpstreamInconsistent => GapReason::UpstreamInconsistent,
+        v1::GapReason::StreamCreated => GapReason::StreamCreated,
+    };
+    Ok(Some(reason))
 }
 
 #[cfg(test)]
