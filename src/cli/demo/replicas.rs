@@ -18,7 +18,7 @@ const NAMES: [&str; 3] = ["a", "b", "c"];
 /// could take the port of a killed replica before it is back.
 const PORTS: std::ops::Range<u16> = 20_000..32_000;
 /// How much of a replica's log is shown when it ends by itself.
-const LOG_LINES: usize = 8;
+const LOG_LINES: usize = 4;
 
 /// One replica.
 pub(super) struct Replica {
@@ -195,9 +195,12 @@ impl Replica {
 
     fn log_end(&self) -> String {
         let log = fs::read_to_string(self.log_path()).unwrap_or_default();
-        let mut lines: Vec<_> = log.lines().rev().take(LOG_LINES).collect();
-        lines.reverse();
-        lines.join(" | ")
+        let lines: Vec<_> = log.lines().collect();
+        // A panic says what is wrong in its first lines; anything else, in its last ones.
+        let panicked = lines.iter().rposition(|line| line.contains("panicked at"));
+        let begin = panicked.unwrap_or_else(|| lines.len().saturating_sub(LOG_LINES));
+        let end = lines.len().min(begin + LOG_LINES);
+        lines[begin..end].join(" | ")
     }
 }
 
