@@ -1,0 +1,333 @@
+//! The demo while it runs: one loop that reads the subscription and the changes of ownership, and
+//! the acts that are played over it.
+
+use std::{collections::BTreeMap, time::Duration};
+
+use tokio::time::{Instant, Interval, sleep_until};
+use tokio_util::sync::CancellationToken;
+
+use super::{
+    Arguments, Target, group,
+    ownership::{Owned, Ownership},
+    replicas::Replicas,
+    report::{Kill, Report},
+    tally::Tally,
+    voice::{Tone, Voice},
+    world::World,
+};
+use crate::{
+    cli::{
+        Error,
+        json::word,
+        shard_watch::{ShardWatch, Told},
+        subscription::{Subscription, Update},
+    },
+    proto::v1::ShardChange,
+};
+
+/// How long the subscription may take to cover every stream.
+const SUBSCRIBE_LIMIT: Duration = Duration::from_secs(30);
+/// How long a takeover may take before the demo goes on without it, and fails: ten times what is
+/// promised for the worst case.
+const TAKEOVER_LIMIT: Duration = Duration::from_secs(20);
+/// How long a replica may take to come back and to get a shard.
+const REBALANCE_LIMIT: Duration = Duration::from_secs(30);
+/// How long the subscriber may take to receive the rest after the load has ended.
+const REST_LIMIT: Duration = Duration::from_secs(20);
+/// How long it listens on when it has everything: for what would come twice.
+const AFTERMATH: Duration = Duration::from_secs(1);
+
+/// The demo while it runs.
+pub(super) struct Scene<'a> {
+    pub(super) arguments: &'a Arguments,
+    pub(super) voice: &'a Voice,
+    pub(super) shutdown: CancellationToken,
+    pub(super) world: World,
+    pub(super) replicas: Replicas,
+    /// The replica that serves the subscriber; it is not killed.
+    pub(super) seat: &'static str,
+    pub(super) subscription: Subscription,
+    pub(super) shard_watch: ShardWatch,
+    pub(super) ownership: Ownership,
+    pub(super) tally: Tally,
+    /// When a line about the state of things is due.
+    pub(super) tick: Interval,
+}
+
+impl Scene<'_> {
+    /// Plays all acts.
+    pub(super) async fn play(&mut self) -> Result<Report, Error> {
+        self.open().await?;
+        let begun = Instant::now();
+        let end = begun + self.arguments.length;
+        self.world.begin();
+        self.say(Tone::Bold, "the load begins")?;
+        let quarter = self.arguments.length / 4;
+        self.until(begun + quarter, |_| false).await?;
+        let kill = match self.arguments.kill {
+            Target::None => None,
+            target => Some(self.murder(target, end).await?),
+        };
+        self.until(end, |_| false).await?;
+        self.world.end().await;
+        let seconds = begun.elapsed().as_secs_f64();
+        self.say(Tone::Bold, "the load has ended; waiting for the rest")?;
+        let rest = Instant::now() + REST_LIMIT;
+        let complete = self
+            .until(rest, |scene| scene.world.is_complete(&scene.tally.reached))
+            .await?;
+        if complete {
+            self.until(Instant::now() + AFTERMATH, |_| false).await?;
+        }
+        Ok(self.report(seconds, kill, complete))
+    }
+
+    /// Waits until the subscription covers every stream, and stands in the present.
+    async fn open(&mut self) -> Result<(), Error> {
+        let streams = self.ownership.counts().0;
+        let limit = Instant::now() + SUBSCRIBE_LIMIT;
+        let open = self
+            .until(limit, |scene| {
+                scene.tally.streams >= streams && scene.tally.is_current
+            })
+            .await?;
+        if open {
+            let text = format!("subscribed at {}: {streams} streams in one", self.seat);
+            self.say(Tone::Good, &text)
+        } else {
+            Err(Error::Demo(format!(
+                "the subscription covers {} of {streams} streams after {SUBSCRIBE_LIMIT:?}",
+                self.tally.streams
+            )))
+        }
+    }
+
+    /// Kills a replica, watches the takeover, starts it again, watches the rebalance.
+    async fn murder(&mut self, target: Target, end: Instant) -> Result<Kill, Error> {
+        let leader = group::leader(&self.replicas.endpoints(self.seat)).await?;
+        let victim = self.victim(target, &leader);
+        let lost = self.ownership.of_replica(victim);
+        let mut kill = Kill {
+            replica: victim.to_owned(),
+            was_leader: leader == victim,
+            shards: lost.len(),
+            ..Kill::default()
+        };
+        for owned in lost.values() {
+            self.tally.await_successor(&owned.cluster, owned.epoch);
+        }
+        let pid = self.replicas.pid(victim).unwrap_or_default();
+        let killed = Instant::now();
+        self.replicas.kill(victim)?;
+        let shards: Vec<_> = lost.keys().map(String::as_str).collect();
+        let shards = shards.join(", ");
+        self.say(
+            Tone::Bad,
+            &format!("SIGKILL to {victim} (process {pid}), owner of {shards}"),
+        )?;
+        self.takeover(&mut kill, killed, &lost).await?;
+        self.replicas.reap(victim).await?;
+
+        let quarter = self.arguments.length / 4;
+        self.until(killed + quarter, |_| false).await?;
+        let started = Instant::now();
+        self.replicas.launch(victim)?;
+        self.say(Tone::Bold, &format!("{victim} is started again"))?;
+        let limit = (started + REBALANCE_LIMIT).min(end);
+        let owns = |scene: &Self| !scene.ownership.of_replica(victim).is_empty();
+        if self.until(limit, owns).await? {
+            kill.rebalance_ms = Some(since(started));
+        }
+        Ok(kill)
+    }
+
+    /// Waits until everything that was lost is owned again, and until its new owners are heard.
+    async fn takeover(
+        &mut self,
+        kill: &mut Kill,
+        killed: Instant,
+        lost: &BTreeMap<String, Owned>,
+    ) -> Result<(), Error> {
+        let limit = killed + TAKEOVER_LIMIT;
+        let watch = kill.was_leader.then(|| {
+            let (endpoints, old) = (self.replicas.endpoints(self.seat), kill.replica.clone());
+            tokio::spawn(group::new_leader(endpoints, old, limit))
+        });
+        let taken = |scene: &Self| scene.ownership.has_successors_of(lost);
+        if self.until(limit, taken).await? {
+            kill.takeover_ms = Some(since(killed));
+            let text = format!("every shard of {} is owned again", kill.replica);
+            self.say(Tone::Good, &format!("{text} after {:.0} ms", since(killed)))?;
+        }
+        let heard = |scene: &Self| scene.tally.first_events().is_some();
+        if self.until(limit, heard).await?
+            && let Some(firsts) = self.tally.first_events()
+        {
+            let after = |at: &Instant| milliseconds(at.duration_since(killed));
+            kill.first_event_ms = firsts.values().min().map(after);
+            kill.last_first_event_ms = firsts.values().max().map(after);
+            if let Some(ms) = kill.last_first_event_ms {
+                let text = format!("the subscriber hears all new owners after {ms:.0} ms");
+                self.say(Tone::Good, &text)?;
+            }
+        }
+        if let Some(watch) = watch {
+            let elected = watch.await.ok().flatten();
+            kill.new_leader_ms = elected.map(|at| milliseconds(at.duration_since(killed)));
+        }
+        Ok(())
+    }
+
+    /// Who is to die. Never the replica that serves the subscriber, unless it leads and the
+    /// leader is asked for.
+    fn victim(&self, target: Target, leader: &str) -> &'static str {
+        let names = || self.replicas.iter().map(|replica| replica.name);
+        let leader = names().find(|name| *name == leader);
+        if target == Target::Leader
+            && let Some(leader) = leader
+        {
+            return leader;
+        }
+        names()
+            .filter(|name| *name != self.seat)
+            .max_by_key(|name| {
+                let owned = self.ownership.of_replica(name).len();
+                (owned, Some(*name) != leader)
+            })
+            .unwrap_or(self.seat)
+    }
+
+    fn report(&self, seconds: f64, kill: Option<Kill>, complete: bool) -> Report {
+        let mut report = Report {
+            clusters: self.ownership.counts().0,
+            replicas: self.replicas.iter().count(),
+            seconds: (seconds * 10.0).round() / 10.0,
+            delivered: self.tally.delivered,
+            gaps: self.tally.gaps,
+            problems: self.tally.problems.clone(),
+            kill,
+            ..Report::default()
+        };
+        if !complete {
+            let text = format!("the subscriber had not everything after {REST_LIMIT:?}");
+            report.problems.push(text);
+        }
+        if self.tally.not_after > 0 {
+            let text = format!("{} events came again, or late", self.tally.not_after);
+            report.problems.push(text);
+        }
+        if let Some(kill) = &mut report.kill {
+            kill.shards_after = self.ownership.of_replica(&kill.replica).len();
+            if kill.shards == 0 {
+                report
+                    .problems
+                    .push("the replica that was killed owned nothing".into());
+            }
+            if kill.takeover_ms.is_none() || kill.last_first_event_ms.is_none() {
+                let text = format!("the takeover was not complete after {TAKEOVER_LIMIT:?}");
+                report.problems.push(text);
+            }
+        }
+        if let Some(judged) = self.world.judge(&self.tally.audit) {
+            report.judged(&judged);
+        }
+        report.ok = report.problems.is_empty();
+        report
+    }
+
+    /// Reads what comes until something holds, or until a moment; tells whether it holds.
+    async fn until(
+        &mut self,
+        moment: Instant,
+        holds: impl Fn(&Self) -> bool,
+    ) -> Result<bool, Error> {
+        loop {
+            if holds(self) {
+                return Ok(true);
+            }
+            tokio::select! {
+                () = self.shutdown.cancelled() => return Err(Error::Interrupted),
+                () = sleep_until(moment) => return Ok(holds(self)),
+                told = self.shard_watch.next() => self.ownership_told(&told?)?,
+                update = self.subscription.next() => self.subscription_told(update?)?,
+                _ = self.tick.tick() => {
+                    self.replicas.check()?;
+                    self.state()?;
+                }
+            }
+        }
+    }
+
+    fn subscription_told(&mut self, update: Update) -> Result<(), Error> {
+        match update {
+            Update::Frame(response) => {
+                self.tally.take(&response, Instant::now());
+                Ok(())
+            }
+            Update::Connected(_) => Ok(()),
+            Update::Interrupted { endpoint, reason } => {
+                let text = format!("the subscription leaves {endpoint}: {reason}");
+                self.say(Tone::Notable, &text)
+            }
+        }
+    }
+
+    fn ownership_told(&mut self, told: &Told) -> Result<(), Error> {
+        match told {
+            Told::Update(update) => match self.ownership.take(update) {
+                Some(change) => self.say(Tone::Notable, &moved(change)),
+                None => Ok(()),
+            },
+            Told::Interrupted(reason) => {
+                let text = format!("the watch of ownership goes elsewhere: {reason}");
+                self.say(Tone::Faint, &text)
+            }
+        }
+    }
+
+    /// One line about the state of things.
+    fn state(&self) -> Result<(), Error> {
+        let owned: Vec<_> = self
+            .replicas
+            .iter()
+            .map(|replica| {
+                let owned = self.ownership.of_replica(replica.name).len();
+                format!("{} {owned}", replica.name)
+            })
+            .collect();
+        let delivered = self.tally.delivered;
+        let produced = self.world.produced();
+        let produced = produced.map_or_else(String::new, |n| format!("produced {n:>6}  "));
+        let text = format!(
+            "{produced}delivered {delivered:>6}  |  shards: {}  |  {}",
+            owned.join("  "),
+            self.tally.sample
+        );
+        // One line of a terminal, and of a log.
+        let text: String = text.chars().take(140).collect();
+        self.say(Tone::Plain, &text)
+    }
+
+    fn say(&self, tone: Tone, text: &str) -> Result<(), Error> {
+        self.voice.say(tone, text)
+    }
+}
+
+fn moved(change: &ShardChange) -> String {
+    let nobody = |name: &str| if name.is_empty() { "nobody" } else { name }.to_owned();
+    let (old, new) = (nobody(&change.old_owner), nobody(&change.new_owner));
+    let reason = word(change.reason().as_str_name(), "MOVE_REASON_");
+    format!(
+        "{}: {old} -> {new}, epoch {}, {reason}",
+        change.id, change.epoch
+    )
+}
+
+fn since(moment: Instant) -> f64 {
+    milliseconds(moment.elapsed())
+}
+
+fn milliseconds(duration: Duration) -> f64 {
+    // Tenths are enough.
+    (duration.as_secs_f64() * 10_000.0).round() / 10.0
+}

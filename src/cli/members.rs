@@ -1,0 +1,77 @@
+//! `quorumwatch members`: the replicas of the group.
+
+use std::io::{self, Write};
+
+use super::{
+    Endpoints, Error,
+    connection::Connection,
+    json::{self, word},
+    output::{self, Format, Out, Output},
+    table::{Table, or_dash},
+    time::{age, instant},
+};
+use crate::proto::v1::{
+    GetGroupRequest, GetGroupResponse, Member, group_service_client::GroupServiceClient,
+};
+
+/// The group as the replica that answers sees it.
+#[derive(Debug, clap::Args)]
+pub(super) struct Arguments {
+    #[command(flatten)]
+    connection: Connection,
+    #[command(flatten)]
+    output: Output,
+}
+
+pub(super) async fn run(arguments: Arguments) -> Result<(), Error> {
+    let group = get(&arguments.connection.endpoints()).await?;
+    let mut out = output::open();
+    match arguments.output.format {
+        Format::Json => output::write_json(&mut out, &json::group(&group)),
+        Format::Table => write(&mut out, &group).map_err(Error::Output),
+    }
+}
+
+/// The group.
+pub(super) async fn get(endpoints: &Endpoints) -> Result<GetGroupResponse, Error> {
+    endpoints
+        .ask(|channel| async move {
+            GroupServiceClient::new(channel)
+                .get_group(GetGroupRequest {})
+                .await
+        })
+        .await
+}
+
+fn write(out: &mut Out, group: &GetGroupResponse) -> io::Result<()> {
+    writeln!(
+        out,
+        "group {}   leader {}   term {}   applied {} at {}\n",
+        or_dash(&group.group_id),
+        or_dash(&group.leader),
+        group.term,
+        group.applied_index,
+        or_dash(&group.answered_by),
+    )?;
+    let rows: Vec<_> = group.members.iter().map(row).collect();
+    let head = [
+        "NAME", "ROLE", "HEALTH", "SHARDS", "SILENT", "STARTED", "CLIENT", "PEER",
+    ];
+    Table::new(head).write(out, &rows)?;
+    out.flush()
+}
+
+fn row(member: &Member) -> [String; 8] {
+    let silent = member.silent_ms.map(|ms| format!("{ms}ms"));
+    let started = member.start_time.as_ref().and_then(instant);
+    [
+        member.name.clone(),
+        word(member.role().as_str_name(), "MEMBER_ROLE_"),
+        word(member.health().as_str_name(), "MEMBER_HEALTH_"),
+        member.shards.to_string(),
+        silent.unwrap_or_else(|| "-".into()),
+        started.map_or_else(|| "-".into(), |at| age(&at)),
+        or_dash(&member.client_address),
+        or_dash(&member.peer_address),
+    ]
+}

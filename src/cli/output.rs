@@ -1,0 +1,73 @@
+//! Standard output: what it looks like, and where it goes.
+
+use std::io::{self, BufWriter, StdoutLock, Write};
+
+use serde::Serialize;
+
+use super::Error;
+
+/// What a command prints.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub(super) enum Format {
+    /// For people.
+    Table,
+    /// One JSON document.
+    Json,
+}
+
+/// What a stream prints.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub(super) enum StreamFormat {
+    /// For people.
+    Table,
+    /// One JSON object per line.
+    #[value(alias = "json")]
+    Jsonl,
+}
+
+/// The `-o` of commands that print one answer.
+#[derive(Clone, Copy, Debug, clap::Args)]
+pub(super) struct Output {
+    /// What is printed.
+    #[arg(short = 'o', long = "output", value_enum, default_value = "table")]
+    pub(super) format: Format,
+}
+
+/// The `-o` of commands that print a stream.
+#[derive(Clone, Copy, Debug, clap::Args)]
+pub(super) struct StreamOutput {
+    /// What is printed.
+    #[arg(short = 'o', long = "output", value_enum, default_value = "table")]
+    pub(super) format: StreamFormat,
+}
+
+/// Standard output, buffered: whoever writes to it flushes when there is nothing more at hand.
+pub(super) type Out = BufWriter<StdoutLock<'static>>;
+
+/// Opens standard output. It is locked: one writer per process.
+pub(super) fn open() -> Out {
+    BufWriter::new(io::stdout().lock())
+}
+
+/// Writes one JSON document for people and programs, and flushes.
+pub(super) fn write_json(out: &mut impl Write, value: &impl Serialize) -> Result<(), Error> {
+    let written = serde_json::to_writer_pretty(&mut *out, value)
+        .map_err(io::Error::from)
+        .and_then(|()| writeln!(out))
+        .and_then(|()| out.flush());
+    written.map_err(Error::Output)
+}
+
+/// Writes one line of JSON, without a flush.
+pub(super) fn write_json_line(out: &mut impl Write, value: &impl Serialize) -> Result<(), Error> {
+    let written = serde_json::to_writer(&mut *out, value)
+        .map_err(io::Error::from)
+        .and_then(|()| writeln!(out));
+    written.map_err(Error::Output)
+}
+
+/// A note for people beside the output, on standard error.
+pub(super) fn note(text: &str) {
+    // Nobody is left to be told where this fails.
+    let _ = writeln!(io::stderr(), "# {text}");
+}

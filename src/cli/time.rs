@@ -1,0 +1,62 @@
+//! Times for people and for JSON.
+
+use chrono::{DateTime, SecondsFormat, Utc};
+use prost_types::Timestamp;
+
+use crate::clock;
+
+/// The instant of a timestamp; `None` where it is outside of what a calendar holds.
+pub(super) fn instant(timestamp: &Timestamp) -> Option<DateTime<Utc>> {
+    let nanos = u32::try_from(timestamp.nanos).ok()?;
+    DateTime::from_timestamp(timestamp.seconds, nanos)
+}
+
+/// RFC 3339 with milliseconds, in UTC.
+pub(super) fn rfc3339(instant: &DateTime<Utc>) -> String {
+    instant.to_rfc3339_opts(SecondsFormat::Millis, true)
+}
+
+/// How long ago, as kubectl tells it: `12s`, `5m3s`, `4h`, `12d`.
+pub(super) fn age(instant: &DateTime<Utc>) -> String {
+    let now = i64::try_from(clock::unix_now().0).unwrap_or(i64::MAX);
+    let seconds = now.saturating_sub(instant.timestamp_millis()) / 1000;
+    for_seconds(seconds)
+}
+
+fn for_seconds(seconds: i64) -> String {
+    let (minutes, hours, days) = (seconds / 60, seconds / 3600, seconds / 86_400);
+    match seconds {
+        ..120 => format!("{}s", seconds.max(0)),
+        120..600 => with_rest(minutes, 'm', seconds % 60, 's'),
+        600..10_800 => format!("{minutes}m"),
+        10_800..28_800 => with_rest(hours, 'h', minutes % 60, 'm'),
+        28_800..172_800 => format!("{hours}h"),
+        172_800..691_200 => with_rest(days, 'd', hours % 24, 'h'),
+        691_200.. => format!("{days}d"),
+    }
+}
+
+fn with_rest(whole: i64, unit: char, rest: i64, smaller: char) -> String {
+    if rest == 0 {
+        format!("{whole}{unit}")
+    } else {
+        format!("{whole}{unit}{rest}{smaller}")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::for_seconds;
+
+    #[test]
+    fn ages_read_as_those_of_kubectl() {
+        let ages = [
+            -5, 0, 119, 120, 303, 3600, 14_400, 100_000, 180_000, 900_000,
+        ]
+        .map(for_seconds);
+        let told = [
+            "0s", "0s", "119s", "2m", "5m3s", "60m", "4h", "27h", "2d2h", "10d",
+        ];
+        assert_eq!(ages, told);
+    }
+}
