@@ -99,6 +99,14 @@ enum Stop {
 
 type Step = Result<(), Stop>;
 
+/// How net changes are given.
+enum Repair {
+    /// With the positions that the ring had given them; what the asker has had is left out.
+    Again,
+    /// As a replay, without the first few.
+    Replay { skip: u32 },
+}
+
 struct Feed {
     stream: Arc<OwnedStream>,
     snapshot_on_gap: bool,
@@ -200,7 +208,7 @@ impl Feed {
         if position.era == era.era {
             let inside_repair = era.repaired && *position < era.start();
             return match &era.from {
-                Some(from) if inside_repair => self.redo_repair(from.rv.clone(), era, false).await,
+                Some(from) if inside_repair => self.redo_repair(from.rv.clone(), era).await,
                 _ => self.watch_history(position, era).await,
             };
         }
@@ -211,38 +219,84 @@ impl Feed {
         let Some(from) = from_era else {
             return self.gap(era.reason).await;
         };
-        // An asker that had not reached the point where the owner lost its watch needs the net
-        // changes since its own position: others than those of the ring, so a replay.
-        let private = position < from;
-        let resume = if private {
-            position.resume_rv()
-        } else {
-            from.rv.clone()
-        };
         let gap = Gap {
             from: Some(position.clone()),
             to: gap_end(era),
             reason: era.reason,
             repaired: true,
-            replay: private,
+            // An asker that had not reached the point where the owner lost its watch needs the
+            // net changes since its own position: others than those of the ring.
+            replay: position < from,
         };
+        let replay = gap.replay;
         self.give(vec![Item::Gap(gap)]).await?;
-        self.redo_repair(resume, era, private).await
+        if replay {
+            self.replay_repair(position, era).await
+        } else {
+            self.redo_repair(from.rv.clone(), era).await
+        }
     }
 
-    /// Gives the net changes with which an era began once more.
-    async fn redo_repair(&mut self, from: ResourceVersion, era: &EraStart, replay: bool) -> Step {
-        let mut items = self.stream.history().repair(from, era.to.clone());
+    /// Gives the net changes with which an era began once more, as the ring had them.
+    async fn redo_repair(&mut self, from: ResourceVersion, era: &EraStart) -> Step {
         let mut ordinal = Ordinal::FIRST;
+        if self
+            .give_net_changes(from, era, &mut ordinal, Repair::Again)
+            .await?
+        {
+            return self.give_at(era.start()).await;
+        }
+        self.gap(GapReason::HistoryExpired).await
+    }
+
+    /// Gives the net changes between `position` and the list at `era.to`, for this asker alone.
+    ///
+    /// The rest of an open version comes first: its net changes are in the order of its frames (one
+    /// transaction, in key order), and the asker has had the first of them.
+    async fn replay_repair(&mut self, position: &Position, era: &EraStart) -> Step {
+        let mut ordinal = Ordinal::FIRST;
+        if !position.is_closed() {
+            let rest = EraStart {
+                to: position.rv.clone(),
+                ..era.clone()
+            };
+            let given = position.ordinal.get().saturating_add(1);
+            let how = Repair::Replay { skip: given };
+            if !self
+                .give_net_changes(position.rv.previous(), &rest, &mut ordinal, how)
+                .await?
+            {
+                return self.gap(GapReason::HistoryExpired).await;
+            }
+        }
+        let how = Repair::Replay { skip: 0 };
+        if self
+            .give_net_changes(position.rv.clone(), era, &mut ordinal, how)
+            .await?
+        {
+            return self.give_at(era.start()).await;
+        }
+        self.gap(GapReason::HistoryExpired).await
+    }
+
+    /// Gives the net changes up to `era.to`; false where the lists are gone.
+    async fn give_net_changes(
+        &mut self,
+        from: ResourceVersion,
+        era: &EraStart,
+        ordinal: &mut Ordinal,
+        mut how: Repair,
+    ) -> Result<bool, Stop> {
+        let mut items = self.stream.history().repair(from, era.to.clone());
         while let Some(item) = items.recv().await {
             match item {
                 HistoryItem::Repaired { frames, last, .. } => {
-                    self.give_repair(frames, era, &mut ordinal, replay).await?;
+                    self.give_repair(frames, era, ordinal, &mut how).await?;
                     if last {
-                        return self.give_at(era.start()).await;
+                        return Ok(true);
                     }
                 }
-                HistoryItem::Expired => return self.gap(GapReason::HistoryExpired).await,
+                HistoryItem::Expired => return Ok(false),
                 HistoryItem::Failed(reason) => return Err(history_failed(reason)),
                 _ => {}
             }
@@ -255,14 +309,17 @@ impl Feed {
         frames: Vec<Frame>,
         era: &EraStart,
         ordinal: &mut Ordinal,
-        replay: bool,
+        how: &mut Repair,
     ) -> Step {
         let mut items = Vec::with_capacity(frames.len());
         for frame in frames {
             let position = Position::at(era.era, era.to.clone(), *ordinal);
             *ordinal = ordinal.next();
-            if replay || self.position.as_ref() < Some(&position) {
-                items.push(self.frame_item(position, frame, replay));
+            match how {
+                Repair::Again if self.position.as_ref() >= Some(&position) => {}
+                Repair::Again => items.push(self.frame_item(position, frame, false)),
+                Repair::Replay { skip } if *skip > 0 => *skip -= 1,
+                Repair::Replay { .. } => items.push(self.frame_item(position, frame, true)),
             }
         }
         self.give(items).await
@@ -273,7 +330,6 @@ impl Feed {
         tracing::debug!(stream = %self.stream.id, %position, "catch-up watch opened");
         let mut items = self.stream.history().catch_up(position.resume_rv());
         let mut sequencer = Sequencer::after(position.to_closed());
-        let mut ordinal = Ordinal::FIRST;
         while let Some(item) = items.recv().await {
             match item {
                 HistoryItem::Frames(frames) => self.give_frames(frames, &mut sequencer).await?,
@@ -282,19 +338,12 @@ impl Feed {
                         self.give_at(at).await?;
                     }
                 }
-                HistoryItem::Repaired { to, frames, last } => {
-                    if ordinal == Ordinal::FIRST {
-                        self.give_repaired_gap(&to, era).await?;
-                    }
-                    let start = EraStart {
-                        to: to.clone(),
-                        ..era.clone()
-                    };
-                    self.give_repair(frames, &start, &mut ordinal, true).await?;
-                    if last {
-                        sequencer = Sequencer::after(start.start());
-                        self.give_at(start.start()).await?;
-                    }
+                HistoryItem::Repaired { to, .. } => {
+                    // The watch cannot go on, although the lists can. From where the asker stands
+                    // by now the repair may be another one than that which was just begun.
+                    drop(items);
+                    let start = EraStart { to, ..era.clone() };
+                    return self.repair_for_asker(&start).await;
                 }
                 HistoryItem::Expired => return self.gap(GapReason::HistoryExpired).await,
                 HistoryItem::Failed(reason) => return Err(history_failed(reason)),
@@ -319,15 +368,19 @@ impl Feed {
         }
     }
 
-    async fn give_repaired_gap(&self, to: &ResourceVersion, era: &EraStart) -> Step {
+    async fn repair_for_asker(&mut self, start: &EraStart) -> Step {
+        let Some(position) = self.position.clone() else {
+            return Err(Stop::Failed(FeedError::NotOwner));
+        };
         let gap = Gap {
-            from: self.position.clone(),
-            to: Position::closed(era.era, to.previous()),
+            from: Some(position.clone()),
+            to: Position::closed(start.era, start.to.previous()),
             reason: GapReason::WatchCacheReset,
             repaired: true,
             replay: true,
         };
-        self.give(vec![Item::Gap(gap)]).await
+        self.give(vec![Item::Gap(gap)]).await?;
+        self.replay_repair(&position, start).await
     }
 
     async fn give_frames(&mut self, frames: Vec<Frame>, sequencer: &mut Sequencer) -> Step {
