@@ -1,9 +1,11 @@
 //! The simulated API server, met as the service meets it: through a kube client.
 
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 use std::{collections::BTreeMap, time::Duration};
 
 use futures::{AsyncBufReadExt as _, Stream, StreamExt as _, stream::BoxStream};
-use k8s_openapi::api::core::v1::{ConfigMap, Namespace};
+use k8s_openapi::api::core::v1::{ConfigMap, Event, Namespace};
 use kube::{
     Api, Client, Config, Discovery, ResourceExt as _,
     api::{DynamicObject, ListParams, VersionMatch, WatchEvent, WatchParams},
@@ -29,12 +31,8 @@ struct World {
     client: Client,
 }
 
-fn resource(text: &str) -> Resource {
-    text.parse().unwrap()
-}
-
 fn maps() -> Resource {
-    resource("v1/configmaps")
+    "v1/configmaps".parse().unwrap()
 }
 
 fn named(name: &str) -> Manifest {
@@ -68,10 +66,13 @@ async fn world() -> World {
     world_with(FleetOptions::default()).await
 }
 
+fn request(path: &str) -> http::Request<Vec<u8>> {
+    http::Request::get(path).body(Vec::new()).unwrap()
+}
+
 /// The lines of a watch, as they are on the wire.
 async fn lines(client: &Client, path: &str) -> kube::Result<BoxStream<'static, String>> {
-    let request = http::Request::get(path).body(Vec::new()).unwrap();
-    let lines = client.request_stream(request).await?.lines();
+    let lines = client.request_stream(request(path)).await?.lines();
     let ok = lines.take_while(|line| std::future::ready(line.is_ok()));
     Ok(ok.map(Result::unwrap).boxed())
 }
@@ -104,8 +105,7 @@ impl World {
     }
 
     async fn get(&self, path: &str) -> kube::Result<Value> {
-        let request = http::Request::get(path).body(Vec::new()).unwrap();
-        self.client.request(request).await
+        self.client.request(request(path)).await
     }
 }
 
@@ -126,6 +126,13 @@ async fn told(stream: &mut BoxStream<'static, Value>) -> String {
     format!("{kind} {name}@{}", text(&metadata["resourceVersion"]))
 }
 
+/// The next frames, as [`told`] has them, are these.
+async fn must_tell(stream: &mut BoxStream<'static, Value>, expected: &str) {
+    for expected in expected.split(", ") {
+        assert_eq!(told(stream).await, expected);
+    }
+}
+
 fn code(error: &kube::Error) -> u16 {
     match error {
         kube::Error::Api(status) => status.code,
@@ -139,7 +146,7 @@ fn names(items: &[ConfigMap]) -> Vec<String> {
 
 #[tokio::test]
 async fn a_client_discovers_what_is_served() {
-    let widgets = resource("example.com/v1/widgets");
+    let widgets = "example.com/v1/widgets".parse::<Resource>().unwrap();
     let world = world_with(FleetOptions {
         resources: vec![Resource::events(), widgets.clone()],
         ..FleetOptions::default()
@@ -162,7 +169,6 @@ async fn a_client_discovers_what_is_served() {
     let api: Api<DynamicObject> = Api::default_namespaced_with(world.client.clone(), &found);
     let list = api.list(&ListParams::default()).await.unwrap();
     assert_eq!(list.items[0].data["spec"]["size"], 3);
-    world.fleet.stop().await;
 }
 
 #[tokio::test]
@@ -178,8 +184,8 @@ async fn pages_of_a_list_are_of_one_revision() {
     world.cluster.delete(&maps(), "default", "c").unwrap();
     world.create("e");
     let token = first.metadata.continue_.unwrap();
-    let second = world.maps().list(&two.clone().continue_token(&token)).await;
-    let second = second.unwrap();
+    let next_page = two.clone().continue_token(&token);
+    let second = world.maps().list(&next_page).await.unwrap();
     assert_eq!(names(&second.items), ["c", "d"]);
     assert_eq!(
         second.metadata.resource_version,
@@ -188,26 +194,18 @@ async fn pages_of_a_list_are_of_one_revision() {
     assert_eq!(second.metadata.continue_, None);
 
     world.cluster.compact();
-    let gone = world.maps().list(&two.clone().continue_token(&token)).await;
+    let gone = world.maps().list(&next_page).await;
     let kube::Error::Api(status) = gone.unwrap_err() else {
         panic!("not a status");
     };
     assert_eq!((status.code, status.reason.as_str()), (410, "Expired"));
-    let path = format!("/api/v1/namespaces/default/configmaps?limit=2&continue={token}");
-    let request = http::Request::get(path)
-        .body(kube::client::Body::empty())
-        .unwrap();
-    let body = world.client.send(request).await.unwrap().into_body();
-    let body = body.collect_bytes().await.unwrap();
-    let status: Value = serde_json::from_slice(&body).unwrap();
-    let inconsistent = status["metadata"]["continue"].as_str().unwrap();
+    let inconsistent = status.metadata.unwrap().continue_.unwrap();
     let rest = world
         .maps()
-        .list(&two.continue_token(inconsistent))
+        .list(&two.continue_token(&inconsistent))
         .await
         .unwrap();
     assert_eq!(names(&rest.items), ["d", "e"]);
-    world.fleet.stop().await;
 }
 
 #[tokio::test]
@@ -228,7 +226,6 @@ async fn an_exact_list_shows_the_past() {
     assert_eq!(code(&exact("999").await.unwrap_err()), 504);
     world.cluster.compact();
     assert_eq!(code(&exact(&rv).await.unwrap_err()), 410);
-    world.fleet.stop().await;
 }
 
 #[tokio::test]
@@ -243,18 +240,9 @@ async fn a_watch_tells_every_change_after_its_revision() {
     }
     let together = [("default", "x1"), ("default", "x10"), ("default", "x0")];
     world.cluster.delete_batch(&maps(), &together).unwrap();
-    for expected in [
-        "ADDED b@3",
-        "MODIFIED a@4",
-        "ADDED x1@5",
-        "ADDED x0@6",
-        "ADDED x10@7",
-        "DELETED x0@8",
-        "DELETED x1@8",
-        "DELETED x10@8",
-    ] {
-        assert_eq!(told(&mut frames).await, expected);
-    }
+    must_tell(&mut frames, "ADDED b@3, MODIFIED a@4").await;
+    must_tell(&mut frames, "ADDED x1@5, ADDED x0@6, ADDED x10@7").await;
+    must_tell(&mut frames, "DELETED x0@8, DELETED x1@8, DELETED x10@8").await;
     assert_eq!(world.cluster.open_watches(), 1);
     world.fleet.stop().await;
     assert_eq!(next(&mut frames).await, None);
@@ -280,15 +268,9 @@ async fn what_is_gone_is_told_in_each_of_the_three_ways() {
     assert_eq!(next(&mut frames).await, None);
 
     faults.set_times(Fault::HttpGone410, 1);
-    let events: Api<DynamicObject> = {
-        let discovery = Discovery::new(world.client.clone()).run().await.unwrap();
-        let event = GroupVersionKind::gvk("", "v1", "Event");
-        let (event, _) = discovery.resolve_gvk(&event).unwrap();
-        Api::all_with(world.client.clone(), &event)
-    };
+    let events: Api<Event> = Api::all(world.client.clone());
     let refused = events.watch(&WatchParams::default(), &rv).await.err();
     assert_eq!(code(&refused.unwrap()), 410);
-    world.fleet.stop().await;
 }
 
 #[tokio::test]
@@ -303,12 +285,11 @@ async fn bookmarks_come_for_all_but_events() {
     let mut of_maps = world.watch(&path("configmaps")).await.unwrap();
     let rv = world
         .cluster
-        .create(&resource("v1/pods"), &named("p"))
+        .create(&"v1/pods".parse().unwrap(), &named("p"))
         .unwrap();
     // A bookmark carries the revision of the whole cluster.
     while told(&mut of_maps).await != format!("BOOKMARK @{rv}") {}
     assert!(is_silent(&mut of_events).await);
-    world.fleet.stop().await;
 }
 
 #[tokio::test]
@@ -346,7 +327,6 @@ async fn initial_events_end_with_a_bookmark() {
     world.cluster.faults().set(Fault::NoWatchList);
     let refused = maps.watch(&params, "0").await.err().unwrap();
     assert_eq!(code(&refused), 422);
-    world.fleet.stop().await;
 }
 
 #[tokio::test]
@@ -365,7 +345,6 @@ async fn metadata_alone_can_be_listed_and_watched() {
     let mut watch = maps.watch_metadata(&params, "1").await.unwrap().boxed();
     let event = next(&mut watch).await.unwrap().unwrap();
     assert!(matches!(event, WatchEvent::Added(partial) if partial.metadata == one.metadata));
-    world.fleet.stop().await;
 }
 
 #[tokio::test]
@@ -379,14 +358,11 @@ async fn a_selector_turns_updates_into_additions_and_deletions() {
     for manifest in [&web, &web, &plain] {
         world.cluster.update(&maps(), manifest).unwrap();
     }
-    for expected in ["ADDED a@3", "MODIFIED a@4", "DELETED a@5"] {
-        assert_eq!(told(&mut frames).await, expected);
-    }
+    must_tell(&mut frames, "ADDED a@3, MODIFIED a@4, DELETED a@5").await;
     let unknown = world
         .get("/api/v1/configmaps?fieldSelector=data.k%3Dv")
         .await;
     assert_eq!(code(&unknown.unwrap_err()), 400);
-    world.fleet.stop().await;
 }
 
 #[tokio::test]
@@ -410,7 +386,6 @@ async fn after_a_rewind_an_old_watch_is_silent_and_a_list_goes_back() {
                 &resourceVersionMatch=NotOlderThan";
     let refused = next(&mut world.watch(path).await.unwrap()).await.unwrap();
     assert_eq!(refused["object"]["code"], 504);
-    world.fleet.stop().await;
 }
 
 #[tokio::test]
@@ -427,13 +402,14 @@ async fn a_reset_watch_cache_forgets_what_exact_lists_still_show() {
     world.cluster.reset_watch_cache();
     assert_eq!(next(&mut of_maps).await, None);
     let frame = next(&mut world.watch_maps(&rv).await).await.unwrap();
-    let expected = format!("too old resource version: {rv} ({event})");
-    assert_eq!(frame["object"]["message"], expected);
+    assert_eq!(
+        frame["object"]["message"],
+        format!("too old resource version: {rv} ({event})")
+    );
     let exact = ListParams::default().at(&rv).matching(VersionMatch::Exact);
     assert_eq!(world.maps().list(&exact).await.unwrap().items.len(), 1);
     assert_eq!(told(&mut of_events).await, format!("ADDED e@{event}"));
     assert!(is_silent(&mut of_events).await);
-    world.fleet.stop().await;
 }
 
 #[tokio::test]
@@ -451,10 +427,11 @@ async fn events_end_together_by_their_ttl() {
             .create(&Resource::events(), &named(name))
             .unwrap();
     }
-    for expected in ["ADDED b@2", "ADDED a@3", "DELETED a@4", "DELETED b@4"] {
-        assert_eq!(told(&mut frames).await, expected);
-    }
-    world.fleet.stop().await;
+    must_tell(
+        &mut frames,
+        "ADDED b@2, ADDED a@3, DELETED a@4, DELETED b@4",
+    )
+    .await;
 }
 
 #[tokio::test]
@@ -466,7 +443,6 @@ async fn a_replaced_cluster_ends_its_watches_and_has_another_identity() {
     assert_eq!(next(&mut frames).await, None);
     let system = world.get("/api/v1/namespaces/kube-system").await.unwrap();
     assert_eq!(system["metadata"]["uid"], *uid);
-    world.fleet.stop().await;
 }
 
 #[tokio::test]
@@ -499,7 +475,6 @@ async fn faults_strike_while_they_are_on() {
     assert!(!matches!(unanswered, Ok(_) | Err(kube::Error::Api(_))));
     faults.clear_all();
     assert!(world.get("/version").await.is_ok());
-    world.fleet.stop().await;
 }
 
 #[tokio::test]
@@ -517,7 +492,6 @@ async fn a_stalled_server_says_nothing_and_then_goes_on() {
         assert!(version.await.is_ok());
     }
     assert_eq!(told(&mut frames).await, "ADDED a@2");
-    world.fleet.stop().await;
 }
 
 #[tokio::test]
@@ -526,15 +500,10 @@ async fn frames_are_dropped_and_repeated_on_demand() {
     let rv = ["a", "b", "c"].map(|name| world.create(name))[1].clone();
     world.cluster.faults().set_times(Fault::ReplayFrames(2), 1);
     let mut frames = world.watch_maps(&rv).await;
-    for expected in ["ADDED a@2", "ADDED b@3", "ADDED c@4"] {
-        assert_eq!(told(&mut frames).await, expected);
-    }
+    must_tell(&mut frames, "ADDED a@2, ADDED b@3, ADDED c@4").await;
     world.cluster.faults().set(Fault::DropFrame(2));
     let mut frames = world.watch_maps("1").await;
-    for expected in ["ADDED a@2", "ADDED c@4"] {
-        assert_eq!(told(&mut frames).await, expected);
-    }
-    world.fleet.stop().await;
+    must_tell(&mut frames, "ADDED a@2, ADDED c@4").await;
 }
 
 #[tokio::test]
@@ -581,8 +550,7 @@ async fn what_a_load_writes_is_delivered_as_the_ledger_says() {
         let mut ledgers = Vec::new();
         for name in &clusters {
             let path = format!("/sim/ledger?cluster={name}");
-            let request = http::Request::get(path).body(Vec::new()).unwrap();
-            let text = bare.request_text(request).await.unwrap();
+            let text = bare.request_text(request(&path)).await.unwrap();
             ledgers.push(Ledger::from_json_lines(&text).unwrap());
         }
         let report = audit.report(&ledgers, &from);

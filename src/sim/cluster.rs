@@ -179,8 +179,10 @@ impl SimCluster {
     /// Begins a new window of the watch cache, as a restart of the API server does (watch trap
     /// T29), and ends the open watches that it served. Events have no watch cache.
     pub fn reset_watch_cache(&self) {
-        self.inner.cache_ends.fetch_add(1, Ordering::AcqRel);
-        self.write(|store, _| store.reset_watch_cache());
+        self.write(|store, _| {
+            store.reset_watch_cache();
+            self.inner.cache_ends.fetch_add(1, Ordering::AcqRel);
+        });
     }
 
     /// Goes back to an older revision, as a restore of etcd from a backup does (watch trap T4).
@@ -194,9 +196,9 @@ impl SimCluster {
     /// Another, empty cluster answers from now on (watch trap T6); open watches end. Returns its
     /// UID.
     pub fn replace(&self) -> String {
-        self.inner.ends.fetch_add(1, Ordering::AcqRel);
         self.write(|store, _| {
             store.replace();
+            self.inner.ends.fetch_add(1, Ordering::AcqRel);
             store.uid().to_string()
         })
     }

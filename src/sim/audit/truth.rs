@@ -69,6 +69,12 @@ impl<'a> Truth<'a> {
         }
     }
 
+    /// Whether what happened at a revision may be something that the ledger no longer knows.
+    pub(super) fn has_forgotten(&self, rv: u64) -> bool {
+        let first = self.histories.iter().find_map(|h| h.facts.first());
+        !self.is_whole && first.is_none_or(|first| rv < first.commit.rv)
+    }
+
     /// The objects at a revision of a history.
     pub(super) fn objects_at(&self, history: usize, rv: u64) -> Objects<'a> {
         // Go back to where the objects began, then forward again.

@@ -311,7 +311,10 @@ impl<'a, 'b> Walk<'a, 'b> {
             self.end_repair();
         }
         let Some((history, index)) = self.find(item) else {
-            return self.corrupt(item, "was never committed");
+            if !self.truth.has_forgotten(item.rv) {
+                self.corrupt(item, "was never committed");
+            }
+            return;
         };
         if !self.has_begun {
             match self.from {

@@ -164,12 +164,21 @@ impl Generator {
         let source = &mut self.sources[index];
         let draw: f64 = self.rng.random();
         let deletes = self.options.delete_share;
-        if !source.objects.is_empty() && draw < deletes || source.objects.len() >= OBJECTS_MAX {
-            self.report.deleted += u64::from(source.delete_oldest());
-        } else if !source.objects.is_empty() && draw < deletes + self.options.update_share {
+        let is_full = source.objects.len() >= OBJECTS_MAX;
+        let (done, count) = if source.objects.is_empty() {
+            (false, &mut self.report.created)
+        } else if is_full || draw < deletes {
+            (source.delete_oldest(), &mut self.report.deleted)
+        } else if draw < deletes + self.options.update_share {
             let index = self.rng.random_range(0..source.objects.len());
-            self.report.updated += u64::from(source.update(index));
+            (source.update(index), &mut self.report.updated)
         } else {
+            (false, &mut self.report.created)
+        };
+        if done {
+            *count += 1;
+        } else {
+            // Something new was due, or the object had gone by itself.
             let template = Template::draw(&mut self.rng, &source.resource);
             self.report.created += u64::from(source.create(template, self.options.object_bytes));
         }
