@@ -5,6 +5,7 @@ use std::{
     time::Duration,
 };
 
+use bytes::Bytes;
 use kube::client::Body;
 use rand::Rng as _;
 use tokio::time::{Instant, sleep, sleep_until};
@@ -32,6 +33,9 @@ use crate::{
 /// How long the API server is asked to keep a watch. Short enough that a forgotten watch ends
 /// soon, and different for each, so that they do not all end at once.
 const WATCH_SECONDS: std::ops::RangeInclusive<u32> = 240..=300;
+
+/// How long listening must be undisturbed for silence to count.
+const LISTEN: Duration = Duration::from_millis(100);
 
 /// What a stream watcher works with.
 pub(super) struct Setting {
@@ -92,6 +96,34 @@ pub(super) struct StreamWatcher {
 struct OpenWatch {
     body: Body,
     lines: LineSplitter,
+    /// When bytes came last.
+    read_at: Instant,
+}
+
+impl OpenWatch {
+    /// The next bytes; `None` when none came until the deadline, and this replica was listening.
+    ///
+    /// A deadline that passes while the receiver is behind or the process stands still says
+    /// nothing: bytes may lie unread. So silence is what is still silent after a short while of
+    /// undisturbed listening.
+    async fn read_until(&mut self, deadline: Instant) -> Option<Result<Option<Bytes>, ApiError>> {
+        let mut until = deadline;
+        loop {
+            let begun = Instant::now();
+            tokio::select! {
+                chunk = read_chunk(&mut self.body) => {
+                    self.read_at = Instant::now();
+                    return Some(chunk);
+                }
+                () = sleep_until(until) => {}
+            }
+            let listened = until.saturating_duration_since(begun) >= LISTEN;
+            if listened && until.elapsed() < LISTEN {
+                return None;
+            }
+            until = Instant::now() + LISTEN;
+        }
+    }
 }
 
 impl StreamWatcher {
@@ -234,6 +266,7 @@ impl StreamWatcher {
         self.watch = Some(OpenWatch {
             body,
             lines: LineSplitter::default(),
+            read_at: Instant::now(),
         });
         if let Some(reporter) = &self.setting.reporter {
             reporter.watching();
@@ -243,26 +276,30 @@ impl StreamWatcher {
 
     /// Waits for the watch, or until the session wants to be woken.
     async fn read(&mut self) -> Result<(), Stopped> {
-        let wake = self.session.wake_at().map_or(FAR, Duration::from_millis);
         let Some(watch) = &mut self.watch else {
             // The session always waits for something; if it did not, this would not spin.
             sleep(FAR).await;
             return Ok(());
         };
-        let chunk = tokio::select! {
-            chunk = read_chunk(&mut watch.body) => chunk,
-            () = sleep_until(self.started + wake) => return self.apply(Input::Tick, None).await,
+        let torn = watch.lines.is_torn();
+        let deadline = if torn {
+            watch.read_at + self.setting.api.policy().response_timeout
+        } else {
+            let wake = self.session.wake_at().map_or(FAR, Duration::from_millis);
+            self.started + wake
         };
-        match chunk {
-            Ok(Some(chunk)) => {
+        match watch.read_until(deadline).await {
+            None if torn => self.end(BROKEN).await,
+            None => self.apply(Input::Tick, None).await,
+            Some(Ok(Some(chunk))) => {
                 watch.lines.push(&chunk);
                 self.outlet.heard();
                 self.read_lines().await?;
                 self.flush().await
             }
-            Ok(None) if watch.lines.is_torn() => self.end(BROKEN).await,
-            Ok(None) => self.end(Input::Ended).await,
-            Err(error) => {
+            Some(Ok(None)) if torn => self.end(BROKEN).await,
+            Some(Ok(None)) => self.end(Input::Ended).await,
+            Some(Err(error)) => {
                 tracing::debug!(%error, "watch broke");
                 self.end(BROKEN).await
             }

@@ -208,9 +208,13 @@ impl Asked {
 }
 
 impl Open {
+    pub(crate) async fn bytes(&self, bytes: &str) {
+        let bytes = Bytes::from(bytes.to_owned());
+        self.0.send(Ok(bytes)).await.expect("the watch is read");
+    }
+
     pub(crate) async fn line(&self, line: &str) {
-        let line = Bytes::from(format!("{line}\n"));
-        self.0.send(Ok(line)).await.expect("the watch is read");
+        self.bytes(&format!("{line}\n")).await;
     }
 
     pub(crate) async fn event(&self, kind: &str, object: &str) {

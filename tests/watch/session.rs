@@ -1,6 +1,9 @@
 //! The live watch: each trap that a scripted server can set.
 
-use std::time::{Duration, Instant};
+use std::{
+    ops::Range,
+    time::{Duration, Instant},
+};
 
 use quorumwatch::{
     domain::{
@@ -212,6 +215,39 @@ async fn t1_a_silent_watch_closes_the_list_before_it_and_what_comes_late_is_told
 }
 
 #[tokio::test]
+async fn a_frame_that_comes_slowly_is_not_silence() {
+    let mut api = Api::start().await;
+    api.set(|world| world.put(9, &[]));
+    let mut watched = start(&api.address, closed(5));
+    let open = api.open(5).await;
+    let line = format!(r#"{{"type":"ADDED","object":{}}}"#, object("slow", "1", 8));
+    let (head, tail) = line.split_at(40);
+    open.bytes(head).await;
+    let nothing = timeout(Duration::from_millis(900), watched.next()).await;
+    assert!(nothing.is_err(), "{nothing:?} within a line");
+    open.line(tail).await;
+    watched.frames(1).await;
+    watched.closed(9).await;
+}
+
+#[tokio::test]
+async fn what_lies_unread_while_the_receiver_is_behind_is_not_silence() {
+    let mut api = Api::start().await;
+    api.set(|world| world.put(500, &[]));
+    let mut watched = start(&api.address, closed(5));
+    let open = api.open(5).await;
+    let (sent, progress) = watch::channel(10);
+    let send = send_much(&open, 10..150, &sent);
+    let receive = async {
+        // Longer than the grace, with the channel full and bytes in the socket.
+        assert!(stalled(progress).await < 149);
+        watched.frames(140).await;
+        watched.closed(500).await;
+    };
+    tokio::join!(send, receive);
+}
+
+#[tokio::test]
 async fn t1_long_silence_opens_the_watch_anew_where_the_list_was() {
     let mut api = Api::start().await;
     api.set(|world| world.put(9, &[]));
@@ -373,28 +409,33 @@ async fn a_receiver_that_is_behind_stops_the_reading() {
     let mut api = Api::start().await;
     let mut watched = start(&api.address, closed(1));
     let open = api.open(1).await;
-    let padding = "x".repeat(256 * 1024);
-    let total: u64 = 200;
-    let (sent, mut progress) = watch::channel(0);
-    let send = async {
-        for number in 0..total {
-            let rv = number + 10;
-            let metadata = format!(r#"{{"name":"a","resourceVersion":"{rv}"}}"#);
-            let object = format!(r#"{{"metadata":{metadata},"p":"{padding}"}}"#);
-            open.event("MODIFIED", &object).await;
-            sent.send_replace(number);
-        }
-    };
+    let (sent, progress) = watch::channel(10);
+    let send = send_much(&open, 10..210, &sent);
     let receive = async {
-        // Nothing is received until nothing is sent any more.
-        while timeout(Duration::from_millis(500), progress.changed())
-            .await
-            .is_ok()
-        {}
-        let before = *progress.borrow();
-        assert!(before < total - 50, "{before} frames were taken in");
-        let frames = watched.frames(usize::try_from(total).unwrap()).await;
-        assert_eq!(frames.last().unwrap().rv, (total + 9).into());
+        let before = stalled(progress).await;
+        assert!(before < 160, "everything up to {before} was taken in");
+        let frames = watched.frames(200).await;
+        assert_eq!(frames.last().unwrap().rv, 209.into());
     };
     tokio::join!(send, receive);
+}
+
+/// Sends large frames, and tells the version of the last one that was taken.
+async fn send_much(open: &Open, versions: Range<u64>, sent: &watch::Sender<u64>) {
+    let padding = "x".repeat(256 * 1024);
+    for rv in versions {
+        let metadata = format!(r#"{{"name":"a","resourceVersion":"{rv}"}}"#);
+        let object = format!(r#"{{"metadata":{metadata},"p":"{padding}"}}"#);
+        open.event("MODIFIED", &object).await;
+        sent.send_replace(rv);
+    }
+}
+
+/// Waits until nothing is taken in any more; returns the last version that was.
+async fn stalled(mut progress: watch::Receiver<u64>) -> u64 {
+    while timeout(Duration::from_secs(1), progress.changed())
+        .await
+        .is_ok()
+    {}
+    *progress.borrow()
 }
