@@ -3,8 +3,12 @@
 //! [`Raft`] is the handle: propose a [`Command`], read the [`State`] that came of the commands so
 //! far. What the state means is `domain`'s business, who proposes what is the caller's.
 
+mod changes;
+pub mod codec;
 pub mod service;
-mod types;
+pub mod state_machine;
+pub mod storage;
+pub mod types;
 
 use std::{collections::BTreeMap, path::PathBuf, sync::Arc, time::Duration};
 
