@@ -251,10 +251,13 @@ async fn the_child_that_is_killed() {
                     end = keep;
                 }
             }
-            2 if end > 200 => {
-                let upto = id_at(&mut log, end - 100).await;
-                log.purge(upto).await.unwrap();
-                say(&format!("purged {}", upto.index));
+            2 => {
+                let (first, _) = check_log(&mut log).await;
+                if first + 100 < end {
+                    let upto = id_at(&mut log, end - 100).await;
+                    log.purge(upto).await.unwrap();
+                    say(&format!("purged {}", upto.index));
+                }
             }
             _ => {
                 let count = random.random_range(1..6);
