@@ -62,6 +62,15 @@ impl Channels {
     }
 }
 
+/// Whether the machine at `address` answers that nobody listens there: the process that did is
+/// gone. Silence proves nothing and is not waited for beyond `within`.
+pub async fn is_refused(address: &str, within: Duration) -> bool {
+    match tokio::time::timeout(within, tokio::net::TcpStream::connect(address)).await {
+        Ok(Err(error)) => error.kind() == std::io::ErrorKind::ConnectionRefused,
+        Ok(Ok(_)) | Err(_) => false,
+    }
+}
+
 fn endpoint(address: &str) -> Result<Endpoint, BadAddress> {
     let refuse = || BadAddress(address.to_owned());
     let (host, port) = address.rsplit_once(':').ok_or_else(refuse)?;

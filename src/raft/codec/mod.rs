@@ -47,7 +47,7 @@ impl From<Corrupt> for std::io::Error {
 }
 
 /// A field that every writer sets.
-fn required<T>(field: Option<T>, what: &str) -> Result<T, Corrupt> {
+pub(super) fn required<T>(field: Option<T>, what: &str) -> Result<T, Corrupt> {
     field.ok_or_else(|| Corrupt::missing(what))
 }
 

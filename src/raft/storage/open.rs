@@ -85,6 +85,9 @@ pub enum OpenError {
          and let it join anew"
     )]
     Damaged(String),
+    /// The configured times contradict each other.
+    #[error("the Raft times are not valid: {0}")]
+    Timing(String),
     /// The disk does not do what it should.
     #[error("the data cannot be read or written: {0}")]
     Io(io::Error),
