@@ -24,7 +24,7 @@ use quorumwatch::{
     raft::{ChangesSince, FormError, Options, Peer, ProposeError, Raft, Role, Timing},
 };
 use tempfile::TempDir;
-use tokio::{net::TcpListener, task::JoinHandle};
+use tokio::{net::TcpListener, runtime::Runtime, task::JoinHandle};
 use tokio_stream::{Stream, wrappers::TcpListenerStream};
 use tokio_util::sync::CancellationToken;
 use tonic::{Request, Response, Status, Streaming, transport::Server};
@@ -81,7 +81,8 @@ impl PeerService for Peers {
 /// A replica that runs.
 struct Replica {
     raft: Raft,
-    server: JoinHandle<()>,
+    /// A runtime of its own: ending it breaks every connection, as the end of a process does.
+    server: Option<Runtime>,
     forming: JoinHandle<Result<(), FormError>>,
 }
 
@@ -98,17 +99,29 @@ impl Replica {
         };
         let raft = Raft::open(options, Channels::new()).await.unwrap();
         let address: SocketAddr = address.parse().unwrap();
-        let listener = bind(address).await;
-        let serving = Server::builder()
-            .add_service(raft.rpc_service())
-            .add_service(PeerServiceServer::new(Peers(raft.clone())))
-            .serve_with_incoming(TcpListenerStream::new(listener));
-        let server = tokio::spawn(async { serving.await.unwrap() });
+        let server = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(1)
+            .enable_all()
+            .build()
+            .unwrap();
+        let services = (
+            raft.rpc_service(),
+            PeerServiceServer::new(Peers(raft.clone())),
+        );
+        server.spawn(async move {
+            let listener = bind(address).await;
+            Server::builder()
+                .add_service(services.0)
+                .add_service(services.1)
+                .serve_with_incoming(TcpListenerStream::new(listener))
+                .await
+                .unwrap();
+        });
         let forming = raft.clone();
         let forming = tokio::spawn(async move { forming.form(CancellationToken::new()).await });
         Self {
             raft,
-            server,
+            server: Some(server),
             forming,
         }
     }
@@ -119,11 +132,19 @@ impl Replica {
     }
 
     /// As a crash looks to the others: connections break, and new ones are refused.
-    async fn stop(self) {
+    async fn stop(mut self) {
         self.forming.abort();
-        self.server.abort();
-        drop(self.server.await);
+        self.server.take().unwrap().shutdown_background();
         self.raft.shutdown().await;
+    }
+}
+
+impl Drop for Replica {
+    fn drop(&mut self) {
+        // Dropping a runtime inside another one panics; this does not wait.
+        if let Some(server) = self.server.take() {
+            server.shutdown_background();
+        }
     }
 }
 
@@ -152,6 +173,9 @@ impl Group {
     }
 
     async fn start_named(prefix: &str, count: usize, timing: Timing) -> Self {
+        // `RUST_LOG` shows what the replicas say; nothing is shown otherwise.
+        let filter = tracing_subscriber::EnvFilter::from_default_env();
+        drop(tracing_subscriber::fmt().with_env_filter(filter).try_init());
         let mut group = Self {
             dir: TempDir::new().unwrap(),
             peers: Vec::new(),
@@ -319,6 +343,7 @@ async fn a_group_forms_outlives_its_leader_and_restarts_whole() {
 async fn a_replica_that_missed_a_snapshot_catches_up_and_watchers_are_told() {
     let timing = Timing {
         snapshot_entries: 50,
+        kept_entries: 10,
         ..Timing::default()
     };
     let mut group = Group::start(3, timing).await;
@@ -338,19 +363,22 @@ async fn a_replica_that_missed_a_snapshot_catches_up_and_watchers_are_told() {
         .collect();
     let follower = names.iter().find(|name| **name != leader).unwrap();
     group.stop(follower).await;
-    // More than is kept in the log, so that only a snapshot can help.
+    // Far more than is kept in the log, so that only a snapshot can help.
     let leader = group.leader().unwrap().clone();
-    let mut writes = tokio::task::JoinSet::new();
-    for index in 0..1_400 {
-        let leader = leader.clone();
-        writes.spawn(async move { create_through(&leader, &format!("c-{index}")).await });
-    }
-    while let Some(written) = writes.join_next().await {
-        written.unwrap();
+    for wave in 0..8 {
+        let mut writes = tokio::task::JoinSet::new();
+        for index in 0..50 {
+            let leader = leader.clone();
+            writes
+                .spawn(async move { create_through(&leader, &format!("c-{wave}-{index}")).await });
+        }
+        while let Some(written) = writes.join_next().await {
+            written.unwrap();
+        }
     }
     group.run(follower).await;
     group.formed().await;
-    assert_eq!(group.same_state().await.clusters.len(), 1_401);
+    assert_eq!(group.same_state().await.clusters.len(), 401);
     let caught_up = &group.replicas.last().unwrap().1.raft;
     assert!(matches!(
         caught_up.shard_changes_since(Revision(1)),

@@ -85,6 +85,8 @@ pub struct Timing {
     pub install_snapshot: Duration,
     /// A snapshot is taken after this many entries.
     pub snapshot_entries: u64,
+    /// Entries kept behind a snapshot: a follower that was away for so many needs no snapshot.
+    pub kept_entries: u64,
 }
 
 impl Default for Timing {
@@ -96,6 +98,7 @@ impl Default for Timing {
             install_snapshot: Duration::from_secs(10),
             // About seven minutes of checkpoints (twelve entries a second).
             snapshot_entries: 5_000,
+            kept_entries: 1_000,
         }
     }
 }
@@ -275,6 +278,13 @@ impl Raft {
         }
     }
 
+    /// Whether consensus runs, or why not.
+    fn running(&self) -> Result<(), String> {
+        let metrics = self.inner.raft.metrics();
+        let state = metrics.borrow_watched().running_state.clone();
+        state.map_err(|fatal| fatal.to_string())
+    }
+
     /// Waits until the storage or consensus is dead, and says why: the process must end then.
     pub async fn failed(&self) -> String {
         let mut metrics = self.inner.raft.metrics();
@@ -326,6 +336,7 @@ impl Timing {
             election_timeout_max: millis(self.election_max),
             install_snapshot_timeout: millis(self.install_snapshot),
             snapshot_policy: SnapshotPolicy::LogsSinceLast(self.snapshot_entries),
+            max_in_snapshot_log_to_keep: self.kept_entries,
             enable_pre_vote: Some(true),
             // A restarted leader must ask for its votes again: what it knew may be stale.
             enable_leader_restore: Some(false),

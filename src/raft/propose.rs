@@ -92,6 +92,9 @@ impl Raft {
         if bytes > COMMAND_BYTES_MAX {
             return Err(ProposeError::TooLarge(bytes));
         }
+        if let Err(fatal) = self.running() {
+            return Err(ProposeError::Stopped(fatal));
+        }
         let gate = Instant::now() + GATE_PATIENCE;
         let mut pause = GATE_PAUSE_FIRST;
         loop {

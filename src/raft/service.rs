@@ -32,7 +32,7 @@ const SNAPSHOT_BYTES_MAX: u64 = 1024 * 1024 * 1024;
 pub struct Service {
     pub(super) raft: OpenRaft<TypeConfig, StateMachine>,
     pub(super) store: Arc<Store>,
-    /// The replica whose stream of entries was last cut off, counted up each time.
+    /// The replica whose stream of entries has ended last, counted up each time.
     pub(super) cut_off: Arc<watch::Sender<(u64, u64)>>,
 }
 
@@ -92,16 +92,15 @@ impl Service {
         inbound: &mut Streaming<StreamAppendRequest>,
         sender: &mut Option<u64>,
     ) -> Result<Option<AppendEntriesRequest<TypeConfig>>, Status> {
-        let message = match inbound.message().await {
-            Ok(Some(message)) => message,
-            Ok(None) => return Ok(None),
-            Err(status) => {
-                if let Some(sender) = sender {
-                    self.cut_off
-                        .send_modify(|(id, times)| (*id, *times) = (*sender, *times + 1));
-                }
-                return Err(status);
-            }
+        let message = inbound.message().await;
+        if !matches!(message, Ok(Some(_)))
+            && let Some(sender) = sender
+        {
+            self.cut_off
+                .send_modify(|(id, times)| (*id, *times) = (*sender, *times + 1));
+        }
+        let Some(message) = message? else {
+            return Ok(None);
         };
         if sender.is_none() {
             *sender = Some(self.check(message.envelope)?);
