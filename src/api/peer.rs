@@ -27,6 +27,9 @@ use crate::{
 /// How long an asker's revision may take to be applied here.
 const APPLY_WITHIN: Duration = Duration::from_secs(2);
 
+/// How long a machine may take to refuse a connection; one that takes longer refuses nothing.
+const REFUSED_WITHIN: Duration = Duration::from_millis(500);
+
 /// Grants that may wait for the transport; heartbeats are answered one by one.
 const GRANTS_MAX: usize = 4;
 
@@ -114,7 +117,7 @@ impl Peers {
         let Some(address) = self.raft.peer_address_of(replica) else {
             return;
         };
-        if peer::is_refused(&address).await {
+        if peer::is_refused(&address, REFUSED_WITHIN).await {
             tracing::info!(%replica, "peer closed its connection and refuses new ones");
             self.controller.mark_dead(replica);
         }

@@ -28,6 +28,7 @@ pub(super) fn propose_error(error: &ProposeError) -> Status {
         }
         ProposeError::Unknown(_) => Status::unknown(error.to_string()),
         ProposeError::TooLarge(..) => Status::invalid_argument(error.to_string()),
+        ProposeError::Refused(_) => Status::failed_precondition(error.to_string()),
         ProposeError::Stopped(_) => Status::unavailable(error.to_string()),
     }
 }

@@ -65,11 +65,10 @@ impl Channels {
     }
 }
 
-/// Whether nobody listens at `address`: its machine answers, and refuses. A machine that does not
-/// answer within [`CONNECT_TIMEOUT`] refuses nothing.
-pub async fn is_refused(address: &str) -> bool {
-    let attempt = tokio::net::TcpStream::connect(address);
-    match tokio::time::timeout(CONNECT_TIMEOUT, attempt).await {
+/// Whether the machine at `address` answers that nobody listens there: the process that did is
+/// gone. Silence proves nothing and is not waited for beyond `within`.
+pub async fn is_refused(address: &str, within: Duration) -> bool {
+    match tokio::time::timeout(within, tokio::net::TcpStream::connect(address)).await {
         Ok(Err(error)) => error.kind() == std::io::ErrorKind::ConnectionRefused,
         Ok(Ok(_)) | Err(_) => false,
     }

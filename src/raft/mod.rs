@@ -3,27 +3,48 @@
 //! [`Raft`] is the handle: propose a [`Command`], read the [`State`] that came of the commands so
 //! far. What the state means is `domain`'s business, who proposes what is the caller's.
 
+mod changes;
+pub mod codec;
+mod formation;
+mod leadership;
+mod network;
+mod propose;
 pub mod service;
-mod types;
+pub mod state_machine;
+pub mod storage;
+pub mod types;
+mod wire;
 
-use std::{collections::BTreeMap, path::PathBuf, sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    path::PathBuf,
+    sync::Arc,
+    thread,
+    time::Duration,
+};
 
-use tokio::sync::{broadcast, watch};
+use openraft::{
+    Config, Instant as _, Raft as OpenRaft, SnapshotPolicy, async_runtime::WatchReceiver as _,
+};
+use tokio::sync::{oneshot, watch};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
     domain::{
-        command::{Command, Outcome, ShardChange},
         id::{ReplicaId, Revision},
         state::State,
     },
     peer::Channels,
-    proto::internal::v1::{
-        HelloRequest, HelloResponse, JoinRequest, JoinResponse, ProposeRequest, ProposeResponse,
-        raft_service_server::RaftServiceServer,
-    },
+    proto::internal::v1::raft_service_server::RaftServiceServer,
 };
+pub use changes::ChangesSince;
+pub use formation::{FormError, JoinError};
+pub use propose::{ProposeError, Proposed};
 use service::Service;
+use state_machine::{Published, StateMachine};
+pub use storage::OpenError;
+use storage::Store;
+use types::TypeConfig;
 
 /// How a replica takes part.
 #[derive(Clone, Debug)]
@@ -64,6 +85,8 @@ pub struct Timing {
     pub install_snapshot: Duration,
     /// A snapshot is taken after this many entries.
     pub snapshot_entries: u64,
+    /// Entries kept behind a snapshot: a follower that was away for so many needs no snapshot.
+    pub kept_entries: u64,
 }
 
 impl Default for Timing {
@@ -75,85 +98,9 @@ impl Default for Timing {
             install_snapshot: Duration::from_secs(10),
             // About seven minutes of checkpoints (twelve entries a second).
             snapshot_entries: 5_000,
+            kept_entries: 1_000,
         }
     }
-}
-
-/// Why the replica's data could not be opened.
-#[derive(Debug, thiserror::Error)]
-pub enum OpenError {
-    /// For every reason, until the store exists.
-    #[error("{0}")]
-    Store(String),
-}
-
-/// Why the replica could not become part of the group.
-#[derive(Debug, thiserror::Error)]
-pub enum FormError {
-    /// Asked to stop while waiting.
-    #[error("stopped while waiting for the group to form")]
-    Cancelled,
-    /// A peer belongs to another group.
-    #[error("data of another group: {0}")]
-    AnotherGroup(String),
-    /// Another replica answers at a peer's address.
-    #[error("another replica answers: {0}")]
-    AnotherReplica(String),
-    /// The group refused this replica.
-    #[error("the group refuses this replica: {0}")]
-    Refused(String),
-    /// Raft has stopped.
-    #[error("consensus has stopped: {0}")]
-    Stopped(String),
-}
-
-/// What came of a command, and when.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Proposed {
-    /// What came of it; a rejection is an outcome too.
-    pub outcome: Outcome,
-    /// The log index of the command.
-    pub revision: Revision,
-}
-
-/// Why a command has no outcome.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum ProposeError {
-    /// This replica does not lead; nothing was proposed.
-    #[error("this replica does not lead the group{}", leader.map_or_else(String::new, |id| format!("; replica {id} does")))]
-    NotLeader {
-        /// Who leads, as far as is known.
-        leader: Option<ReplicaId>,
-    },
-    /// There was no leader for as long as we tried; nothing was proposed.
-    #[error("the group has no leader: fewer than a majority of its voters can reach each other")]
-    NoLeader,
-    /// The command may have been committed, or may still be: read the state to know.
-    #[error("the outcome is unknown ({0}): the command may still take effect; read back")]
-    Unknown(String),
-    /// Larger than a log entry may be; nothing was proposed.
-    #[error("the command takes {0} bytes, the most is {1}; split it")]
-    TooLarge(usize, usize),
-    /// Raft has stopped; nothing was proposed.
-    #[error("consensus has stopped: {0}")]
-    Stopped(String),
-}
-
-/// Why a replica could not join.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum JoinError {
-    /// This replica does not lead.
-    #[error("this replica does not lead the group")]
-    NotLeader {
-        /// Who leads, as far as is known.
-        leader: Option<ReplicaId>,
-    },
-    /// The joiner cannot be taken.
-    #[error("{0}")]
-    Refused(String),
-    /// Try again.
-    #[error("the membership could not be changed now ({0}); try again")]
-    Busy(String),
 }
 
 /// Who leads the group, as far as this replica knows.
@@ -189,131 +136,213 @@ pub struct Status {
     pub roles: BTreeMap<ReplicaId, Role>,
 }
 
-/// Changes of ownership after a revision.
-#[derive(Debug)]
-pub enum ChangesSince {
-    /// Those that are past, in order, and those to come. A receiver that lags behind loses the
-    /// oldest and is told so.
-    Changes(Vec<ShardChange>, broadcast::Receiver<ShardChange>),
-    /// Some are no longer kept: read the state instead.
-    Forgotten,
-}
-
 /// The replica's part in the group. Cheap to clone.
 #[derive(Clone)]
-pub struct Raft {}
+pub struct Raft {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    options: Options,
+    channels: Channels,
+    store: Arc<Store>,
+    raft: OpenRaft<TypeConfig, StateMachine>,
+    published: Arc<Published>,
+    leadership: watch::Sender<Leadership>,
+    cut_off: Arc<watch::Sender<(u64, u64)>>,
+    /// Ends the tasks of this handle.
+    stopping: CancellationToken,
+}
 
 impl Raft {
     /// Opens the data and takes part in what the group agrees on.
-    pub async fn open(_options: Options, _channels: Channels) -> Result<Self, OpenError> {
-        unimplemented!()
+    pub async fn open(options: Options, channels: Channels) -> Result<Self, OpenError> {
+        let store = Arc::new(open_store(&options).await?);
+        let published = Published::new();
+        let machine = StateMachine::load(Arc::clone(&store), Arc::clone(&published)).await?;
+        let network = network::Factory {
+            store: Arc::clone(&store),
+            channels: channels.clone(),
+            state: published.state.subscribe(),
+            unreachable: Arc::default(),
+        };
+        let config = options.timing.config().map_err(OpenError::Timing)?;
+        let id = store.replica_id().0;
+        let raft = OpenRaft::new(id, Arc::new(config), network, store.log_store(), machine)
+            .await
+            .map_err(|error| OpenError::Damaged(error.to_string()))?;
+        let inner = Inner {
+            options,
+            channels,
+            store,
+            raft,
+            published,
+            leadership: watch::Sender::default(),
+            cut_off: Arc::new(watch::Sender::default()),
+            stopping: CancellationToken::new(),
+        };
+        let this = Self {
+            inner: Arc::new(inner),
+        };
+        this.spawn_leadership_tasks();
+        Ok(this)
     }
 
     /// To be added to the peer listener.
     pub fn rpc_service(&self) -> RaftServiceServer<Service> {
-        unimplemented!()
-    }
-
-    /// Founds, joins or rejoins the group, and registers this replica with it.
-    pub async fn form(&self, _cancel: CancellationToken) -> Result<(), FormError> {
-        unimplemented!()
-    }
-
-    /// Answers `PeerService.Hello`.
-    pub fn hello(&self, _request: &HelloRequest) -> HelloResponse {
-        unimplemented!()
-    }
-
-    /// Answers `PeerService.Join`; see [`Self::serve_join`].
-    pub async fn join(&self, _request: JoinRequest) -> Result<JoinResponse, JoinError> {
-        unimplemented!()
-    }
-
-    /// `PeerService.Join`, errors mapped as [`Self::form`] of another replica reads them.
-    pub async fn serve_join(&self, _request: JoinRequest) -> Result<JoinResponse, tonic::Status> {
-        unimplemented!()
-    }
-
-    /// `PeerService.Propose`, errors mapped as [`Self::submit`] of another replica reads them.
-    pub async fn serve_propose(
-        &self,
-        _request: ProposeRequest,
-    ) -> Result<ProposeResponse, tonic::Status> {
-        unimplemented!()
+        let service = Service {
+            raft: self.inner.raft.clone(),
+            store: Arc::clone(&self.inner.store),
+            cut_off: Arc::clone(&self.inner.cut_off),
+        };
+        RaftServiceServer::new(service).max_decoding_message_size(wire::MESSAGE_BYTES_MAX)
     }
 
     /// This replica's id.
     pub fn replica_id(&self) -> ReplicaId {
-        unimplemented!()
+        self.inner.store.replica_id()
     }
 
     /// This replica's name.
     pub fn name(&self) -> &str {
-        unimplemented!()
-    }
-
-    /// Proposes a command on this replica, as the leader.
-    pub async fn propose(&self, _command: Command) -> Result<Proposed, ProposeError> {
-        unimplemented!()
-    }
-
-    /// Proposes a command here or through the leader, and waits for a leader if need be.
-    pub async fn submit(&self, _command: Command) -> Result<Proposed, ProposeError> {
-        unimplemented!()
+        self.inner.store.name()
     }
 
     /// The state as of the last entry applied here.
     pub fn state(&self) -> Arc<State> {
-        unimplemented!()
+        Arc::clone(&self.inner.published.state.borrow())
     }
 
     /// The state, and each later one (coalesced).
     pub fn watch_state(&self) -> watch::Receiver<Arc<State>> {
-        unimplemented!()
+        self.inner.published.state.subscribe()
     }
 
     /// Who leads; told only when it changes.
     pub fn leadership(&self) -> watch::Receiver<Leadership> {
-        unimplemented!()
+        self.inner.leadership.subscribe()
     }
 
     /// For a leader: how long ago a majority acknowledged it.
     pub fn quorum_ack_age(&self) -> Option<Duration> {
-        unimplemented!()
+        if !self.inner.leadership.borrow().is_self {
+            return None;
+        }
+        let metrics = self.inner.raft.metrics();
+        let acknowledged = metrics.borrow_watched().last_quorum_acked;
+        acknowledged.map(|at| at.elapsed())
     }
 
     /// Changes of ownership after `revision`.
-    pub fn shard_changes_since(&self, _revision: Revision) -> ChangesSince {
-        unimplemented!()
+    pub fn shard_changes_since(&self, revision: Revision) -> ChangesSince {
+        self.inner.published.changes.since(revision)
     }
 
     /// Whether `revision` is applied here, waiting for it up to `within`.
-    pub async fn wait_applied(&self, _revision: Revision, _within: Duration) -> bool {
-        unimplemented!()
+    pub async fn wait_applied(&self, revision: Revision, within: Duration) -> bool {
+        let mut applied = self.inner.published.applied.subscribe();
+        let reached = applied.wait_for(|applied| *applied >= revision);
+        matches!(tokio::time::timeout(within, reached).await, Ok(Ok(_)))
     }
 
     /// Where a replica's peer listener is.
-    pub fn peer_address_of(&self, _replica: ReplicaId) -> Option<String> {
-        unimplemented!()
+    pub fn peer_address_of(&self, replica: ReplicaId) -> Option<String> {
+        let state = self.state();
+        if let Some(member) = state.members.get(&replica) {
+            return Some(member.peer_address.clone());
+        }
+        let metrics = self.inner.raft.metrics();
+        let membership = Arc::clone(&metrics.borrow_watched().membership_config);
+        let node = membership.membership().get_node(&replica.0);
+        node.map(|node| node.peer_address.clone())
     }
 
     /// How consensus fares.
     pub fn status(&self) -> Status {
-        unimplemented!()
+        let metrics = self.inner.raft.metrics();
+        let metrics = metrics.borrow_watched();
+        let membership = metrics.membership_config.membership();
+        let voters: BTreeSet<u64> = membership.voter_ids().collect();
+        let role = |id: &u64| match voters.contains(id) {
+            true => Role::Voter,
+            false => Role::Learner,
+        };
+        Status {
+            term: metrics.current_term,
+            applied: Revision(metrics.last_applied.map_or(0, |id| id.index)),
+            leader: metrics.current_leader.map(ReplicaId),
+            roles: membership
+                .nodes()
+                .map(|(id, _)| (ReplicaId(*id), role(id)))
+                .collect(),
+        }
     }
 
-    /// Hands the leadership to another voter, as part of a planned stop.
-    pub async fn transfer_leadership(&self, _to: ReplicaId) -> Result<(), ProposeError> {
-        unimplemented!()
+    /// Whether consensus runs, or why not.
+    fn running(&self) -> Result<(), String> {
+        let metrics = self.inner.raft.metrics();
+        let state = metrics.borrow_watched().running_state.clone();
+        state.map_err(|fatal| fatal.to_string())
     }
 
     /// Waits until the storage or consensus is dead, and says why: the process must end then.
     pub async fn failed(&self) -> String {
-        unimplemented!()
+        let mut metrics = self.inner.raft.metrics();
+        let core = async {
+            loop {
+                if let Err(fatal) = metrics.borrow_watched().running_state.clone() {
+                    return fatal.to_string();
+                }
+                if metrics.changed().await.is_err() {
+                    return "consensus has stopped".to_owned();
+                }
+            }
+        };
+        tokio::select! {
+            failure = self.inner.store.failed() => failure,
+            failure = core => failure,
+        }
     }
 
     /// Stops taking part and closes the data.
     pub async fn shutdown(&self) {
-        unimplemented!()
+        self.inner.stopping.cancel();
+        if let Err(error) = self.inner.raft.shutdown().await {
+            tracing::warn!(%error, "consensus did not stop in order");
+        }
+        self.inner.store.close().await;
+    }
+}
+
+/// Opens the store on a thread of its own: it blocks, and sled may panic on damaged data.
+async fn open_store(options: &Options) -> Result<Store, OpenError> {
+    let (done, opened) = oneshot::channel();
+    let (data_dir, name) = (options.data_dir.clone(), options.name.clone());
+    thread::Builder::new()
+        .name("open-store".into())
+        .spawn(move || drop(done.send(Store::open(&data_dir, &name))))?;
+    opened
+        .await
+        .unwrap_or_else(|_| Err(OpenError::Damaged("opening it panicked".into())))
+}
+
+impl Timing {
+    fn config(&self) -> Result<Config, String> {
+        let millis = |time: Duration| u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
+        Config {
+            cluster_name: "quorumwatch".into(),
+            heartbeat_interval: millis(self.heartbeat),
+            election_timeout_min: millis(self.election_min),
+            election_timeout_max: millis(self.election_max),
+            install_snapshot_timeout: millis(self.install_snapshot),
+            snapshot_policy: SnapshotPolicy::LogsSinceLast(self.snapshot_entries),
+            max_in_snapshot_log_to_keep: self.kept_entries,
+            enable_pre_vote: Some(true),
+            // A restarted leader must ask for its votes again: what it knew may be stale.
+            enable_leader_restore: Some(false),
+            ..Config::default()
+        }
+        .validate()
+        .map_err(|error| error.to_string())
     }
 }

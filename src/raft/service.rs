@@ -1,16 +1,155 @@
 //! Incoming Raft calls.
 
+use std::sync::{Arc, Mutex, PoisonError};
+
+use bytes::{Bytes, BytesMut};
+use futures::{Stream, StreamExt as _, stream};
+use openraft::{
+    Raft as OpenRaft, alias::SnapshotOf, entry::RaftEntry as _, raft::AppendEntriesRequest,
+};
+use tokio::sync::watch;
 use tonic::{Request, Response, Status, Streaming, codegen::BoxStream};
 
-use crate::proto::internal::v1::{
-    AppendRequest, AppendResponse, InstallSnapshotRequest, InstallSnapshotResponse, PreVoteRequest,
-    PreVoteResponse, StreamAppendRequest, StreamAppendResponse, TransferLeaderRequest,
-    TransferLeaderResponse, VoteRequest, VoteResponse, raft_service_server::RaftService,
+use super::{
+    codec::Corrupt,
+    state_machine::StateMachine,
+    storage::Store,
+    types::{SnapshotMeta, TypeConfig},
+    wire,
 };
+use crate::proto::internal::v1::{
+    AppendRequest, AppendResponse, Envelope, InstallSnapshotRequest, InstallSnapshotResponse,
+    PreVoteRequest, PreVoteResponse, StreamAppendRequest, StreamAppendResponse,
+    TransferLeaderRequest, TransferLeaderResponse, VoteRequest, VoteResponse,
+    raft_service_server::RaftService,
+};
+
+/// Largest snapshot taken: 10,000 clusters with everything that they may carry, several times.
+const SNAPSHOT_BYTES_MAX: u64 = 1024 * 1024 * 1024;
 
 /// Answers other replicas' Raft calls.
 #[derive(Clone)]
-pub struct Service {}
+pub struct Service {
+    pub(super) raft: OpenRaft<TypeConfig, StateMachine>,
+    pub(super) store: Arc<Store>,
+    /// The replica whose stream of entries has ended last, counted up each time.
+    pub(super) cut_off: Arc<watch::Sender<(u64, u64)>>,
+}
+
+impl Service {
+    /// Refuses what is meant for somebody else. Returns the sender.
+    fn check(&self, envelope: Option<Envelope>) -> Result<u64, Status> {
+        let envelope =
+            envelope.ok_or_else(|| Status::invalid_argument("the envelope is missing"))?;
+        let own_id = self.store.replica_id().0;
+        if envelope.to != own_id {
+            let name = self.store.name();
+            return Err(Status::failed_precondition(format!(
+                "the call is for replica {}, this is {name:?} with id {own_id}: it was given an \
+                 empty data directory, or its address",
+                envelope.to
+            )));
+        }
+        if envelope.from == own_id {
+            return Err(Status::failed_precondition(
+                "the call comes from this replica itself: two replicas have one data directory",
+            ));
+        }
+        match self.store.group() {
+            Some(group) if !envelope.group_id.is_empty() && envelope.group_id != group.0[..] => {
+                Err(Status::failed_precondition(format!(
+                    "the call comes from another group, this replica belongs to group {group}"
+                )))
+            }
+            _ => Ok(envelope.from),
+        }
+    }
+
+    /// The requests of a stream; it ends at the first that is not right, and `end` says why.
+    fn requests(
+        &self,
+        inbound: Streaming<StreamAppendRequest>,
+        end: Arc<Mutex<Option<Status>>>,
+    ) -> impl Stream<Item = AppendEntriesRequest<TypeConfig>> + use<> {
+        let service = self.clone();
+        stream::unfold((inbound, None), move |(mut inbound, mut sender)| {
+            let service = service.clone();
+            let end = Arc::clone(&end);
+            async move {
+                match service.next_request(&mut inbound, &mut sender).await {
+                    Ok(request) => Some((request?, (inbound, sender))),
+                    Err(status) => {
+                        *end.lock().unwrap_or_else(PoisonError::into_inner) = Some(status);
+                        None
+                    }
+                }
+            }
+        })
+    }
+
+    async fn next_request(
+        &self,
+        inbound: &mut Streaming<StreamAppendRequest>,
+        sender: &mut Option<u64>,
+    ) -> Result<Option<AppendEntriesRequest<TypeConfig>>, Status> {
+        let message = inbound.message().await;
+        if !matches!(message, Ok(Some(_)))
+            && let Some(sender) = sender
+        {
+            self.cut_off
+                .send_modify(|(id, times)| (*id, *times) = (*sender, *times + 1));
+        }
+        let Some(message) = message? else {
+            return Ok(None);
+        };
+        if sender.is_none() {
+            *sender = Some(self.check(message.envelope)?);
+        }
+        wire::entries_from(message.entries)
+            .map(Some)
+            .map_err(refuse)
+    }
+
+    /// Puts the chunks of a snapshot together.
+    async fn receive(
+        &self,
+        inbound: &mut Streaming<InstallSnapshotRequest>,
+    ) -> Result<(super::types::Vote, SnapshotMeta, Bytes), Status> {
+        let missing = || Status::invalid_argument("the snapshot has no header");
+        let first = inbound.message().await?.ok_or_else(missing)?;
+        let header = first.header.ok_or_else(missing)?;
+        self.check(header.envelope)?;
+        if header.length > SNAPSHOT_BYTES_MAX {
+            return Err(Status::resource_exhausted("the snapshot is too large"));
+        }
+        let mut bytes = BytesMut::new();
+        while let Some(message) = inbound.message().await? {
+            bytes.extend_from_slice(&message.chunk);
+            if bytes.len() as u64 > header.length {
+                break;
+            }
+        }
+        if bytes.len() as u64 != header.length || crc32c::crc32c(&bytes) != header.checksum {
+            return Err(Status::data_loss("the snapshot arrived damaged"));
+        }
+        let meta = header.meta.ok_or_else(missing)?;
+        let meta = meta.try_into().map_err(refuse)?;
+        Ok((
+            wire::vote(header.vote).map_err(refuse)?,
+            meta,
+            bytes.freeze(),
+        ))
+    }
+}
+
+fn refuse(error: Corrupt) -> Status {
+    Status::invalid_argument(error.to_string())
+}
+
+/// Raft has stopped; the process is about to end.
+fn stopped(error: impl std::fmt::Display) -> Status {
+    Status::unavailable(format!("consensus has stopped here: {error}"))
+}
 
 #[tonic::async_trait]
 impl RaftService for Service {
@@ -18,40 +157,86 @@ impl RaftService for Service {
 
     async fn stream_append(
         &self,
-        _request: Request<Streaming<StreamAppendRequest>>,
+        request: Request<Streaming<StreamAppendRequest>>,
     ) -> Result<Response<Self::StreamAppendStream>, Status> {
-        unimplemented!()
+        let end = Arc::new(Mutex::new(None));
+        let requests = self.requests(request.into_inner(), Arc::clone(&end));
+        let results = self.raft.stream_append(requests).map(|result| {
+            let appended = wire::appended_to(result.map_err(stopped)?);
+            Ok(StreamAppendResponse {
+                appended: Some(appended),
+            })
+        });
+        let end = stream::once(async move { end }).filter_map(|end| async move {
+            let status = end.lock().unwrap_or_else(PoisonError::into_inner).take();
+            status.map(Err)
+        });
+        Ok(Response::new(Box::pin(results.chain(end))))
     }
 
     async fn append(
         &self,
-        _request: Request<AppendRequest>,
+        request: Request<AppendRequest>,
     ) -> Result<Response<AppendResponse>, Status> {
-        unimplemented!()
+        let request = request.into_inner();
+        self.check(request.envelope)?;
+        let entries = wire::entries_from(request.entries).map_err(refuse)?;
+        let previous = entries.prev_log_id;
+        let response = self.raft.append_entries(entries).await.map_err(stopped)?;
+        Ok(Response::new(AppendResponse {
+            appended: Some(wire::response_to(response, previous)),
+        }))
     }
 
-    async fn vote(&self, _request: Request<VoteRequest>) -> Result<Response<VoteResponse>, Status> {
-        unimplemented!()
+    async fn vote(&self, request: Request<VoteRequest>) -> Result<Response<VoteResponse>, Status> {
+        let mut request = request.into_inner();
+        self.check(request.envelope.take())?;
+        let request = wire::vote_request_from(request).map_err(refuse)?;
+        let response = self.raft.vote(request).await.map_err(stopped)?;
+        Ok(Response::new(wire::vote_response_to(&response)))
     }
 
     async fn pre_vote(
         &self,
-        _request: Request<PreVoteRequest>,
+        request: Request<PreVoteRequest>,
     ) -> Result<Response<PreVoteResponse>, Status> {
-        unimplemented!()
+        let mut request = request.into_inner().vote.unwrap_or_default();
+        self.check(request.envelope.take())?;
+        let request = wire::vote_request_from(request).map_err(refuse)?;
+        let response = self.raft.pre_vote(request).await.map_err(stopped)?;
+        Ok(Response::new(PreVoteResponse {
+            vote: Some(wire::vote_response_to(&response)),
+        }))
     }
 
     async fn install_snapshot(
         &self,
-        _request: Request<Streaming<InstallSnapshotRequest>>,
+        request: Request<Streaming<InstallSnapshotRequest>>,
     ) -> Result<Response<InstallSnapshotResponse>, Status> {
-        unimplemented!()
+        let (vote, meta, snapshot) = self.receive(&mut request.into_inner()).await?;
+        let snapshot = SnapshotOf::<TypeConfig, Bytes> { meta, snapshot };
+        let response = self
+            .raft
+            .install_full_snapshot(vote, snapshot)
+            .await
+            .map_err(stopped)?;
+        Ok(Response::new(InstallSnapshotResponse {
+            vote: Some(response.vote.into()),
+        }))
     }
 
     async fn transfer_leader(
         &self,
-        _request: Request<TransferLeaderRequest>,
+        request: Request<TransferLeaderRequest>,
     ) -> Result<Response<TransferLeaderResponse>, Status> {
-        unimplemented!()
+        let mut request = request.into_inner();
+        self.check(request.envelope.take())?;
+        let request = wire::transfer_from(request).map_err(refuse)?;
+        let response = self
+            .raft
+            .handle_transfer_leader(request)
+            .await
+            .map_err(stopped)?;
+        Ok(Response::new(wire::transferred_to(response)))
     }
 }

@@ -53,10 +53,19 @@ pub struct Node {
     pub client_address: String,
 }
 
-pub(super) type LogId = openraft::alias::LogIdOf<TypeConfig>;
-pub(super) type Vote = openraft::alias::VoteOf<TypeConfig>;
-pub(super) type Entry = openraft::alias::EntryOf<TypeConfig>;
-pub(super) type LeaderId = openraft::alias::LeaderIdOf<TypeConfig>;
-pub(super) type Membership = openraft::Membership<u64, Node>;
-pub(super) type StoredMembership = openraft::alias::StoredMembershipOf<TypeConfig>;
-pub(super) type SnapshotMeta = openraft::alias::SnapshotMetaOf<TypeConfig>;
+/// A place in the log.
+pub type LogId = openraft::alias::LogIdOf<TypeConfig>;
+/// For whom a replica has voted.
+pub type Vote = openraft::alias::VoteOf<TypeConfig>;
+/// One entry of the log.
+pub type Entry = openraft::alias::EntryOf<TypeConfig>;
+/// One replica in one term.
+pub type LeaderId = openraft::alias::LeaderIdOf<TypeConfig>;
+/// Who belongs to the group.
+pub type Membership = openraft::Membership<u64, Node>;
+/// The membership with the entry that made it.
+pub type StoredMembership = openraft::alias::StoredMembershipOf<TypeConfig>;
+/// What a snapshot stands for.
+pub type SnapshotMeta = openraft::alias::SnapshotMetaOf<TypeConfig>;
+/// What an entry carries.
+pub type Payload = openraft::alias::PayloadOf<TypeConfig>;

@@ -6,15 +6,13 @@ use quorumwatch::{
     domain::{
         cluster::{Cluster, ClusterSpec, Condition, Health, ResourceSelector, Source},
         frame::{Change, Frame, GapReason},
+        history::HistoryItem,
         id::{ClusterId, Era, Revision, StreamId, UnixMillis},
         position::Position,
         stream::ResumePoint,
         watch_session::SessionPolicy,
     },
-    watcher::{
-        CredentialPolicy, HistoryItem, InlineKubeconfig, ShardWatcher, Signal, StreamStart,
-        WatchPolicy,
-    },
+    watcher::{CredentialPolicy, InlineKubeconfig, ShardWatcher, Signal, StreamStart, WatchPolicy},
 };
 use tokio::{
     sync::{mpsc, oneshot, watch},

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use quorumwatch::{
     domain::frame::{Change, Frame},
-    watcher::HistoryItem,
+    domain::history::HistoryItem,
 };
 
 use crate::{

@@ -1,0 +1,232 @@
+//! Commands.
+
+use super::{
+    Corrupt, condition, gap_reason, group_from_bytes, move_reason, required, rv_from_text, try_all,
+};
+use crate::{
+    domain::{
+        cluster::ClusterSpec,
+        command::{BeginEra, CheckpointEntry, Command, Move},
+        id::{ClusterId, Epoch, ReplicaId, Revision, StreamId, UnixMillis},
+    },
+    proto::store::v1::{self as store, command::Command as Record},
+};
+
+impl From<&Command> for store::Command {
+    fn from(command: &Command) -> Self {
+        let record = match command {
+            Command::FoundGroup { group } => Record::FoundGroup(store::FoundGroup {
+                group_id: group.0.to_vec().into(),
+            }),
+            Command::RegisterMember {
+                replica,
+                name,
+                peer_address,
+                client_address,
+                at,
+            } => Record::RegisterMember(store::RegisterMember {
+                replica_id: replica.0,
+                name: name.clone(),
+                peer_address: peer_address.clone(),
+                client_address: client_address.clone(),
+                at_ms: at.0,
+            }),
+            Command::RemoveMember { replica } => Record::RemoveMember(store::RemoveMember {
+                replica_id: replica.0,
+            }),
+            Command::CreateCluster { spec, at } => Record::CreateCluster(store::CreateCluster {
+                spec: Some(spec.into()),
+                at_ms: at.0,
+            }),
+            Command::UpdateCluster {
+                id,
+                expected,
+                spec,
+                at,
+            } => Record::UpdateCluster(update_record(*id, *expected, spec, *at)),
+            Command::DeleteCluster { id, expected, at } => {
+                Record::DeleteCluster(delete_record(*id, *expected, *at))
+            }
+            Command::Assign { moves, at } => Record::Assign(store::Assign {
+                moves: moves.iter().map(Into::into).collect(),
+                at_ms: at.0,
+            }),
+            Command::BeginEra(begin) => Record::BeginEra(begin.into()),
+            Command::AdvanceCheckpoints { entries } => {
+                Record::AdvanceCheckpoints(store::AdvanceCheckpoints {
+                    entries: entries.iter().map(Into::into).collect(),
+                })
+            }
+            Command::ReportHealth {
+                shard,
+                epoch,
+                condition,
+                reason,
+                at,
+            } => Record::ReportHealth(store::ReportHealth {
+                shard: Some((*shard).into()),
+                epoch: epoch.0,
+                condition: store::Condition::from(*condition).into(),
+                reason: reason.clone(),
+                at_ms: at.0,
+            }),
+        };
+        Self {
+            command: Some(record),
+        }
+    }
+}
+
+fn update_record(
+    id: ClusterId,
+    expected: Option<Revision>,
+    spec: &ClusterSpec,
+    at: UnixMillis,
+) -> store::UpdateCluster {
+    store::UpdateCluster {
+        cluster_id: id.0,
+        expected_revision: expected.map(|revision| revision.0),
+        spec: Some(spec.into()),
+        at_ms: at.0,
+    }
+}
+
+fn delete_record(
+    id: ClusterId,
+    expected: Option<Revision>,
+    at: UnixMillis,
+) -> store::DeleteCluster {
+    store::DeleteCluster {
+        cluster_id: id.0,
+        expected_revision: expected.map(|revision| revision.0),
+        at_ms: at.0,
+    }
+}
+
+impl TryFrom<store::Command> for Command {
+    type Error = Corrupt;
+
+    fn try_from(record: store::Command) -> Result<Self, Corrupt> {
+        Ok(match required(record.command, "the command")? {
+            Record::FoundGroup(found) => Self::FoundGroup {
+                group: group_from_bytes(&found.group_id)?,
+            },
+            Record::RegisterMember(member) => Self::RegisterMember {
+                replica: ReplicaId(member.replica_id),
+                name: member.name,
+                peer_address: member.peer_address,
+                client_address: member.client_address,
+                at: UnixMillis(member.at_ms),
+            },
+            Record::RemoveMember(member) => Self::RemoveMember {
+                replica: ReplicaId(member.replica_id),
+            },
+            Record::CreateCluster(create) => Self::CreateCluster {
+                spec: required(create.spec, "the specification")?.try_into()?,
+                at: UnixMillis(create.at_ms),
+            },
+            Record::UpdateCluster(update) => Self::UpdateCluster {
+                id: ClusterId(update.cluster_id),
+                expected: update.expected_revision.map(Revision),
+                spec: required(update.spec, "the specification")?.try_into()?,
+                at: UnixMillis(update.at_ms),
+            },
+            Record::DeleteCluster(delete) => Self::DeleteCluster {
+                id: ClusterId(delete.cluster_id),
+                expected: delete.expected_revision.map(Revision),
+                at: UnixMillis(delete.at_ms),
+            },
+            Record::Assign(assign) => Self::Assign {
+                moves: try_all(assign.moves)?,
+                at: UnixMillis(assign.at_ms),
+            },
+            Record::BeginEra(begin) => Self::BeginEra(begin.try_into()?),
+            Record::AdvanceCheckpoints(advance) => Self::AdvanceCheckpoints {
+                entries: try_all(advance.entries)?,
+            },
+            Record::ReportHealth(report) => Self::ReportHealth {
+                shard: required(report.shard, "the shard")?.into(),
+                epoch: Epoch(report.epoch),
+                condition: condition(report.condition)?,
+                reason: report.reason,
+                at: UnixMillis(report.at_ms),
+            },
+        })
+    }
+}
+
+impl From<&Move> for store::Move {
+    fn from(step: &Move) -> Self {
+        Self {
+            shard: Some(step.shard.into()),
+            epoch: step.epoch.0,
+            to: step.to.map(|owner| owner.0),
+            reason: store::MoveReason::from(step.reason).into(),
+        }
+    }
+}
+
+impl TryFrom<store::Move> for Move {
+    type Error = Corrupt;
+
+    fn try_from(record: store::Move) -> Result<Self, Corrupt> {
+        Ok(Self {
+            shard: required(record.shard, "a move's shard")?.into(),
+            epoch: Epoch(record.epoch),
+            to: record.to.map(ReplicaId),
+            reason: move_reason(record.reason)?,
+        })
+    }
+}
+
+impl From<&BeginEra> for store::BeginEra {
+    fn from(begin: &BeginEra) -> Self {
+        Self {
+            stream_id: begin.stream.0,
+            epoch: begin.epoch.0,
+            reason: store::GapReason::from(begin.reason).into(),
+            to: begin.to.to_string(),
+            repaired: begin.repaired,
+            cluster_uid: begin.cluster_uid.clone(),
+            at_ms: begin.at.0,
+        }
+    }
+}
+
+impl TryFrom<store::BeginEra> for BeginEra {
+    type Error = Corrupt;
+
+    fn try_from(record: store::BeginEra) -> Result<Self, Corrupt> {
+        Ok(Self {
+            stream: StreamId(record.stream_id),
+            epoch: Epoch(record.epoch),
+            reason: gap_reason(record.reason)?,
+            to: rv_from_text(&record.to)?,
+            repaired: record.repaired,
+            cluster_uid: record.cluster_uid,
+            at: UnixMillis(record.at_ms),
+        })
+    }
+}
+
+impl From<&CheckpointEntry> for store::CheckpointEntry {
+    fn from(entry: &CheckpointEntry) -> Self {
+        Self {
+            stream_id: entry.stream.0,
+            epoch: entry.epoch.0,
+            position: Some((&entry.position).into()),
+        }
+    }
+}
+
+impl TryFrom<store::CheckpointEntry> for CheckpointEntry {
+    type Error = Corrupt;
+
+    fn try_from(record: store::CheckpointEntry) -> Result<Self, Corrupt> {
+        Ok(Self {
+            stream: StreamId(record.stream_id),
+            epoch: Epoch(record.epoch),
+            position: required(record.position, "a checkpoint's position")?.try_into()?,
+        })
+    }
+}

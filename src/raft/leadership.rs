@@ -1,0 +1,129 @@
+//! Who leads, and what happens at once when the leader's process is seen to die.
+//!
+//! An election normally waits until the leader has been silent for its lease. A follower has faster
+//! evidence: the kernel of a dead process closes its connections, and refuses new ones. On both
+//! signs together a follower acts as if the leader had handed over to it. Raft's safety does not
+//! rest on this: a wrong guess costs an election.
+
+use std::{sync::Arc, time::Duration};
+
+use openraft::{ServerState, async_runtime::WatchReceiver as _, raft::TransferLeaderRequest};
+use tokio::sync::watch;
+
+use super::{Leadership, Raft, Role};
+use crate::{domain::id::ReplicaId, peer};
+
+/// Patience for the refusal: it comes within a round trip or not at all.
+const REFUSAL: Duration = Duration::from_millis(100);
+
+/// Followers see a death at the same instant; each waits this much longer than the one before it,
+/// so that the first is elected before the second asks.
+const STAGGER: Duration = Duration::from_millis(40);
+
+impl Raft {
+    pub(super) fn spawn_leadership_tasks(&self) {
+        let publisher = self.clone();
+        let stopping = self.inner.stopping.clone();
+        tokio::spawn(async move {
+            tokio::select! {
+                () = stopping.cancelled() => {}
+                () = publisher.publish_leadership() => {}
+            }
+        });
+        let successor = self.clone();
+        let stopping = self.inner.stopping.clone();
+        let cut_off = self.inner.cut_off.subscribe();
+        tokio::spawn(async move {
+            tokio::select! {
+                () = stopping.cancelled() => {}
+                () = successor.watch_the_leader(cut_off) => {}
+            }
+        });
+    }
+
+    async fn publish_leadership(&self) {
+        let mut metrics = self.inner.raft.server_metrics();
+        loop {
+            let now = {
+                let metrics = metrics.borrow_watched();
+                Leadership {
+                    leader: metrics.current_leader.map(ReplicaId),
+                    term: metrics.vote.leader_id.term,
+                    is_self: metrics.state == ServerState::Leader,
+                }
+            };
+            self.inner.leadership.send_if_modified(|known| {
+                let is_news = *known != now;
+                *known = now;
+                is_news
+            });
+            if metrics.changed().await.is_err() {
+                return;
+            }
+        }
+    }
+
+    async fn watch_the_leader(&self, mut cut_off: watch::Receiver<(u64, u64)>) {
+        while cut_off.changed().await.is_ok() {
+            let (sender, _) = *cut_off.borrow_and_update();
+            let seen = *self.inner.leadership.borrow();
+            if seen.leader != Some(ReplicaId(sender)) || seen.is_self {
+                continue;
+            }
+            let Some(address) = self.peer_address_of(ReplicaId(sender)) else {
+                continue;
+            };
+            let Some(turn) = self.turn_after(ReplicaId(sender)) else {
+                continue;
+            };
+            if !peer::is_refused(&address, REFUSAL).await {
+                continue;
+            }
+            let mut leadership = self.inner.leadership.subscribe();
+            let changed = leadership.wait_for(|now| *now != seen);
+            if tokio::time::timeout(STAGGER * turn, changed).await.is_ok() {
+                continue;
+            }
+            tracing::info!(
+                leader = sender,
+                "the leader's process is gone, electing another"
+            );
+            self.succeed().await;
+        }
+    }
+
+    /// This replica's place in the order in which voters try to succeed `leader`; `None` for one
+    /// that does not vote.
+    fn turn_after(&self, leader: ReplicaId) -> Option<u32> {
+        let status = self.status();
+        let voters = status
+            .roles
+            .iter()
+            .filter(|(id, role)| **role == Role::Voter && **id != leader);
+        // Of two candidates in one term Raft prefers the greater id, so that one goes first.
+        let turn = voters.rev().position(|(id, _)| *id == self.replica_id())?;
+        u32::try_from(turn).ok()
+    }
+
+    /// Asks for votes as if the leader had handed over to this replica.
+    async fn succeed(&self) {
+        let vote = {
+            let metrics = self.inner.raft.metrics();
+            let vote = metrics.borrow_watched().vote;
+            vote
+        };
+        let request = TransferLeaderRequest::new(vote, self.replica_id().0, None);
+        match self.inner.raft.handle_transfer_leader(request).await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => tracing::debug!(%error, "could not ask for votes"),
+            Err(error) => tracing::debug!(%error, "could not ask for votes"),
+        }
+    }
+
+    /// What openraft knows of the membership.
+    pub(super) fn membership(&self) -> Arc<super::types::StoredMembership> {
+        let metrics = self.inner.raft.metrics();
+        let membership = Arc::clone(&metrics.borrow_watched().membership_config);
+        membership
+    }
+}

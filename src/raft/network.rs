@@ -1,0 +1,376 @@
+//! Outgoing Raft calls.
+//!
+//! Whatever goes wrong on the way is told to openraft as "unreachable": it then backs off, where
+//! for other errors it tries again at once.
+
+use std::{
+    collections::BTreeMap,
+    future::Future,
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use bytes::Bytes;
+use futures::{Stream, StreamExt as _, stream};
+use openraft::{
+    OptionalSend,
+    alias::SnapshotOf,
+    base::{BoxFuture, BoxStream},
+    errors::{RPCError, ReplicationClosed, StreamingError, Unreachable},
+    network::{
+        Backoff, NetAppend, NetBackoff, NetSnapshot, NetStreamAppend, NetTransferLeader, NetVote,
+        RPCOption, RaftNetworkFactory, stream_append_sequential,
+    },
+    raft::{
+        AppendEntriesRequest, AppendEntriesResponse, SnapshotResponse, StreamAppendResult,
+        TransferLeaderRequest, TransferLeaderResponse, VoteRequest, VoteResponse,
+    },
+};
+use tokio::sync::watch;
+use tonic::transport::Channel;
+
+use super::{
+    storage::Store,
+    types::{Node, TypeConfig, Vote},
+    wire,
+};
+use crate::{
+    domain::{id::ReplicaId, state::State},
+    peer::Channels,
+    proto::internal::v1::{
+        self as proto, Envelope, InstallSnapshotRequest, SnapshotHeader, StreamAppendRequest,
+        raft_service_client::RaftServiceClient,
+    },
+};
+
+/// Bytes of a snapshot in one message.
+const SNAPSHOT_CHUNK_BYTES: usize = 192 * 1024;
+
+/// Patience for the answer to entries under way. A follower that syncs to a slow disk answers
+/// within tens of milliseconds; beyond this, the stream is made anew.
+const APPEND_STALL: Duration = Duration::from_secs(2);
+
+/// Patience for setting a stream up, which may include connecting.
+const STREAM_SETUP: Duration = Duration::from_secs(1);
+
+/// Pauses between tries to reach a peer that is down.
+const BACKOFF_FIRST: Duration = Duration::from_millis(50);
+const BACKOFF_MAX: Duration = Duration::from_secs(1);
+
+type RpcError = RPCError<TypeConfig>;
+
+/// Makes the clients for one target each.
+pub(super) struct Factory {
+    pub(super) store: Arc<Store>,
+    pub(super) channels: Channels,
+    pub(super) state: watch::Receiver<Arc<State>>,
+    /// Which peers are known to be out of reach; so that only a change is logged.
+    pub(super) unreachable: Arc<Mutex<BTreeMap<u64, bool>>>,
+}
+
+/// Calls one target.
+pub(super) struct Network {
+    store: Arc<Store>,
+    channels: Channels,
+    state: watch::Receiver<Arc<State>>,
+    unreachable: Arc<Mutex<BTreeMap<u64, bool>>>,
+    target: u64,
+    node: Node,
+    /// Heartbeats carry one request a stream: for them a single call is cheaper.
+    is_pipelined: bool,
+}
+
+impl Factory {
+    fn network(&self, target: u64, node: &Node, is_pipelined: bool) -> Network {
+        Network {
+            store: Arc::clone(&self.store),
+            channels: self.channels.clone(),
+            state: self.state.clone(),
+            unreachable: Arc::clone(&self.unreachable),
+            target,
+            node: node.clone(),
+            is_pipelined,
+        }
+    }
+}
+
+impl RaftNetworkFactory<TypeConfig> for Factory {
+    type Network = Network;
+
+    async fn new_client(&mut self, target: u64, node: &Node) -> Network {
+        self.network(target, node, true)
+    }
+
+    async fn new_heartbeat_client(&mut self, target: u64, node: &Node) -> Network {
+        self.network(target, node, false)
+    }
+}
+
+impl Network {
+    /// The address under which the target last registered, else that of the membership.
+    fn address(&self) -> String {
+        let state = self.state.borrow();
+        let member = state.members.get(&ReplicaId(self.target));
+        member
+            .map_or(&self.node.peer_address, |member| &member.peer_address)
+            .clone()
+    }
+
+    fn client(&self) -> Result<RaftServiceClient<Channel>, RpcError> {
+        let channel = self
+            .channels
+            .channel(&self.address())
+            .map_err(|error| RpcError::Unreachable(Unreachable::new(&error)))?;
+        Ok(RaftServiceClient::new(channel).max_decoding_message_size(wire::MESSAGE_BYTES_MAX))
+    }
+
+    fn envelope(&self) -> Envelope {
+        Envelope {
+            from: self.store.replica_id().0,
+            to: self.target,
+            group_id: self
+                .store
+                .group()
+                .map(|group| group.0.to_vec().into())
+                .unwrap_or_default(),
+        }
+    }
+
+    /// Makes one call within a time limit.
+    async fn call<T>(
+        &self,
+        within: Duration,
+        call: impl Future<Output = Result<tonic::Response<T>, tonic::Status>>,
+    ) -> Result<T, RpcError> {
+        match tokio::time::timeout(within, call).await {
+            Ok(Ok(response)) => {
+                self.note(None);
+                Ok(response.into_inner())
+            }
+            Ok(Err(status)) => Err(self.unreachable(status.message())),
+            Err(_) => Err(self.unreachable("no answer in time")),
+        }
+    }
+
+    fn unreachable(&self, reason: &str) -> RpcError {
+        self.note(Some(reason));
+        RpcError::Unreachable(Unreachable::from_string(reason))
+    }
+
+    fn corrupt(&self, error: &super::codec::Corrupt) -> RpcError {
+        self.unreachable(&error.to_string())
+    }
+
+    /// Logs when the target begins or ceases to be out of reach. A heartbeat that comes late is no
+    /// such sign.
+    fn note(&self, reason: Option<&str>) {
+        if !self.is_pipelined {
+            return;
+        }
+        let mut unreachable = self
+            .unreachable
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        let was = unreachable.insert(self.target, reason.is_some());
+        let (peer, peer_id) = (&self.node.name, self.target);
+        match reason {
+            Some(reason) if was != Some(true) => {
+                tracing::info!(peer, peer_id, reason, "peer is out of reach");
+            }
+            None if was == Some(true) => tracing::info!(peer, peer_id, "peer is back"),
+            _ => {}
+        }
+    }
+
+    fn requests<S>(
+        &self,
+        input: S,
+        sent: Arc<AtomicU64>,
+    ) -> impl Stream<Item = StreamAppendRequest> + use<S>
+    where
+        S: Stream<Item = AppendEntriesRequest<TypeConfig>> + Send + 'static,
+    {
+        let mut envelope = Some(self.envelope());
+        input.map(move |request| {
+            sent.fetch_add(1, Ordering::Relaxed);
+            StreamAppendRequest {
+                envelope: envelope.take(),
+                entries: Some(wire::entries_to(&request)),
+            }
+        })
+    }
+
+    /// The next answer, or an error where requests are under way and none comes.
+    async fn next_answer(
+        &self,
+        answers: &mut tonic::Streaming<proto::StreamAppendResponse>,
+        sent: &AtomicU64,
+        answered: u64,
+    ) -> Option<Result<StreamAppendResult<TypeConfig>, RpcError>> {
+        loop {
+            let waiting_for = sent.load(Ordering::Relaxed);
+            match tokio::time::timeout(APPEND_STALL, answers.message()).await {
+                Ok(Ok(Some(answer))) => {
+                    let result = wire::appended_from(answer.appended);
+                    return Some(result.map_err(|error| self.corrupt(&error)));
+                }
+                Ok(Ok(None)) => return None,
+                Ok(Err(status)) => return Some(Err(self.unreachable(status.message()))),
+                Err(_) if waiting_for > answered => {
+                    return Some(Err(self.unreachable("no answer to entries in time")));
+                }
+                Err(_) => {}
+            }
+        }
+    }
+}
+
+impl NetBackoff<TypeConfig> for Network {
+    fn backoff(&self) -> Option<Backoff> {
+        let pauses = std::iter::successors(Some(BACKOFF_FIRST), |pause| {
+            Some((*pause * 2).min(BACKOFF_MAX))
+        });
+        Some(Backoff::new(pauses))
+    }
+}
+
+impl NetAppend<TypeConfig> for Network {
+    async fn append_entries(
+        &mut self,
+        rpc: AppendEntriesRequest<TypeConfig>,
+        option: RPCOption,
+    ) -> Result<AppendEntriesResponse<TypeConfig>, RpcError> {
+        let mut client = self.client()?;
+        let request = proto::AppendRequest {
+            envelope: Some(self.envelope()),
+            entries: Some(wire::entries_to(&rpc)),
+        };
+        let answer = self.call(option.soft_ttl(), client.append(request)).await?;
+        wire::response_from(answer.appended).map_err(|error| self.corrupt(&error))
+    }
+}
+
+impl NetStreamAppend<TypeConfig> for Network {
+    fn stream_append<'s, S>(
+        &'s mut self,
+        input: S,
+        option: RPCOption,
+    ) -> BoxFuture<
+        's,
+        Result<BoxStream<'s, Result<StreamAppendResult<TypeConfig>, RpcError>>, RpcError>,
+    >
+    where
+        S: Stream<Item = AppendEntriesRequest<TypeConfig>> + OptionalSend + Unpin + 'static,
+    {
+        if !self.is_pipelined {
+            return stream_append_sequential(self, input, option);
+        }
+        let this = &*self;
+        Box::pin(async move {
+            let mut client = this.client()?;
+            let sent = Arc::new(AtomicU64::new(0));
+            let requests = this.requests(input, Arc::clone(&sent));
+            let answers = this
+                .call(STREAM_SETUP, client.stream_append(requests))
+                .await?;
+            let results = stream::unfold(Some((answers, 0)), move |open| {
+                let sent = Arc::clone(&sent);
+                async move {
+                    let (mut answers, answered) = open?;
+                    let result = this.next_answer(&mut answers, &sent, answered).await?;
+                    // After anything but an agreement the stream is of no more use.
+                    let open = matches!(result, Ok(Ok(_))).then_some((answers, answered + 1));
+                    Some((result, open))
+                }
+            });
+            let results: BoxStream<'s, _> = Box::pin(results);
+            Ok(results)
+        })
+    }
+}
+
+impl NetVote<TypeConfig> for Network {
+    async fn vote(
+        &mut self,
+        rpc: VoteRequest<TypeConfig>,
+        option: RPCOption,
+    ) -> Result<VoteResponse<TypeConfig>, RpcError> {
+        let mut client = self.client()?;
+        let request = wire::vote_request_to(&rpc, self.envelope());
+        let answer = self.call(option.soft_ttl(), client.vote(request)).await?;
+        wire::vote_response_from(answer).map_err(|error| self.corrupt(&error))
+    }
+
+    async fn pre_vote(
+        &mut self,
+        rpc: VoteRequest<TypeConfig>,
+        option: RPCOption,
+    ) -> Result<VoteResponse<TypeConfig>, RpcError> {
+        let mut client = self.client()?;
+        let request = proto::PreVoteRequest {
+            vote: Some(wire::vote_request_to(&rpc, self.envelope())),
+        };
+        let answer = self
+            .call(option.soft_ttl(), client.pre_vote(request))
+            .await?;
+        let vote = answer.vote.unwrap_or_default();
+        wire::vote_response_from(vote).map_err(|error| self.corrupt(&error))
+    }
+}
+
+impl NetSnapshot<TypeConfig> for Network {
+    type SnapshotData = Bytes;
+
+    async fn full_snapshot(
+        &mut self,
+        vote: Vote,
+        snapshot: SnapshotOf<TypeConfig, Bytes>,
+        cancel: impl Future<Output = ReplicationClosed> + OptionalSend + 'static,
+        option: RPCOption,
+    ) -> Result<SnapshotResponse<TypeConfig>, StreamingError<TypeConfig>> {
+        let mut client = self.client()?;
+        let bytes = snapshot.snapshot;
+        let header = SnapshotHeader {
+            envelope: Some(self.envelope()),
+            vote: Some(vote.into()),
+            meta: Some((&snapshot.meta).into()),
+            length: bytes.len() as u64,
+            checksum: crc32c::crc32c(&bytes),
+        };
+        let first = InstallSnapshotRequest {
+            header: Some(header),
+            chunk: Bytes::new(),
+        };
+        let places = (0..bytes.len()).step_by(SNAPSHOT_CHUNK_BYTES);
+        let chunks = places.map(move |from| InstallSnapshotRequest {
+            header: None,
+            chunk: bytes.slice(from..bytes.len().min(from + SNAPSHOT_CHUNK_BYTES)),
+        });
+        let messages = stream::iter(std::iter::once(first).chain(chunks));
+        let sending = self.call(option.soft_ttl(), client.install_snapshot(messages));
+        let answer = tokio::select! {
+            answer = sending => answer?,
+            closed = cancel => return Err(StreamingError::Closed(closed)),
+        };
+        let vote = wire::vote(answer.vote).map_err(|error| self.corrupt(&error))?;
+        Ok(SnapshotResponse::new(vote))
+    }
+}
+
+impl NetTransferLeader<TypeConfig> for Network {
+    async fn transfer_leader(
+        &mut self,
+        req: TransferLeaderRequest<TypeConfig>,
+        option: RPCOption,
+    ) -> Result<TransferLeaderResponse<TypeConfig>, RpcError> {
+        let mut client = self.client()?;
+        let request = wire::transfer_to(&req, self.envelope());
+        let answer = self
+            .call(option.soft_ttl(), client.transfer_leader(request))
+            .await?;
+        wire::transferred_from(answer, &req).map_err(|error| self.corrupt(&error))
+    }
+}

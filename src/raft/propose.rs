@@ -1,0 +1,266 @@
+//! Proposing commands, here or through the leader.
+
+use std::{error::Error as _, time::Duration};
+
+use openraft::errors::{ClientWriteError, RaftError};
+use prost::Message as _;
+use tokio::time::Instant;
+use tonic::{Code, Status};
+
+use super::{
+    Raft,
+    types::{Reply, Request},
+};
+use crate::{
+    domain::{
+        command::{Command, Outcome},
+        id::{ReplicaId, Revision},
+    },
+    proto::{
+        internal::v1::{ProposeRequest, ProposeResponse, peer_service_client::PeerServiceClient},
+        store::v1 as store,
+    },
+};
+
+/// Largest command: with others it must fit in a gRPC message, and every follower copies it.
+const COMMAND_BYTES_MAX: usize = 1024 * 1024;
+
+/// A leader that no majority has acknowledged yet takes no writes; at the start of its term that
+/// passes within a heartbeat or two.
+const GATE_PATIENCE: Duration = Duration::from_secs(1);
+const GATE_PAUSE_FIRST: Duration = Duration::from_millis(5);
+const GATE_PAUSE_MAX: Duration = Duration::from_millis(50);
+
+/// How long a majority may take to store an entry. Beyond it the outcome is unknown.
+const COMMIT_PATIENCE: Duration = Duration::from_secs(5);
+
+/// How long [`Raft::submit`] looks for a leader: several elections.
+const LEADER_PATIENCE: Duration = Duration::from_secs(10);
+
+/// Pause before another try where nothing better tells when to try.
+const SUBMIT_PAUSE: Duration = Duration::from_millis(50);
+
+/// Marks an answer that was given before anything was proposed.
+const NOT_PROPOSED: &str = "quorumwatch-not-proposed";
+
+/// What came of a command, and when.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Proposed {
+    /// What came of it; a rejection is an outcome too.
+    pub outcome: Outcome,
+    /// The log index of the command.
+    pub revision: Revision,
+}
+
+/// Why a command has no outcome.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ProposeError {
+    /// This replica does not lead; nothing was proposed.
+    #[error("this replica does not lead the group{}", show_leader(*leader))]
+    NotLeader {
+        /// Who leads, as far as is known.
+        leader: Option<ReplicaId>,
+    },
+    /// There was no leader for as long as we tried; nothing was proposed.
+    #[error(
+        "the group has no leader: fewer than a majority of its voters can reach each other; \
+         look at their logs and network"
+    )]
+    NoLeader,
+    /// The command may have been committed, or may still be: read the state to know.
+    #[error("the outcome is unknown ({0}): the command may still take effect; read back")]
+    Unknown(String),
+    /// Larger than a log entry may be; nothing was proposed.
+    #[error("the command takes {0} bytes, the most is {COMMAND_BYTES_MAX}; split it")]
+    TooLarge(usize),
+    /// The leader does not take the command; nothing was proposed.
+    #[error("the leader refuses the command ({0}); run one version on every replica")]
+    Refused(String),
+    /// Raft has stopped; nothing was proposed.
+    #[error("consensus has stopped: {0}")]
+    Stopped(String),
+}
+
+fn show_leader(leader: Option<ReplicaId>) -> String {
+    leader.map_or_else(String::new, |id| format!("; replica {id} does"))
+}
+
+impl Raft {
+    /// Proposes a command on this replica, as the leader.
+    pub async fn propose(&self, command: Command) -> Result<Proposed, ProposeError> {
+        let bytes = store::Command::from(&command).encoded_len();
+        if bytes > COMMAND_BYTES_MAX {
+            return Err(ProposeError::TooLarge(bytes));
+        }
+        if let Err(fatal) = self.running() {
+            return Err(ProposeError::Stopped(fatal));
+        }
+        let gate = Instant::now() + GATE_PATIENCE;
+        let mut pause = GATE_PAUSE_FIRST;
+        loop {
+            let write = self.inner.raft.client_write(Request(command.clone()));
+            let written = tokio::time::timeout(COMMIT_PATIENCE, write).await;
+            let error = match written {
+                Err(_) => {
+                    return Err(ProposeError::Unknown(format!(
+                        "no majority has stored it within {} s",
+                        COMMIT_PATIENCE.as_secs()
+                    )));
+                }
+                Ok(Ok(response)) => return proposed(response.log_id.index, response.data),
+                Ok(Err(error)) => error,
+            };
+            let leader = match error {
+                RaftError::APIError(ClientWriteError::ForwardToLeader(forward)) => {
+                    forward.leader_id.map(ReplicaId)
+                }
+                RaftError::APIError(error) => return Err(ProposeError::Unknown(error.to_string())),
+                RaftError::Fatal(fatal) => return Err(ProposeError::Unknown(fatal.to_string())),
+            };
+            let leads = self.inner.leadership.borrow().is_self;
+            let elsewhere = leader.is_some_and(|id| id != self.replica_id());
+            if !leads || elsewhere || Instant::now() >= gate {
+                return Err(ProposeError::NotLeader { leader });
+            }
+            tokio::time::sleep(pause).await;
+            pause = (pause * 2).min(GATE_PAUSE_MAX);
+        }
+    }
+
+    /// Proposes a command here or through the leader, and waits for a leader if need be.
+    ///
+    /// [`Raft::wait_applied`] with the revision makes sure that this replica's state has it too.
+    pub async fn submit(&self, command: Command) -> Result<Proposed, ProposeError> {
+        let deadline = Instant::now() + LEADER_PATIENCE;
+        loop {
+            let leadership = *self.inner.leadership.borrow();
+            let result = match leadership.leader {
+                _ if leadership.is_self => self.propose(command.clone()).await,
+                Some(leader) => self.forward(leader, &command).await,
+                None => Err(ProposeError::NotLeader { leader: None }),
+            };
+            match result {
+                Err(ProposeError::NotLeader { .. }) if Instant::now() < deadline => {
+                    // A new leader is tried at once, the same one after a pause.
+                    let mut changes = self.inner.leadership.subscribe();
+                    let changed = changes.wait_for(|now| *now != leadership);
+                    drop(tokio::time::timeout(SUBMIT_PAUSE, changed).await);
+                }
+                Err(ProposeError::NotLeader { .. }) => return Err(ProposeError::NoLeader),
+                result => return result,
+            }
+        }
+    }
+
+    /// Proposes through another replica. `NotLeader` where it is certain that nothing was proposed.
+    async fn forward(
+        &self,
+        leader: ReplicaId,
+        command: &Command,
+    ) -> Result<Proposed, ProposeError> {
+        let nowhere = ProposeError::NotLeader { leader: None };
+        let address = self
+            .peer_address_of(leader)
+            .ok_or_else(|| nowhere.clone())?;
+        let channel = self.inner.channels.channel(&address).map_err(|_| nowhere)?;
+        let mut client = PeerServiceClient::new(channel);
+        let request = ProposeRequest {
+            command: Some(command.into()),
+        };
+        let patience = GATE_PATIENCE + COMMIT_PATIENCE;
+        let response = match tokio::time::timeout(patience, client.propose(request)).await {
+            Ok(Ok(response)) => response.into_inner(),
+            Ok(Err(status)) => return Err(error_of(&status)),
+            Err(_) => return Err(ProposeError::Unknown("the leader did not answer".into())),
+        };
+        let outcome = response.outcome.unwrap_or_default();
+        let outcome =
+            Outcome::try_from(outcome).map_err(|error| ProposeError::Unknown(error.to_string()))?;
+        Ok(Proposed {
+            outcome,
+            revision: Revision(response.revision),
+        })
+    }
+
+    /// Answers `PeerService.Propose`, errors mapped as [`Self::submit`] of another replica reads
+    /// them.
+    pub async fn serve_propose(&self, request: ProposeRequest) -> Result<ProposeResponse, Status> {
+        let command = request.command.unwrap_or_default();
+        let command = Command::try_from(command)
+            .map_err(|error| Status::invalid_argument(error.to_string()))?;
+        let proposed = self
+            .propose(command)
+            .await
+            .map_err(|error| status_of(&error))?;
+        Ok(ProposeResponse {
+            outcome: Some((&proposed.outcome).into()),
+            revision: proposed.revision.0,
+        })
+    }
+
+    /// Hands the leadership to another voter, as part of a planned stop.
+    pub async fn transfer_leadership(&self, to: ReplicaId) -> Result<(), ProposeError> {
+        let leadership = *self.inner.leadership.borrow();
+        if !leadership.is_self {
+            return Err(ProposeError::NotLeader {
+                leader: leadership.leader,
+            });
+        }
+        let trigger = self.inner.raft.trigger();
+        let transferred = trigger.transfer_leader(to.0).await;
+        transferred.map_err(|error| ProposeError::Stopped(error.to_string()))
+    }
+}
+
+fn proposed(index: u64, reply: Reply) -> Result<Proposed, ProposeError> {
+    match reply.0 {
+        Some(outcome) => Ok(Proposed {
+            outcome,
+            revision: Revision(index),
+        }),
+        None => Err(ProposeError::Unknown("the entry carried no command".into())),
+    }
+}
+
+fn status_of(error: &ProposeError) -> Status {
+    let text = error.to_string();
+    let mut status = match error {
+        ProposeError::Unknown(_) => return Status::unknown(text),
+        ProposeError::NotLeader { .. } | ProposeError::NoLeader => {
+            Status::failed_precondition(text)
+        }
+        ProposeError::TooLarge(_) | ProposeError::Refused(_) => Status::invalid_argument(text),
+        ProposeError::Stopped(_) => Status::unavailable(text),
+    };
+    status.metadata_mut().insert(
+        NOT_PROPOSED,
+        tonic::metadata::MetadataValue::from_static("1"),
+    );
+    status
+}
+
+/// What a failed forward means. Only what certainly proposed nothing may be tried again.
+fn error_of(status: &Status) -> ProposeError {
+    let text = status.message().to_owned();
+    let not_proposed = status.metadata().contains_key(NOT_PROPOSED) || never_connected(status);
+    match status.code() {
+        Code::InvalidArgument | Code::Unimplemented | Code::PermissionDenied => {
+            ProposeError::Refused(text)
+        }
+        Code::Unauthenticated => ProposeError::Refused(text),
+        _ if not_proposed => ProposeError::NotLeader { leader: None },
+        _ => ProposeError::Unknown(text),
+    }
+}
+
+/// Whether the call failed because no connection could be made.
+fn never_connected(status: &Status) -> bool {
+    let mut source = status.source();
+    while let Some(error) = source {
+        if error.is::<tonic::ConnectError>() {
+            return true;
+        }
+        source = error.source();
+    }
+    false
+}

@@ -1,0 +1,207 @@
+//! Entries of the log to [`State::apply`], and the state to whoever watches it.
+//!
+//! The state lives in memory. It is rebuilt from the current snapshot and the log at each start.
+
+use std::{io, sync::Arc};
+
+use bytes::Bytes;
+use futures::{Stream, StreamExt as _};
+use openraft::{
+    EntryPayload, OptionalSend, RaftSnapshotBuilder,
+    alias::SnapshotOf,
+    storage::{EntryResponder, RaftStateMachine},
+};
+use prost::Message as _;
+use tokio::sync::watch;
+
+use super::{
+    changes::Changes,
+    storage::Store,
+    types::{LogId, Reply, Request, SnapshotMeta, StoredMembership, TypeConfig},
+};
+use crate::{
+    domain::{command::ShardChange, id::Revision, state::State},
+    proto::store::v1 as store,
+};
+
+/// What the state machine tells everybody else.
+pub struct Published {
+    /// The state, told once for each batch of entries.
+    pub(super) state: watch::Sender<Arc<State>>,
+    /// The last log index applied, told after the state that it led to.
+    pub(super) applied: watch::Sender<Revision>,
+    /// Changes of ownership.
+    pub(super) changes: Changes,
+}
+
+impl Published {
+    /// Nothing applied yet.
+    pub fn new() -> Arc<Self> {
+        Arc::new(Self {
+            state: watch::Sender::new(Arc::default()),
+            applied: watch::Sender::new(Revision(0)),
+            changes: Changes::new(Revision(0)),
+        })
+    }
+}
+
+/// Applies what is committed.
+pub struct StateMachine {
+    state: Arc<State>,
+    applied: Option<LogId>,
+    membership: StoredMembership,
+    store: Arc<Store>,
+    published: Arc<Published>,
+}
+
+impl StateMachine {
+    /// The state as of the current snapshot; openraft applies the rest of the log to it.
+    pub async fn load(store: Arc<Store>, published: Arc<Published>) -> io::Result<Self> {
+        let mut machine = Self {
+            state: Arc::default(),
+            applied: None,
+            membership: StoredMembership::default(),
+            store,
+            published,
+        };
+        if let Some((meta, bytes)) = machine.store.snapshots().load().await? {
+            machine.replace(&meta, &bytes)?;
+        }
+        Ok(machine)
+    }
+
+    fn replace(&mut self, meta: &SnapshotMeta, bytes: &[u8]) -> io::Result<()> {
+        let record = store::State::decode(bytes).map_err(io::Error::other)?;
+        self.state = Arc::new(State::try_from(record)?);
+        self.applied = meta.last_log_id;
+        self.membership = meta.last_membership.clone();
+        self.published.changes.reset(Revision(self.applied_index()));
+        self.publish();
+        Ok(())
+    }
+
+    fn applied_index(&self) -> u64 {
+        self.applied.map_or(0, |id| id.index)
+    }
+
+    fn publish(&self) {
+        self.published.state.send_if_modified(|state| {
+            let is_new = !Arc::ptr_eq(state, &self.state);
+            *state = Arc::clone(&self.state);
+            is_new
+        });
+        self.published
+            .applied
+            .send_replace(Revision(self.applied_index()));
+    }
+
+    /// The state is copied here at most once for each batch: the copy that was published stays as
+    /// it is.
+    fn apply_entry(
+        &mut self,
+        id: LogId,
+        payload: &super::types::Payload,
+        changes: &mut Vec<ShardChange>,
+    ) -> Reply {
+        self.applied = Some(id);
+        match payload {
+            EntryPayload::Blank => Reply(None),
+            EntryPayload::Normal(Request(command)) => {
+                let state = Arc::make_mut(&mut self.state);
+                let applied = state.apply(Revision(id.index), command);
+                changes.extend(applied.changes);
+                Reply(Some(applied.outcome))
+            }
+            EntryPayload::Membership(membership) => {
+                self.membership = StoredMembership::new(Some(id), membership.clone());
+                Reply(None)
+            }
+        }
+    }
+
+    /// Keeps the group's id with the data, so that it is known before the log is read.
+    async fn keep_group(&self) -> io::Result<()> {
+        match self.state.group {
+            Some(group) if self.store.group() != Some(group) => self.store.set_group(group).await,
+            _ => Ok(()),
+        }
+    }
+}
+
+impl RaftStateMachine<TypeConfig> for StateMachine {
+    type SnapshotData = Bytes;
+    type SnapshotBuilder = SnapshotBuilder;
+
+    async fn applied_state(&mut self) -> io::Result<(Option<LogId>, StoredMembership)> {
+        Ok((self.applied, self.membership.clone()))
+    }
+
+    async fn apply<Strm>(&mut self, mut entries: Strm) -> io::Result<()>
+    where
+        Strm: Stream<Item = io::Result<EntryResponder<TypeConfig>>> + Unpin + OptionalSend,
+    {
+        let mut changes = Vec::new();
+        let mut replies = Vec::new();
+        while let Some(item) = entries.next().await {
+            let (entry, responder) = item?;
+            let reply = self.apply_entry(entry.log_id, &entry.payload, &mut changes);
+            if let Some(responder) = responder {
+                replies.push((responder, reply));
+            }
+        }
+        self.keep_group().await?;
+        self.publish();
+        self.published.changes.push(changes);
+        // Whoever proposed finds its effect in the state that it reads next.
+        for (responder, reply) in replies {
+            responder.send(reply);
+        }
+        Ok(())
+    }
+
+    async fn get_snapshot_builder(&mut self) -> SnapshotBuilder {
+        SnapshotBuilder {
+            state: Arc::clone(&self.state),
+            meta: SnapshotMeta {
+                last_log_id: self.applied,
+                last_membership: self.membership.clone(),
+            },
+            store: Arc::clone(&self.store),
+        }
+    }
+
+    async fn install_snapshot(&mut self, meta: &SnapshotMeta, snapshot: Bytes) -> io::Result<()> {
+        self.store.snapshots().save(meta, &snapshot).await?;
+        self.replace(meta, &snapshot)?;
+        self.keep_group().await
+    }
+
+    async fn get_current_snapshot(&mut self) -> io::Result<Option<SnapshotOf<TypeConfig, Bytes>>> {
+        let current = self.store.snapshots().load().await?;
+        Ok(current.map(|(meta, snapshot)| SnapshotOf::<TypeConfig, Bytes> { meta, snapshot }))
+    }
+}
+
+/// Writes a snapshot of one state, while later entries are being applied.
+pub struct SnapshotBuilder {
+    state: Arc<State>,
+    meta: SnapshotMeta,
+    store: Arc<Store>,
+}
+
+impl RaftSnapshotBuilder<TypeConfig> for SnapshotBuilder {
+    type SnapshotData = Bytes;
+
+    async fn build_snapshot(&mut self) -> io::Result<SnapshotOf<TypeConfig, Bytes>> {
+        let state = Arc::clone(&self.state);
+        let encode = move || Bytes::from(store::State::from(&*state).encode_to_vec());
+        let snapshot = tokio::task::spawn_blocking(encode)
+            .await
+            .map_err(io::Error::other)?;
+        self.store.snapshots().save(&self.meta, &snapshot).await?;
+        Ok(SnapshotOf::<TypeConfig, Bytes> {
+            meta: self.meta.clone(),
+            snapshot,
+        })
+    }
+}

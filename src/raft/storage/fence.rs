@@ -1,0 +1,230 @@
+//! The fence: a small file beside sled that says how far the data had come.
+//!
+//! A damaged sled log can open without an error and with its tail missing. A replica that forgot
+//! its vote or an entry that it acknowledged breaks Raft's safety, so at each open the data is
+//! compared with the fence and refused when it is behind.
+//!
+//! The file holds two slots, written in turn, so that a torn write leaves the other. A vote is
+//! synced to the fence before it is given. The end of the log is written to the fence before it is
+//! acknowledged but synced only with the next batch: a machine that loses power can so leave the
+//! fence one batch behind, which weakens the check by that batch and spares each commit a second
+//! sync. It is never ahead: what shortens the log is told to the fence first.
+
+use std::{
+    fs::{File, OpenOptions},
+    io,
+    os::unix::fs::{FileExt as _, OpenOptionsExt as _},
+    path::Path,
+};
+
+use prost::Message as _;
+
+use crate::{
+    proto::store::v1::FenceRecord,
+    raft::types::{LogId, Vote},
+};
+
+const FILE_BYTES: u64 = 4096;
+/// A slot is one disk sector, so that it is written whole or not at all.
+const SLOT_BYTES: usize = 512;
+const SLOT_OFFSETS: [u64; 2] = [0, 2048];
+/// Checksum and length before the record.
+const HEADER_BYTES: usize = 6;
+
+/// How far the data has come.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub(super) struct Mark {
+    /// The vote given.
+    pub(super) vote: Option<Vote>,
+    /// The last entry, or the last purged one where there is none.
+    pub(super) last: Option<LogId>,
+    /// The last purged entry.
+    pub(super) purged: Option<LogId>,
+}
+
+impl Mark {
+    /// Whether data at this mark has lost something that `fence` remembers, and what.
+    pub(super) fn lost_since(&self, fence: &Self) -> Option<String> {
+        if self.vote < fence.vote {
+            return Some(format!("vote {:?} of {:?}", self.vote, fence.vote));
+        }
+        let show = |id: Option<LogId>| id.map_or_else(|| "none".to_owned(), |id| id.to_string());
+        if self.last < fence.last {
+            return Some(format!(
+                "last entry {} of {}",
+                show(self.last),
+                show(fence.last)
+            ));
+        }
+        if self.purged < fence.purged {
+            return Some(format!(
+                "purged {} of {}",
+                show(self.purged),
+                show(fence.purged)
+            ));
+        }
+        None
+    }
+}
+
+/// The open file.
+pub(super) struct Fence {
+    file: File,
+    sequence: u64,
+    written: Mark,
+    is_synced: bool,
+}
+
+impl Fence {
+    /// Opens the file, or creates it where it does not exist.
+    pub(super) fn open(path: &Path) -> io::Result<Self> {
+        let file = OpenOptions::new()
+            .read(true)
+            .write(true)
+            .create(true)
+            .truncate(false)
+            .mode(0o600)
+            .open(path)?;
+        if file.metadata()?.len() < FILE_BYTES {
+            file.set_len(FILE_BYTES)?;
+            file.sync_all()?;
+        }
+        let mut newest = FenceRecord::default();
+        for offset in SLOT_OFFSETS {
+            if let Some(record) = read_slot(&file, offset)?
+                && record.sequence > newest.sequence
+            {
+                newest = record;
+            }
+        }
+        Ok(Self {
+            file,
+            sequence: newest.sequence,
+            written: mark_of(newest)?,
+            is_synced: true,
+        })
+    }
+
+    /// Whether anything was ever written here.
+    pub(super) fn is_new(&self) -> bool {
+        self.sequence == 0
+    }
+
+    /// What was last written.
+    pub(super) fn mark(&self) -> Mark {
+        self.written
+    }
+
+    /// Writes a mark, unsynced. Survives the death of the process.
+    pub(super) fn write(&mut self, mark: Mark) -> io::Result<()> {
+        if mark == self.written && self.sequence > 0 {
+            return Ok(());
+        }
+        let record = FenceRecord {
+            sequence: self.sequence + 1,
+            vote: mark.vote.map(Into::into),
+            last_log_id: mark.last.map(Into::into),
+            purged: mark.purged.map(Into::into),
+        };
+        let slot = usize::from(record.sequence % 2 == 1);
+        self.file
+            .write_all_at(&encode_slot(&record)?, SLOT_OFFSETS[slot])?;
+        self.sequence = record.sequence;
+        self.written = mark;
+        self.is_synced = false;
+        Ok(())
+    }
+
+    /// Makes what was written survive a loss of power.
+    pub(super) fn sync(&mut self) -> io::Result<()> {
+        if !self.is_synced {
+            self.file.sync_data()?;
+            self.is_synced = true;
+        }
+        Ok(())
+    }
+}
+
+fn mark_of(record: FenceRecord) -> io::Result<Mark> {
+    Ok(Mark {
+        vote: record.vote.map(Vote::try_from).transpose()?,
+        last: record.last_log_id.map(LogId::try_from).transpose()?,
+        purged: record.purged.map(LogId::try_from).transpose()?,
+    })
+}
+
+fn encode_slot(record: &FenceRecord) -> io::Result<Vec<u8>> {
+    let bytes = record.encode_to_vec();
+    let length = u16::try_from(bytes.len()).unwrap_or(u16::MAX);
+    if bytes.len() + HEADER_BYTES > SLOT_BYTES {
+        return Err(io::Error::other("the fence record outgrew its slot"));
+    }
+    let mut body = length.to_be_bytes().to_vec();
+    body.extend(bytes);
+    let mut slot = crc32c::crc32c(&body).to_be_bytes().to_vec();
+    slot.extend(body);
+    Ok(slot)
+}
+
+/// `None` for a slot that was never written, or not whole.
+fn read_slot(file: &File, offset: u64) -> io::Result<Option<FenceRecord>> {
+    let mut slot = [0; SLOT_BYTES];
+    file.read_exact_at(&mut slot, offset)?;
+    let (checksum, rest) = slot.split_at(4);
+    let length = usize::from(u16::from_be_bytes([rest[0], rest[1]]));
+    let Some(body) = rest.get(..2 + length) else {
+        return Ok(None);
+    };
+    if length == 0 || crc32c::crc32c(body).to_be_bytes() != checksum {
+        return Ok(None);
+    }
+    Ok(FenceRecord::decode(&body[2..]).ok())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::FileExt as _;
+
+    use openraft::vote::RaftLeaderId as _;
+
+    use super::{Fence, Mark, SLOT_OFFSETS};
+    use crate::raft::types::{LeaderId, LogId, Vote};
+
+    fn mark(index: u64) -> Mark {
+        Mark {
+            vote: Some(Vote::new(2, 7)),
+            last: Some(LogId::new(LeaderId::new(2, 7), index)),
+            purged: None,
+        }
+    }
+
+    #[test]
+    fn a_torn_slot_leaves_the_other() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("fence");
+        let mut fence = Fence::open(&path).unwrap();
+        assert!(fence.is_new());
+        fence.write(mark(1)).unwrap();
+        fence.write(mark(2)).unwrap();
+        fence.sync().unwrap();
+        assert_eq!(Fence::open(&path).unwrap().mark(), mark(2));
+
+        fence
+            .file
+            .write_all_at(&[0xff; 9], SLOT_OFFSETS[0])
+            .unwrap();
+        assert_eq!(Fence::open(&path).unwrap().mark(), mark(1));
+    }
+
+    #[test]
+    fn data_behind_its_fence_is_told() {
+        assert_eq!(mark(5).lost_since(&mark(5)), None);
+        assert_eq!(mark(6).lost_since(&mark(5)), None);
+        assert!(mark(4).lost_since(&mark(5)).is_some());
+        let voteless = Mark {
+            vote: None,
+            ..mark(5)
+        };
+        assert!(voteless.lost_since(&mark(5)).is_some());
+    }
+}

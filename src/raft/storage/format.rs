@@ -1,0 +1,84 @@
+//! The header of the data: which format, whose data, which group.
+
+use std::io;
+
+use super::{
+    Identity,
+    keyspace::{self, meta},
+    open::OpenError,
+};
+use crate::domain::id::{GroupId, ReplicaId};
+
+/// The format that this version writes, and the newest that it reads.
+pub(super) const FORMAT: u32 = 1;
+
+/// Replica ids stay below 2^63, so that they fit signed numbers in other people's tools.
+const REPLICA_ID_MAX: u64 = i64::MAX as u64;
+
+/// Reads the header; `None` where the data is new.
+pub(super) fn read(tree: &sled::Tree, name: &str) -> Result<Option<Identity>, OpenError> {
+    let Some(format) = number::<4>(tree, meta::FORMAT, "format")? else {
+        if !tree.is_empty() {
+            return Err(OpenError::Damaged("records without a header".into()));
+        }
+        return Ok(None);
+    };
+    let format = u32::from_be_bytes(format);
+    if format > FORMAT {
+        return Err(OpenError::NewerFormat {
+            found: format,
+            known: FORMAT,
+        });
+    }
+    let missing = |what: &str| OpenError::Damaged(format!("the header lacks {what}"));
+    let id = number::<8>(tree, meta::REPLICA_ID, "replica id")?;
+    let id = id
+        .map(u64::from_be_bytes)
+        .ok_or_else(|| missing("a replica id"))?;
+    let stored = keyspace::read(tree, meta::NAME)?.ok_or_else(|| missing("a name"))?;
+    let stored = String::from_utf8(stored).map_err(|_| missing("a readable name"))?;
+    if stored != name {
+        return Err(OpenError::AnotherName {
+            found: stored,
+            wanted: name.to_owned(),
+        });
+    }
+    Ok(Some(Identity {
+        replica_id: ReplicaId(id),
+        name: stored,
+    }))
+}
+
+/// The group that the data belongs to.
+pub(super) fn read_group(tree: &sled::Tree) -> Result<Option<GroupId>, OpenError> {
+    Ok(number::<16>(tree, meta::GROUP_ID, "group id")?.map(GroupId))
+}
+
+/// Writes the header of new data. Not flushed.
+pub(super) fn write(tree: &sled::Tree, name: &str) -> io::Result<Identity> {
+    let identity = Identity {
+        replica_id: ReplicaId(rand::random_range(1..=REPLICA_ID_MAX)),
+        name: name.to_owned(),
+    };
+    let mut batch = sled::Batch::default();
+    let mut put = |key: &[u8], payload: &[u8]| batch.insert(key, keyspace::seal(key, payload));
+    put(meta::FORMAT, &FORMAT.to_be_bytes());
+    put(meta::REPLICA_ID, &identity.replica_id.0.to_be_bytes());
+    put(meta::NAME, name.as_bytes());
+    tree.apply_batch(batch).map_err(super::sled_error)?;
+    Ok(identity)
+}
+
+fn number<const N: usize>(
+    tree: &sled::Tree,
+    key: &[u8],
+    what: &str,
+) -> Result<Option<[u8; N]>, OpenError> {
+    let Some(bytes) = keyspace::read(tree, key)? else {
+        return Ok(None);
+    };
+    let length = bytes.len();
+    <[u8; N]>::try_from(bytes)
+        .map(Some)
+        .map_err(|_| OpenError::Damaged(format!("a {what} of {length} bytes")))
+}
