@@ -17,7 +17,7 @@ use quorumwatch::domain::frame::Change;
 const LIVE_FEW: usize = 8;
 
 /// What is written.
-#[derive(Clone, Debug)]
+#[derive(Clone, Copy, Debug)]
 pub(crate) struct Mix {
     /// How often each kind is chosen, relative to the others.
     pub(crate) weights: [(Kind, u32); 3],
@@ -168,6 +168,12 @@ impl Work {
 }
 
 impl Ledger {
+    /// Takes in what another writer of the same cluster wrote.
+    pub(crate) fn add(&mut self, other: Self) {
+        self.entries.extend(other.entries);
+        self.failed += other.failed;
+    }
+
     pub(crate) fn writes(&self) -> usize {
         self.entries.len()
     }
