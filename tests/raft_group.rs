@@ -1,5 +1,7 @@
 //! Three replicas in one process, over real connections: they form a group, and outlive each other.
 
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+
 use std::{
     net::SocketAddr,
     path::{Path, PathBuf},

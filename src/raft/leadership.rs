@@ -107,11 +107,8 @@ impl Raft {
 
     /// Asks for votes as if the leader had handed over to this replica.
     async fn succeed(&self) {
-        let vote = {
-            let metrics = self.inner.raft.metrics();
-            let vote = metrics.borrow_watched().vote;
-            vote
-        };
+        let metrics = self.inner.raft.metrics();
+        let vote = metrics.borrow_watched().vote;
         let request = TransferLeaderRequest::new(vote, self.replica_id().0, None);
         match self.inner.raft.handle_transfer_leader(request).await {
             Ok(Ok(())) => {}
@@ -123,7 +120,6 @@ impl Raft {
     /// What openraft knows of the membership.
     pub(super) fn membership(&self) -> Arc<super::types::StoredMembership> {
         let metrics = self.inner.raft.metrics();
-        let membership = Arc::clone(&metrics.borrow_watched().membership_config);
-        membership
+        Arc::clone(&metrics.borrow_watched().membership_config)
     }
 }

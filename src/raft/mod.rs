@@ -7,6 +7,7 @@ mod changes;
 pub mod codec;
 mod formation;
 mod leadership;
+mod membership;
 mod network;
 mod propose;
 pub mod service;
@@ -38,13 +39,18 @@ use crate::{
     proto::internal::v1::raft_service_server::RaftServiceServer,
 };
 pub use changes::ChangesSince;
-pub use formation::{FormError, JoinError};
+pub use formation::FormError;
+pub use membership::JoinError;
 pub use propose::{ProposeError, Proposed};
 use service::Service;
 use state_machine::{Published, StateMachine};
 pub use storage::OpenError;
 use storage::Store;
 use types::TypeConfig;
+
+/// To be added to every log filter: openraft reports each late heartbeat and each try to reach a
+/// peer that is down as a warning. What matters of that is logged here, once for each change.
+pub const LOG_DIRECTIVE: &str = "openraft=error";
 
 /// How a replica takes part.
 #[derive(Clone, Debug)]

@@ -25,7 +25,7 @@ use std::{
 
 use tokio::sync::{Mutex, mpsc, oneshot, watch};
 
-use super::types::{Entry, LogId, TypeConfig, Vote};
+use super::types::{Entry, LogId, Vote};
 use crate::domain::id::{GroupId, ReplicaId};
 pub use log_store::{LogReader, LogStore};
 pub use open::{OpenError, Store};
