@@ -255,6 +255,7 @@ async fn eventually(what: &str, is_so: impl Fn() -> bool) {
     let deadline = Instant::now() + PATIENCE;
     while !is_so() {
         assert!(Instant::now() < deadline, "still waiting for {what}");
+        // poll: whatever the caller waits for
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
 }

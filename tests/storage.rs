@@ -214,9 +214,11 @@ async fn data_of_a_newer_format_is_left_alone() {
 }
 
 /// sled lets go of its lock a moment after it is dropped.
+// tidy: this test damages what is below the store
 fn eventually_open_sled(path: &Path) -> sled::Db {
     let deadline = Instant::now() + Duration::from_secs(10);
     loop {
+        // tidy: as above
         match sled::open(path) {
             Ok(db) => return db,
             Err(error) if Instant::now() > deadline => panic!("{error}"),
