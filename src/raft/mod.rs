@@ -1,7 +1,8 @@
 //! Agrees. The only module that names openraft; `raft/storage` is the only one that names sled.
 //!
-//! [`Raft`] is the handle: propose a [`Command`](crate::domain::command::Command), read the [`State`] that came of the commands so
-//! far. What the state means is `domain`'s business, who proposes what is the caller's.
+//! [`Raft`] is the handle: propose a [`Command`](crate::domain::command::Command), read the
+//! [`State`] that came of the commands so far. What the state means is `domain`'s business, who
+//! proposes what is the caller's.
 
 mod changes;
 pub mod codec;
