@@ -112,6 +112,7 @@ impl Raft {
         // Even a replica that is a member asks once: it may have been given the wrong peers.
         let mut answers = self.ask_peers().await?;
         while !self.is_initialised() {
+            self.running().map_err(FormError::Stopped)?;
             match self.next_step(&answers) {
                 Step::Found(nodes) => self.found(nodes).await?,
                 Step::Join(addresses) => self.ask_to_join(addresses).await?,
@@ -124,8 +125,8 @@ impl Raft {
             tokio::time::sleep(ROUND_PAUSE).await;
             answers = self.ask_peers().await?;
         }
-        self.register().await?;
-        self.give_the_group_its_id().await
+        self.give_the_group_its_id().await?;
+        self.register().await
     }
 
     /// Whether this replica's log has a membership.
@@ -256,6 +257,7 @@ impl Raft {
     async fn register(&self) -> Result<(), FormError> {
         let mut said = None;
         loop {
+            self.running().map_err(FormError::Stopped)?;
             let command = Command::RegisterMember {
                 replica: self.replica_id(),
                 name: self.name().to_owned(),
@@ -290,6 +292,7 @@ impl Raft {
     async fn give_the_group_its_id(&self) -> Result<(), FormError> {
         let mut state = self.watch_state();
         loop {
+            self.running().map_err(FormError::Stopped)?;
             let known = state.borrow_and_update().group.is_some();
             if known {
                 return Ok(());

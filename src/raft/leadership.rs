@@ -52,11 +52,14 @@ impl Raft {
                     is_self: metrics.state == ServerState::Leader,
                 }
             };
-            self.inner.leadership.send_if_modified(|known| {
+            let is_news = self.inner.leadership.send_if_modified(|known| {
                 let is_news = *known != now;
                 *known = now;
                 is_news
             });
+            if let (true, Some(leader)) = (is_news, now.leader) {
+                tracing::info!(%leader, term = now.term, is_self = now.is_self, "leader known");
+            }
             if metrics.changed().await.is_err() {
                 return;
             }

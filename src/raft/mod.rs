@@ -1,7 +1,8 @@
 //! Agrees. The only module that names openraft; `raft/storage` is the only one that names sled.
 //!
-//! [`Raft`] is the handle: propose a [`Command`], read the [`State`] that came of the commands so
-//! far. What the state means is `domain`'s business, who proposes what is the caller's.
+//! [`Raft`] is the handle: propose a [`Command`](crate::domain::command::Command), read the
+//! [`State`] that came of the commands so far. What the state means is `domain`'s business, who
+//! proposes what is the caller's.
 
 mod changes;
 pub mod codec;
@@ -48,9 +49,10 @@ pub use storage::OpenError;
 use storage::Store;
 use types::TypeConfig;
 
-/// To be added to every log filter: openraft reports each late heartbeat and each try to reach a
-/// peer that is down as a warning. What matters of that is logged here, once for each change.
-pub const LOG_DIRECTIVE: &str = "openraft=error";
+/// To be added to every log filter: openraft reports each late heartbeat, each try to reach a peer
+/// that is down and each task that ends in order as a warning or an error. What matters of that is
+/// logged here, once for each change; what is fatal is told by [`Raft::failed`].
+pub const LOG_DIRECTIVE: &str = "openraft=off";
 
 /// How a replica takes part.
 #[derive(Clone, Debug)]
