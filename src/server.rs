@@ -3,7 +3,6 @@
 use std::{collections::BTreeMap, net::SocketAddr, sync::Arc, time::Duration};
 
 use tokio::{net::TcpListener, task::JoinSet};
-use tokio_stream::wrappers::TcpListenerStream;
 use tokio_util::sync::CancellationToken;
 use tonic::transport::Server;
 
@@ -43,6 +42,9 @@ const PEER_CONNECTION_WINDOW: u32 = (1 << 31) - 1;
 
 /// What one relayed stream may have under way.
 const PEER_STREAM_WINDOW: u32 = 1 << 20;
+
+/// The exit code of a process that panicked; Rust's own.
+const PANICKED: i32 = 101;
 
 /// How long a machine may take to refuse a connection; one that takes longer refuses nothing.
 const REFUSED_WITHIN: Duration = Duration::from_millis(200);
@@ -90,6 +92,7 @@ pub enum Error {
 
 /// Runs a replica until `shutdown` is cancelled or something that it cannot do without has died.
 pub async fn run(config: Serve, shutdown: CancellationToken) -> Result<(), Error> {
+    end_process_on_panic();
     let client_listener = listen("clients", "client-listen", config.client_listen).await?;
     let peer_listener = listen("peers", "peer-listen", config.peer_listen).await?;
     let channels = Channels::new();
@@ -104,6 +107,23 @@ pub async fn run(config: Serve, shutdown: CancellationToken) -> Result<(), Error
     let result = replica.run(client_listener, peer_listener, shutdown).await;
     raft.shutdown().await;
     result
+}
+
+/// If a critical task dies, the process dies: a replica that heartbeats with a dead watcher would be
+/// the worst of all. The threads that call sled are spared, because sled panics on damaged data and
+/// their panics are caught and told as errors.
+fn end_process_on_panic() {
+    let report = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |panic| {
+        let caught = std::thread::current()
+            .name()
+            .is_some_and(raft::catches_panics_of);
+        if caught {
+            return;
+        }
+        report(panic);
+        std::process::exit(PANICKED);
+    }));
 }
 
 async fn listen(
@@ -251,7 +271,7 @@ impl Replica {
             .add_service(
                 PeerServiceServer::new(peers).max_encoding_message_size(RELAY_MESSAGE_BYTES_MAX),
             )
-            .serve_with_incoming_shutdown(TcpListenerStream::new(listener), async move {
+            .serve_with_incoming_shutdown(peer::incoming(listener), async move {
                 close.cancelled().await;
             })
     }
@@ -294,7 +314,7 @@ impl Replica {
                 leader.clone(),
             )))
             .add_service(GroupServiceServer::new(Group::new(raft, leader)))
-            .serve_with_incoming_shutdown(TcpListenerStream::new(listener), async move {
+            .serve_with_incoming_shutdown(peer::incoming(listener), async move {
                 close.cancelled().await;
             });
         Ok(server)

@@ -54,6 +54,15 @@ use types::TypeConfig;
 /// logged here, once for each change; what is fatal is told by [`Raft::failed`].
 pub const LOG_DIRECTIVE: &str = "openraft=off";
 
+/// The threads that call sled: a panic there is caught and told as an error, because sled panics on
+/// damaged data.
+const CATCHING_THREADS: [&str; 2] = ["open-store", "raft-writer"];
+
+/// Whether panics of the thread with this name are caught and told as errors.
+pub fn catches_panics_of(thread: &str) -> bool {
+    CATCHING_THREADS.contains(&thread)
+}
+
 /// How a replica takes part.
 #[derive(Clone, Debug)]
 pub struct Options {
