@@ -394,6 +394,9 @@ async fn a_replica_that_missed_a_snapshot_catches_up_and_watchers_are_told() {
 async fn one_name_alone_founds_and_others_join_it() {
     let mut group = Group::start(1, Timing::default()).await;
     create_through(group.raft(0), "alone").await;
+    // It is its own majority: without that, it would grant itself no lease.
+    let confirmed = group.raft(0).quorum_ack_age();
+    assert_eq!(confirmed, Some(Duration::ZERO));
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     group.peers.push(Peer {
         name: "replica-1".into(),

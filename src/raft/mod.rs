@@ -245,9 +245,15 @@ impl Raft {
         if !self.inner.leadership.borrow().is_self {
             return None;
         }
+        let own_id = self.replica_id().0;
         let metrics = self.inner.raft.metrics();
-        let acknowledged = metrics.borrow_watched().last_quorum_acked;
-        acknowledged.map(|at| at.elapsed())
+        let metrics = metrics.borrow_watched();
+        let membership = metrics.membership_config.membership();
+        if membership.voter_ids().eq([own_id]) {
+            // The only voter is the majority, and nobody is ever asked to acknowledge it.
+            return Some(Duration::ZERO);
+        }
+        metrics.last_quorum_acked.map(|at| at.elapsed())
     }
 
     /// Changes of ownership after `revision`.
