@@ -322,6 +322,7 @@ impl NetVote<TypeConfig> for Network {
 }
 
 impl NetSnapshot<TypeConfig> for Network {
+    // tidy: openraft's name
     type SnapshotData = Bytes;
 
     async fn full_snapshot(
