@@ -96,7 +96,10 @@ enum Phase {
     Snapshot(Objects),
     Live,
     /// The net changes of a repair that leads to this version.
-    Repair { gap: SeenGap, to: u64 },
+    Repair {
+        gap: SeenGap,
+        to: u64,
+    },
 }
 
 /// The judge of one stream.
@@ -306,7 +309,10 @@ impl Judge<'_> {
         let facts = self.truth.facts();
         if self.next < facts.len() {
             self.report.lost += facts.len() - self.next;
-            self.complain(&format!("{:?} and what follows never came", facts[self.next]));
+            self.complain(&format!(
+                "{:?} and what follows never came",
+                facts[self.next]
+            ));
         }
         if let Some(last) = facts.last() {
             self.compare(last.rv, "at the end");

@@ -133,8 +133,7 @@ impl Rest {
         let answer = self.send(method, path, body).await?;
         let text = |value: &Value| value.as_str().map(str::to_owned);
         let rv = text(&answer["metadata"]["resourceVersion"]);
-        let uid =
-            text(&answer["metadata"]["uid"]).or_else(|| text(&answer["details"]["uid"]));
+        let uid = text(&answer["metadata"]["uid"]).or_else(|| text(&answer["details"]["uid"]));
         Ok(Written {
             uid: uid.ok_or_else(|| format!("an answer without a UID: {answer}"))?,
             rv: rv.map(|rv| rv.parse()).transpose()?,

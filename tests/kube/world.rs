@@ -70,7 +70,9 @@ impl Cluster {
         if kinds.contains(&Kind::Widget) {
             rest.define_widgets().await;
         }
-        let begun = kinds.iter().map(|kind| Recorder::start(rest.clone(), *kind));
+        let begun = kinds
+            .iter()
+            .map(|kind| Recorder::start(rest.clone(), *kind));
         Self {
             etcd: control_plane.etcd_watch().unwrap(),
             recorders: join_all(begun).await,
@@ -106,11 +108,15 @@ impl Cluster {
     /// What was committed of a kind up to a mark, once etcd has told it.
     pub(crate) async fn truth(&self, kind: Kind, mark: &str) -> Truth {
         let key = key_of(&format!("{MARK}{mark}"));
-        eventually("etcd's watch tells of the mark", ARRIVES_WITHIN, async || {
-            let truth = Truth::of(&self.etcd, kind);
-            let end = truth.created(&key)?;
-            Some(truth.up_to(end))
-        })
+        eventually(
+            "etcd's watch tells of the mark",
+            ARRIVES_WITHIN,
+            async || {
+                let truth = Truth::of(&self.etcd, kind);
+                let end = truth.created(&key)?;
+                Some(truth.up_to(end))
+            },
+        )
         .await
     }
 

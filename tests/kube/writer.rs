@@ -203,7 +203,9 @@ impl Ledger {
                 }
             };
             if !is_there {
-                missing.push(format!("{kind:?} {entry:?} was acknowledged, not committed"));
+                missing.push(format!(
+                    "{kind:?} {entry:?} was acknowledged, not committed"
+                ));
             }
         }
         missing
