@@ -3,13 +3,12 @@
 use std::{collections::BTreeMap, net::SocketAddr, sync::Arc, time::Duration};
 
 use tokio::{net::TcpListener, task::JoinSet};
-use tokio_stream::wrappers::TcpListenerStream;
 use tokio_util::sync::CancellationToken;
 use tonic::transport::Server;
 
 use crate::{
     agent,
-    api::{Clusters, Events, Group, LeaderView, Peers, Shards},
+    api::{Clusters, Events, Group, LeaderView, Peers, Shards, encoded::EventServiceServer},
     clock::unix_now,
     config::Serve,
     controller::Controller,
@@ -18,7 +17,7 @@ use crate::{
         command::{Command, Outcome, Rejection},
     },
     peer::{
-        Channels,
+        self, Channels,
         sources::{PeerSources, RELAY_MESSAGE_BYTES_MAX},
     },
     pipeline::{hub::Hub, owned::Owned},
@@ -26,11 +25,11 @@ use crate::{
         DESCRIPTORS,
         internal::v1::peer_service_server::PeerServiceServer,
         v1::{
-            cluster_service_server::ClusterServiceServer, event_service_server::EventServiceServer,
-            group_service_server::GroupServiceServer, shard_service_server::ShardServiceServer,
+            cluster_service_server::ClusterServiceServer, group_service_server::GroupServiceServer,
+            shard_service_server::ShardServiceServer,
         },
     },
-    raft::{self, Raft},
+    raft::{self, Raft, Role},
     watcher::{CredentialPolicy, InlineKubeconfig, WatchPolicy},
 };
 
@@ -43,6 +42,15 @@ const PEER_CONNECTION_WINDOW: u32 = (1 << 31) - 1;
 
 /// What one relayed stream may have under way.
 const PEER_STREAM_WINDOW: u32 = 1 << 20;
+
+/// The exit code of a process that panicked; Rust's own.
+const PANICKED: i32 = 101;
+
+/// How long a machine may take to refuse a connection; one that takes longer refuses nothing.
+const REFUSED_WITHIN: Duration = Duration::from_millis(200);
+
+/// How long a voter may take to become the leader; an election takes a few milliseconds.
+const HAND_OVER_WITHIN: Duration = Duration::from_millis(500);
 
 /// How long a replica that stops waits for its listeners to close by themselves.
 const CLOSE_WITHIN: Duration = Duration::from_secs(2);
@@ -84,6 +92,7 @@ pub enum Error {
 
 /// Runs a replica until `shutdown` is cancelled or something that it cannot do without has died.
 pub async fn run(config: Serve, shutdown: CancellationToken) -> Result<(), Error> {
+    end_process_on_panic();
     let client_listener = listen("clients", "client-listen", config.client_listen).await?;
     let peer_listener = listen("peers", "peer-listen", config.peer_listen).await?;
     let channels = Channels::new();
@@ -98,6 +107,23 @@ pub async fn run(config: Serve, shutdown: CancellationToken) -> Result<(), Error
     let result = replica.run(client_listener, peer_listener, shutdown).await;
     raft.shutdown().await;
     result
+}
+
+/// If a critical task dies, the process dies: a replica that heartbeats with a dead watcher would be
+/// the worst of all. The threads that call sled are spared, because sled panics on damaged data and
+/// their panics are caught and told as errors.
+fn end_process_on_panic() {
+    let report = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |panic| {
+        let caught = std::thread::current()
+            .name()
+            .is_some_and(raft::catches_panics_of);
+        if caught {
+            return;
+        }
+        report(panic);
+        std::process::exit(PANICKED);
+    }));
 }
 
 async fn listen(
@@ -167,13 +193,15 @@ impl Replica {
         let close = CancellationToken::new();
         let controller = Controller::start(self.raft.clone());
         let mut listeners = JoinSet::new();
-        listeners.spawn(self.serve_peers(peer_listener, controller, close.clone()));
+        listeners.spawn(self.serve_peers(peer_listener, controller.clone(), close.clone()));
         listeners.spawn(self.serve_clients(client_listener, close.clone())?);
         let agent_stop = CancellationToken::new();
         let result = tokio::select! {
             worked = self.work(agent_stop.clone(), shutdown.clone()) => worked,
             Some(ended) = listeners.join_next() => Err(listener_error(ended)),
             reason = self.raft.failed() => Err(Error::Failed(reason)),
+            () = look_for_the_dead(&self.raft, &controller) => Ok(()),
+            () = controller.stopped() => Err(Error::Failed("the controller stopped".into())),
         };
         close.cancel();
         let closed = async { while listeners.join_next().await.is_some() {} };
@@ -199,6 +227,7 @@ impl Replica {
         let stopping = async {
             shutdown.cancelled().await;
             tracing::info!("replica stops: handing its shards over");
+            hand_leadership_over(&self.raft).await;
             stop.cancel();
         };
         tokio::join!(agent, stopping, async {
@@ -242,7 +271,7 @@ impl Replica {
             .add_service(
                 PeerServiceServer::new(peers).max_encoding_message_size(RELAY_MESSAGE_BYTES_MAX),
             )
-            .serve_with_incoming_shutdown(TcpListenerStream::new(listener), async move {
+            .serve_with_incoming_shutdown(peer::incoming(listener), async move {
                 close.cancelled().await;
             })
     }
@@ -285,10 +314,63 @@ impl Replica {
                 leader.clone(),
             )))
             .add_service(GroupServiceServer::new(Group::new(raft, leader)))
-            .serve_with_incoming_shutdown(TcpListenerStream::new(listener), async move {
+            .serve_with_incoming_shutdown(peer::incoming(listener), async move {
                 close.cancelled().await;
             });
         Ok(server)
+    }
+}
+
+/// A leader that takes office has heard nobody, and would wait a lease's time for each replica that
+/// is silent. It looks at once whether anybody listens at their addresses: a replica that refuses
+/// connections is dead (or will be heard when it is back).
+async fn look_for_the_dead(raft: &Raft, controller: &Controller) {
+    let mut leadership = raft.leadership();
+    loop {
+        if leadership.borrow_and_update().is_self {
+            let state = raft.state();
+            let others = state
+                .members
+                .values()
+                .filter(|member| member.id != raft.replica_id());
+            let looks = others.map(|member| async move {
+                if peer::is_refused(&member.peer_address, REFUSED_WITHIN).await {
+                    tracing::info!(name = %member.name, "member refuses connections");
+                    controller.mark_dead(member.id);
+                }
+            });
+            futures::future::join_all(looks).await;
+        }
+        if leadership.changed().await.is_err() {
+            // Consensus has stopped, which ends the replica by itself.
+            std::future::pending::<()>().await;
+        }
+    }
+}
+
+/// A leader that stops lets another voter lead first, so that its own shards move at once.
+async fn hand_leadership_over(raft: &Raft) {
+    if !raft.leadership().borrow().is_self {
+        return;
+    }
+    let roles = raft.status().roles;
+    let heirs = roles
+        .into_iter()
+        .filter(|(id, role)| *id != raft.replica_id() && *role == Role::Voter);
+    for (heir, _) in heirs {
+        let mut leadership = raft.leadership();
+        if let Err(error) = raft.transfer_leadership(heir).await {
+            tracing::debug!(%heir, %error, "leadership not handed over");
+            continue;
+        }
+        let follows = leadership.wait_for(|now| !now.is_self && now.leader.is_some());
+        if tokio::time::timeout(HAND_OVER_WITHIN, follows)
+            .await
+            .is_ok()
+        {
+            tracing::info!(%heir, "leadership handed over");
+            return;
+        }
     }
 }
 

@@ -1,5 +1,7 @@
 //! Three replicas in one process, over real connections: they form a group, and outlive each other.
 
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+
 use std::{
     net::SocketAddr,
     path::{Path, PathBuf},
@@ -14,20 +16,21 @@ use quorumwatch::{
         id::{ReplicaId, Revision, UnixMillis},
         state::State,
     },
-    peer::Channels,
+    peer::{Channels, incoming},
     proto::internal::v1::{
-        HeartbeatRequest, HeartbeatResponse, HelloRequest, HelloResponse, JoinRequest,
+        Envelope, HeartbeatRequest, HeartbeatResponse, HelloRequest, HelloResponse, JoinRequest,
         JoinResponse, ObserveRequest, ObserveResponse, ProposeRequest, ProposeResponse,
-        RelayRequest, RelayResponse,
+        RelayRequest, RelayResponse, VoteRequest,
         peer_service_server::{PeerService, PeerServiceServer},
+        raft_service_client::RaftServiceClient,
     },
     raft::{ChangesSince, FormError, Options, Peer, ProposeError, Raft, Role, Timing},
 };
 use tempfile::TempDir;
 use tokio::{net::TcpListener, runtime::Runtime, task::JoinHandle};
-use tokio_stream::{Stream, wrappers::TcpListenerStream};
+use tokio_stream::Stream;
 use tokio_util::sync::CancellationToken;
-use tonic::{Request, Response, Status, Streaming, transport::Server};
+use tonic::{Code, Request, Response, Status, Streaming, transport::Server};
 
 type Boxed<T> = std::pin::Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
 
@@ -113,7 +116,7 @@ impl Replica {
             Server::builder()
                 .add_service(services.0)
                 .add_service(services.1)
-                .serve_with_incoming(TcpListenerStream::new(listener))
+                .serve_with_incoming(incoming(listener))
                 .await
                 .unwrap();
         });
@@ -253,6 +256,7 @@ async fn eventually(what: &str, is_so: impl Fn() -> bool) {
     let deadline = Instant::now() + PATIENCE;
     while !is_so() {
         assert!(Instant::now() < deadline, "still waiting for {what}");
+        // poll: whatever the caller waits for
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
 }
@@ -390,6 +394,9 @@ async fn a_replica_that_missed_a_snapshot_catches_up_and_watchers_are_told() {
 async fn one_name_alone_founds_and_others_join_it() {
     let mut group = Group::start(1, Timing::default()).await;
     create_through(group.raft(0), "alone").await;
+    // It is its own majority: without that, it would grant itself no lease.
+    let confirmed = group.raft(0).quorum_ack_age();
+    assert_eq!(confirmed, Some(Duration::ZERO));
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     group.peers.push(Peer {
         name: "replica-1".into(),
@@ -411,6 +418,33 @@ async fn one_name_alone_founds_and_others_join_it() {
     })
     .await;
     create_through(group.raft(0), "through-the-other").await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_raft_call_for_somebody_else_is_refused() {
+    let group = Group::start(1, Timing::default()).await;
+    let id = group.raft(0).replica_id().0;
+    let channel = Channels::new().channel(&group.peers[0].address).unwrap();
+    let mut client = RaftServiceClient::new(channel);
+    let foreign = vec![9; 16];
+    for (from, to, group_id, reason) in [
+        (1, id + 1, vec![], "the call is for replica"),
+        (id, id, vec![], "from this replica itself"),
+        (1, id, foreign, "from another group"),
+    ] {
+        let envelope = Envelope {
+            from,
+            to,
+            group_id: group_id.into(),
+        };
+        let request = VoteRequest {
+            envelope: Some(envelope),
+            ..VoteRequest::default()
+        };
+        let status = client.vote(request).await.unwrap_err();
+        assert_eq!(status.code(), Code::FailedPrecondition);
+        assert!(status.message().contains(reason), "{status}");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -69,8 +69,8 @@ pub(super) struct Arguments {
     /// How a log line looks: auto (text on a terminal, JSON elsewhere), text or json.
     #[arg(long, env = "QUORUMWATCH_LOG_FORMAT", value_name = "FORMAT")]
     log_format: Option<LogFormat>,
-    /// Which lines are logged: error, warn, info, debug, trace, or target=level pairs.
-    /// [default: info]
+    /// Which lines are logged: error, warn, info, debug, trace, or target=level pairs, joined by
+    /// ','. openraft tells errors only, unless it is named: info,openraft=warn. [default: info]
     #[arg(long, env = "QUORUMWATCH_LOG_LEVEL", value_name = "LEVEL")]
     log_level: Option<String>,
     /// End when standard input is closed, so that no replica outlives whoever started it.

@@ -16,5 +16,6 @@ pub mod item;
 pub mod owned;
 pub mod ring;
 pub mod sequencer;
+mod shared;
 pub mod subscription;
 mod subscription_stream;

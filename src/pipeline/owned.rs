@@ -17,6 +17,7 @@ use super::{
     item::{Gap, Item, Published},
     ring::{Read, Ring},
     sequencer::Sequencer,
+    shared::SharedHistory,
 };
 use crate::domain::{
     frame::Frame,
@@ -95,7 +96,7 @@ pub struct OwnedStream {
     pub id: StreamId,
     /// The fencing token under which it is published.
     pub epoch: Epoch,
-    history: Arc<dyn History>,
+    history: SharedHistory,
     ring_bytes: usize,
     inner: Mutex<Inner>,
     /// Grows with every change; `u64::MAX` once the stream has ended.
@@ -131,7 +132,7 @@ impl OwnedStream {
         Arc::new(Self {
             id,
             epoch,
-            history,
+            history: SharedHistory::new(history),
             ring_bytes,
             inner: Mutex::new(Inner {
                 live: None,
@@ -268,7 +269,7 @@ impl OwnedStream {
     }
 
     pub(super) fn history(&self) -> &dyn History {
-        self.history.as_ref()
+        &self.history
     }
 
     /// Told of every change of the stream.
@@ -371,12 +372,7 @@ impl Live {
     }
 
     fn push_frame(&mut self, position: Position, epoch: Epoch, frame: Frame) {
-        let published = Published {
-            position,
-            epoch,
-            replay: false,
-            frame,
-        };
+        let published = Published::new(position, epoch, false, frame);
         self.ring.push(Item::Frame(Arc::new(published)));
     }
 }

@@ -33,6 +33,10 @@ use crate::domain::{
 /// The cursor moves at least so often, also without events.
 pub const PROGRESS_EVERY: Duration = Duration::from_secs(5);
 
+/// And at least every so many frames, so that what a client keeps (the last whole cursor and a delta
+/// of some 24 bytes for each frame after it) stays below 100 KB.
+pub const PROGRESS_EVERY_FRAMES: usize = 4_096;
+
 /// Messages of catch-up feeds that may wait for the subscriber, over all its streams.
 const CATCH_UP_MESSAGES_MAX: usize = 4;
 
@@ -123,6 +127,7 @@ pub struct Subscription {
     catch_up: mpsc::Receiver<CatchUp>,
     catch_up_sender: mpsc::Sender<CatchUp>,
     progress: tokio::time::Interval,
+    frames_since_progress: usize,
 }
 
 impl Subscription {
@@ -147,6 +152,7 @@ impl Subscription {
             catch_up,
             catch_up_sender,
             progress,
+            frames_since_progress: 0,
         };
         subscription.fit_streams(&current);
         Ok(subscription)
@@ -172,6 +178,11 @@ impl Subscription {
                 () = self.wake.wait() => self.read_rings(&mut outputs),
             }
             if !outputs.is_empty() {
+                self.frames_since_progress += outputs.len();
+                if self.frames_since_progress > PROGRESS_EVERY_FRAMES {
+                    self.progress.reset();
+                    outputs.push(self.progress_output());
+                }
                 return outputs;
             }
         }
@@ -203,9 +214,15 @@ impl Subscription {
             .collect();
         self.streams.retain(|id, _| wanted.contains(id));
         for id in wanted {
-            let known = self.streams.get(&id);
-            if known.is_none_or(|stream| !stream.is_begun() || stream.name().cluster_uid.is_empty())
-            {
+            let uid = state
+                .streams
+                .get(&id)
+                .and_then(|stream| stream.cluster_uid.as_ref());
+            let settled = self
+                .streams
+                .get(&id)
+                .is_some_and(|known| known.is_begun() && Some(&known.name().cluster_uid) == uid);
+            if !settled {
                 self.begin_stream(id, state);
             }
         }
@@ -222,7 +239,7 @@ impl Subscription {
         let name = Arc::new(StreamName {
             id,
             cluster: cluster.spec.name.clone(),
-            cluster_uid: cluster.uid.clone().unwrap_or_default(),
+            cluster_uid: stream.cluster_uid.clone().unwrap_or_default(),
             resource: stream.selector.resource.clone(),
         });
         let entry = self
@@ -330,7 +347,8 @@ impl Subscription {
         }
     }
 
-    fn progress_output(&self) -> Output {
+    fn progress_output(&mut self) -> Output {
+        self.frames_since_progress = 0;
         let streams = self
             .streams
             .values()

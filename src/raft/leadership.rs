@@ -52,11 +52,14 @@ impl Raft {
                     is_self: metrics.state == ServerState::Leader,
                 }
             };
-            self.inner.leadership.send_if_modified(|known| {
+            let is_news = self.inner.leadership.send_if_modified(|known| {
                 let is_news = *known != now;
                 *known = now;
                 is_news
             });
+            if let (true, Some(leader)) = (is_news, now.leader) {
+                tracing::info!(%leader, term = now.term, is_self = now.is_self, "leader known");
+            }
             if metrics.changed().await.is_err() {
                 return;
             }
@@ -107,11 +110,8 @@ impl Raft {
 
     /// Asks for votes as if the leader had handed over to this replica.
     async fn succeed(&self) {
-        let vote = {
-            let metrics = self.inner.raft.metrics();
-            let vote = metrics.borrow_watched().vote;
-            vote
-        };
+        let metrics = self.inner.raft.metrics();
+        let vote = metrics.borrow_watched().vote;
         let request = TransferLeaderRequest::new(vote, self.replica_id().0, None);
         match self.inner.raft.handle_transfer_leader(request).await {
             Ok(Ok(())) => {}
@@ -123,7 +123,6 @@ impl Raft {
     /// What openraft knows of the membership.
     pub(super) fn membership(&self) -> Arc<super::types::StoredMembership> {
         let metrics = self.inner.raft.metrics();
-        let membership = Arc::clone(&metrics.borrow_watched().membership_config);
-        membership
+        Arc::clone(&metrics.borrow_watched().membership_config)
     }
 }

@@ -1,12 +1,14 @@
 //! Agrees. The only module that names openraft; `raft/storage` is the only one that names sled.
 //!
-//! [`Raft`] is the handle: propose a [`Command`], read the [`State`] that came of the commands so
-//! far. What the state means is `domain`'s business, who proposes what is the caller's.
+//! [`Raft`] is the handle: propose a [`Command`](crate::domain::command::Command), read the
+//! [`State`] that came of the commands so far. What the state means is `domain`'s business, who
+//! proposes what is the caller's.
 
 mod changes;
 pub mod codec;
 mod formation;
 mod leadership;
+mod membership;
 mod network;
 mod propose;
 pub mod service;
@@ -38,13 +40,28 @@ use crate::{
     proto::internal::v1::raft_service_server::RaftServiceServer,
 };
 pub use changes::ChangesSince;
-pub use formation::{FormError, JoinError};
+pub use formation::FormError;
+pub use membership::JoinError;
 pub use propose::{ProposeError, Proposed};
 use service::Service;
 use state_machine::{Published, StateMachine};
 pub use storage::OpenError;
 use storage::Store;
 use types::TypeConfig;
+
+/// To be added to every log filter: openraft reports each late heartbeat, each try to reach a peer
+/// that is down and each task that ends in order as a warning or an error. What matters of that is
+/// logged here, once for each change; what is fatal is told by [`Raft::failed`].
+pub const LOG_DIRECTIVE: &str = "openraft=off";
+
+/// The threads that call sled: a panic there is caught and told as an error, because sled panics on
+/// damaged data.
+const CATCHING_THREADS: [&str; 2] = ["open-store", "raft-writer"];
+
+/// Whether panics of the thread with this name are caught and told as errors.
+pub fn catches_panics_of(thread: &str) -> bool {
+    CATCHING_THREADS.contains(&thread)
+}
 
 /// How a replica takes part.
 #[derive(Clone, Debug)]
@@ -228,9 +245,15 @@ impl Raft {
         if !self.inner.leadership.borrow().is_self {
             return None;
         }
+        let own_id = self.replica_id().0;
         let metrics = self.inner.raft.metrics();
-        let acknowledged = metrics.borrow_watched().last_quorum_acked;
-        acknowledged.map(|at| at.elapsed())
+        let metrics = metrics.borrow_watched();
+        let membership = metrics.membership_config.membership();
+        if membership.voter_ids().eq([own_id]) {
+            // The only voter is the majority, and nobody is ever asked to acknowledge it.
+            return Some(Duration::ZERO);
+        }
+        metrics.last_quorum_acked.map(|at| at.elapsed())
     }
 
     /// Changes of ownership after `revision`.

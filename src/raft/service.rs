@@ -5,7 +5,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use bytes::{Bytes, BytesMut};
 use futures::{Stream, StreamExt as _, stream};
 use openraft::{
-    Raft as OpenRaft, alias::SnapshotOf, entry::RaftEntry as _, raft::AppendEntriesRequest,
+    Raft as OpenRaft, alias::SnapshotOf, async_runtime::WatchReceiver as _,
+    raft::AppendEntriesRequest,
 };
 use tokio::sync::watch;
 use tonic::{Request, Response, Status, Streaming, codegen::BoxStream};
@@ -41,6 +42,8 @@ impl Service {
     fn check(&self, envelope: Option<Envelope>) -> Result<u64, Status> {
         let envelope =
             envelope.ok_or_else(|| Status::invalid_argument("the envelope is missing"))?;
+        let running = self.raft.metrics().borrow_watched().running_state.clone();
+        running.map_err(stopped)?;
         let own_id = self.store.replica_id().0;
         if envelope.to != own_id {
             let name = self.store.name();
@@ -143,7 +146,7 @@ impl Service {
 }
 
 fn refuse(error: Corrupt) -> Status {
-    Status::invalid_argument(error.to_string())
+    Status::invalid_argument(error.0)
 }
 
 /// Raft has stopped; the process is about to end.
@@ -162,7 +165,7 @@ impl RaftService for Service {
         let end = Arc::new(Mutex::new(None));
         let requests = self.requests(request.into_inner(), Arc::clone(&end));
         let results = self.raft.stream_append(requests).map(|result| {
-            let appended = wire::appended_to(result.map_err(stopped)?);
+            let appended = wire::appended_to(&result.map_err(stopped)?);
             Ok(StreamAppendResponse {
                 appended: Some(appended),
             })
@@ -184,14 +187,14 @@ impl RaftService for Service {
         let previous = entries.prev_log_id;
         let response = self.raft.append_entries(entries).await.map_err(stopped)?;
         Ok(Response::new(AppendResponse {
-            appended: Some(wire::response_to(response, previous)),
+            appended: Some(wire::response_to(&response, previous)),
         }))
     }
 
     async fn vote(&self, request: Request<VoteRequest>) -> Result<Response<VoteResponse>, Status> {
         let mut request = request.into_inner();
         self.check(request.envelope.take())?;
-        let request = wire::vote_request_from(request).map_err(refuse)?;
+        let request = wire::vote_request_from(&request).map_err(refuse)?;
         let response = self.raft.vote(request).await.map_err(stopped)?;
         Ok(Response::new(wire::vote_response_to(&response)))
     }
@@ -202,7 +205,7 @@ impl RaftService for Service {
     ) -> Result<Response<PreVoteResponse>, Status> {
         let mut request = request.into_inner().vote.unwrap_or_default();
         self.check(request.envelope.take())?;
-        let request = wire::vote_request_from(request).map_err(refuse)?;
+        let request = wire::vote_request_from(&request).map_err(refuse)?;
         let response = self.raft.pre_vote(request).await.map_err(stopped)?;
         Ok(Response::new(PreVoteResponse {
             vote: Some(wire::vote_response_to(&response)),
@@ -231,12 +234,12 @@ impl RaftService for Service {
     ) -> Result<Response<TransferLeaderResponse>, Status> {
         let mut request = request.into_inner();
         self.check(request.envelope.take())?;
-        let request = wire::transfer_from(request).map_err(refuse)?;
+        let request = wire::transfer_from(&request).map_err(refuse)?;
         let response = self
             .raft
             .handle_transfer_leader(request)
             .await
             .map_err(stopped)?;
-        Ok(Response::new(wire::transferred_to(response)))
+        Ok(Response::new(wire::transferred_to(&response)))
     }
 }

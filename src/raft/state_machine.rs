@@ -129,6 +129,7 @@ impl StateMachine {
 }
 
 impl RaftStateMachine<TypeConfig> for StateMachine {
+    // tidy: openraft's name
     type SnapshotData = Bytes;
     type SnapshotBuilder = SnapshotBuilder;
 
@@ -190,6 +191,7 @@ pub struct SnapshotBuilder {
 }
 
 impl RaftSnapshotBuilder<TypeConfig> for SnapshotBuilder {
+    // tidy: openraft's name
     type SnapshotData = Bytes;
 
     async fn build_snapshot(&mut self) -> io::Result<SnapshotOf<TypeConfig, Bytes>> {

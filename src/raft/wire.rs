@@ -58,11 +58,11 @@ fn matching(id: Option<LogId>) -> wire::Matching {
     }
 }
 
-pub(super) fn appended_to(result: StreamAppendResult<TypeConfig>) -> wire::Appended {
+pub(super) fn appended_to(result: &StreamAppendResult<TypeConfig>) -> wire::Appended {
     let result = match result {
-        Ok(id) => appended::Result::Matching(matching(id)),
-        Err(StreamAppendError::Conflict(id)) => appended::Result::Conflict(id.into()),
-        Err(StreamAppendError::HigherVote(vote)) => appended::Result::HigherVote(vote.into()),
+        Ok(id) => appended::Result::Matching(matching(*id)),
+        Err(StreamAppendError::Conflict(id)) => appended::Result::Conflict((*id).into()),
+        Err(StreamAppendError::HigherVote(vote)) => appended::Result::HigherVote((*vote).into()),
     };
     wire::Appended {
         result: Some(result),
@@ -82,18 +82,18 @@ pub(super) fn appended_from(
 
 /// The answer to a single request; it repeats no place in the log, the sender knows its own.
 pub(super) fn response_to(
-    response: AppendEntriesResponse<TypeConfig>,
+    response: &AppendEntriesResponse<TypeConfig>,
     previous: Option<LogId>,
 ) -> wire::Appended {
-    appended_to(match response {
+    appended_to(&match response {
         AppendEntriesResponse::Success => Ok(None),
-        AppendEntriesResponse::PartialSuccess(id) => Ok(id),
+        AppendEntriesResponse::PartialSuccess(id) => Ok(*id),
         // openraft reports a conflict at the entry before the first; "none" never conflicts.
         AppendEntriesResponse::Conflict => match previous {
             Some(previous) => Err(StreamAppendError::Conflict(previous)),
             None => Ok(None),
         },
-        AppendEntriesResponse::HigherVote(vote) => Err(StreamAppendError::HigherVote(vote)),
+        AppendEntriesResponse::HigherVote(vote) => Err(StreamAppendError::HigherVote(*vote)),
     })
 }
 
@@ -120,7 +120,7 @@ pub(super) fn vote_request_to(
 }
 
 pub(super) fn vote_request_from(
-    record: wire::VoteRequest,
+    record: &wire::VoteRequest,
 ) -> Result<VoteRequest<TypeConfig>, Corrupt> {
     let mut request = VoteRequest::new(vote(record.vote)?, log_id(record.last_log_id)?);
     request.leadership_transfer = record.leadership_transfer;
@@ -158,7 +158,7 @@ pub(super) fn transfer_to(
 }
 
 pub(super) fn transfer_from(
-    record: wire::TransferLeaderRequest,
+    record: &wire::TransferLeaderRequest,
 ) -> Result<TransferLeaderRequest<TypeConfig>, Corrupt> {
     Ok(TransferLeaderRequest::new(
         vote(record.from_leader)?,
@@ -168,14 +168,16 @@ pub(super) fn transfer_from(
 }
 
 pub(super) fn transferred_to(
-    response: TransferLeaderResponse<TypeConfig>,
+    response: &TransferLeaderResponse<TypeConfig>,
 ) -> wire::TransferLeaderResponse {
     use transfer_leader_response::Result as Record;
     let result = match response {
         Ok(()) => Record::Accepted(true),
-        Err(TransferLeaderError::VoteChanged { actual, .. }) => Record::VoteChanged(actual.into()),
+        Err(TransferLeaderError::VoteChanged { actual, .. }) => {
+            Record::VoteChanged((*actual).into())
+        }
         Err(TransferLeaderError::LogNotFlushed { actual, .. }) => {
-            Record::LogNotFlushed(matching(actual))
+            Record::LogNotFlushed(matching(*actual))
         }
     };
     wire::TransferLeaderResponse {

@@ -8,6 +8,9 @@ use crate::config::{Log, LogFormat};
 
 /// Where nothing else is asked for.
 const LEVEL: &str = "info";
+/// What holds unless the level names the target itself. openraft warns about each message that a
+/// dead replica does not take; that a replica died is told once, by ourselves.
+const BELOW: &str = "openraft=error";
 
 /// Why logs are not set up.
 #[derive(Debug, thiserror::Error)]
@@ -41,5 +44,22 @@ pub fn start(log: &Log) -> Result<(), Error> {
 
 fn filter(level: &str) -> Result<EnvFilter, Error> {
     let level = if level.is_empty() { LEVEL } else { level };
-    Ok(EnvFilter::builder().parse(level)?)
+    // Of two directives for one target, the later holds.
+    Ok(EnvFilter::builder().parse(format!("{BELOW},{level}"))?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::filter;
+
+    #[test]
+    fn openraft_is_quiet_unless_it_is_named() {
+        for (level, told) in [
+            ("", "openraft=error,info"),
+            ("debug", "openraft=error,debug"),
+            ("info,openraft=warn", "openraft=warn,info"),
+        ] {
+            assert_eq!(filter(level).unwrap().to_string(), told, "{level:?}");
+        }
+    }
 }

@@ -3,6 +3,8 @@
 //!
 //! Time is paused: a run takes milliseconds and is the same each time.
 
+#![allow(clippy::unwrap_used, reason = "a test may fail where it stands")]
+
 mod model;
 mod server;
 

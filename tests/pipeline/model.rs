@@ -37,7 +37,7 @@ const AT: UnixMillis = UnixMillis(0);
 
 /// What a subscriber has seen.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Seen {
+pub(crate) enum Seen {
     Event {
         change: Change,
         rv: u64,
@@ -52,7 +52,7 @@ pub enum Seen {
 }
 
 impl Seen {
-    pub fn event(frame: &Frame) -> Self {
+    pub(crate) fn event(frame: &Frame) -> Self {
         let rv = frame.rv.as_u64().unwrap();
         Self::Event {
             change: frame.change,
@@ -97,7 +97,7 @@ impl Sources for Replicas {
     }
 }
 
-pub struct World {
+pub(crate) struct World {
     server: ApiServer,
     group: Arc<Group>,
     owned: Vec<Owned>,
@@ -110,7 +110,7 @@ pub struct World {
 }
 
 impl World {
-    pub async fn new(ring_bytes: usize) -> Self {
+    pub(crate) async fn new(ring_bytes: usize) -> Self {
         let group = Arc::new(Group {
             state: watch::Sender::default(),
         });
@@ -165,36 +165,36 @@ impl World {
     }
 
     /// Lets everything that can run, run.
-    pub async fn settle(&self) {
+    pub(crate) async fn settle(&self) {
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
 
-    pub async fn write(&mut self, writes: usize) {
+    pub(crate) async fn write(&mut self, writes: usize) {
         for _ in 0..writes {
             self.server.write();
         }
         self.settle().await;
     }
 
-    pub async fn delete_together(&mut self, objects: usize) {
+    pub(crate) async fn delete_together(&mut self, objects: usize) {
         self.server.delete_together(objects);
         self.settle().await;
     }
 
-    pub fn compact(&self) {
+    pub(crate) fn compact(&self) {
         self.server.compact();
     }
 
-    pub fn catch_ups(&self) -> u64 {
+    pub(crate) fn catch_ups(&self) -> u64 {
         self.server.catch_ups()
     }
 
     /// What exists: name to resource version.
-    pub fn objects(&self) -> BTreeMap<String, u64> {
+    pub(crate) fn objects(&self) -> BTreeMap<String, u64> {
         self.server.objects()
     }
 
-    pub fn truth_after_start(&self) -> Vec<Seen> {
+    pub(crate) fn truth_after_start(&self) -> Vec<Seen> {
         self.server
             .frames_after(self.first_rv)
             .iter()
@@ -203,7 +203,7 @@ impl World {
     }
 
     /// The owner crashes, and the other replica goes on at the checkpoint.
-    pub async fn take_over(&mut self) {
+    pub(crate) async fn take_over(&mut self) {
         self.crash();
         self.assign_next(None).await;
     }
@@ -250,12 +250,12 @@ impl World {
     }
 
     /// The watch cannot go on although the lists can: writes happen that no watch tells.
-    pub async fn lose_the_watch(&mut self, writes: usize) {
+    pub(crate) async fn lose_the_watch(&mut self, writes: usize) {
         self.lose_the_watch_and(writes, None).await;
     }
 
     /// As above; the owner publishes only some of the net changes before it crashes.
-    pub async fn lose_the_watch_and_crash(&mut self, writes: usize, published: usize) {
+    pub(crate) async fn lose_the_watch_and_crash(&mut self, writes: usize, published: usize) {
         self.lose_the_watch_and(writes, Some(published)).await;
         tokio::time::sleep(Duration::from_secs(1)).await;
         self.take_over().await;
@@ -272,11 +272,16 @@ impl World {
         self.assign_next(stop_repair_after).await;
     }
 
-    pub fn subscribe(&self, hub: usize, start: Start) -> Subscriber {
+    pub(crate) fn subscribe(&self, hub: usize, start: Start) -> Subscriber {
         self.subscribe_filtered(hub, Filter::default(), start)
     }
 
-    pub fn subscribe_filtered(&self, hub: usize, filter: Filter, start: Start) -> Subscriber {
+    pub(crate) fn subscribe_filtered(
+        &self,
+        hub: usize,
+        filter: Filter,
+        start: Start,
+    ) -> Subscriber {
         let subscription = Subscription::open(self.hubs[hub].clone(), filter, start).unwrap();
         let cursor = subscription.cursor();
         let cursors = vec![cursor];
@@ -289,7 +294,7 @@ impl World {
     }
 
     /// Goes on at a hub where a subscriber stopped, with what it has seen.
-    pub fn resume(&self, hub: usize, subscriber: &Subscriber) -> Subscriber {
+    pub(crate) fn resume(&self, hub: usize, subscriber: &Subscriber) -> Subscriber {
         let cursor = subscriber.cursors.last().unwrap().clone();
         let mut resumed = self.subscribe(hub, Start::Cursor(cursor));
         resumed.seen.clone_from(&subscriber.seen);
@@ -351,7 +356,8 @@ impl Driver {
                 _ = changes.changed() => {}
                 _ = checkpoint.tick() => {
                     idle += Duration::from_millis(250);
-                    if idle >= Duration::from_secs(3) {
+                    let quiet = self.server.frames_after_len(rv, 1).is_empty();
+                    if quiet && idle >= Duration::from_secs(3) {
                         self.owned.close(&self.server.last_rv().into());
                         rv = rv.max(self.server.last_rv());
                     }
@@ -405,17 +411,17 @@ impl Driver {
     }
 }
 
-pub struct Subscriber {
+pub(crate) struct Subscriber {
     subscription: Subscription,
     stream: StreamId,
-    pub seen: Vec<Seen>,
+    pub(crate) seen: Vec<Seen>,
     /// The cursor after each of `seen`, the one before the first of them included.
     cursors: Vec<Cursor>,
 }
 
 impl Subscriber {
     /// Reads until it stands after the last write, closed.
-    pub async fn catch_up_with(&mut self, world: &World, patience: Duration) {
+    pub(crate) async fn catch_up_with(&mut self, world: &World, patience: Duration) {
         let last = world.last_rv();
         let caught_up = |this: &Self| {
             let position = this
@@ -439,7 +445,7 @@ impl Subscriber {
         );
     }
 
-    pub async fn wait_for(&mut self, patience: Duration, done: impl Fn(&[Seen]) -> bool) {
+    pub(crate) async fn wait_for(&mut self, patience: Duration, done: impl Fn(&[Seen]) -> bool) {
         let read = async {
             while !done(&self.seen) {
                 self.read().await;
@@ -478,19 +484,19 @@ impl Subscriber {
     }
 
     /// As if the last frames had never arrived.
-    pub fn forget_last(&mut self, frames: usize) {
+    pub(crate) fn forget_last(&mut self, frames: usize) {
         for _ in 0..frames {
             self.seen.pop();
             self.cursors.pop();
         }
     }
 
-    pub fn leave(self) -> (Cursor, Vec<Seen>) {
+    pub(crate) fn leave(self) -> (Cursor, Vec<Seen>) {
         (self.cursors.last().unwrap().clone(), self.seen)
     }
 
     /// What exists, as told.
-    pub fn objects(&self) -> BTreeMap<String, u64> {
+    pub(crate) fn objects(&self) -> BTreeMap<String, u64> {
         let mut objects = BTreeMap::new();
         for seen in &self.seen {
             match seen {
@@ -515,7 +521,7 @@ impl Subscriber {
     }
 
     /// The objects of the snapshot.
-    pub fn snapshot(&self) -> BTreeMap<String, u64> {
+    pub(crate) fn snapshot(&self) -> BTreeMap<String, u64> {
         let snapshot = self.seen.iter().filter_map(|seen| match seen {
             Seen::Event {
                 change: Change::Snapshot,
@@ -528,7 +534,7 @@ impl Subscriber {
     }
 
     /// How many frames came twice.
-    pub fn repeated(&self) -> usize {
+    pub(crate) fn repeated(&self) -> usize {
         let events: Vec<_> = self
             .seen
             .iter()
@@ -543,9 +549,9 @@ impl Subscriber {
 }
 
 /// Writes, takeovers, lost watches, pauses and reconnects in an order that the seed gives.
-pub async fn random_walk(seed: u64, patience: Duration) {
+pub(crate) async fn random_walk(seed: u64, patience: Duration) {
     let mut rng = SmallRng::seed_from_u64(seed);
-    let lossless = seed % 2 == 0;
+    let lossless = seed.is_multiple_of(2);
     let ring_bytes = if rng.random() { 2_000 } else { 1 << 20 };
     let mut world = World::new(ring_bytes).await;
     let mut subscriber = world.subscribe(

@@ -18,7 +18,7 @@ use tokio::sync::{mpsc, watch};
 
 /// A cheap clone.
 #[derive(Clone, Default)]
-pub struct ApiServer {
+pub(crate) struct ApiServer {
     inner: Arc<Mutex<Inner>>,
     changed: Arc<watch::Sender<u64>>,
 }
@@ -36,8 +36,8 @@ struct Inner {
 }
 
 /// A watch cannot begin where it should.
-pub struct WatchLost {
-    pub repairable: bool,
+pub(crate) struct WatchLost {
+    pub(crate) repairable: bool,
 }
 
 type Objects = BTreeMap<String, Frame>;
@@ -103,7 +103,7 @@ impl ApiServer {
     }
 
     /// Creates an object, updates one or deletes one, in turns.
-    pub fn write(&self) {
+    pub(crate) fn write(&self) {
         let mut inner = self.lock();
         inner.rv += 1;
         inner.written += 1;
@@ -119,7 +119,7 @@ impl ApiServer {
     }
 
     /// Deletes objects at one version, as the end of a lease does.
-    pub fn delete_together(&self, most: usize) {
+    pub(crate) fn delete_together(&self, most: usize) {
         let mut inner = self.lock();
         inner.rv += 1;
         let rv = inner.rv;
@@ -131,26 +131,26 @@ impl ApiServer {
         self.changed.send_modify(|version| *version += 1);
     }
 
-    pub fn compact(&self) {
+    pub(crate) fn compact(&self) {
         let mut inner = self.lock();
         inner.compacted = inner.rv;
     }
 
     /// From now on no watch can begin before the present; lists still can.
-    pub fn reset_watch(&self) {
+    pub(crate) fn reset_watch(&self) {
         let mut inner = self.lock();
         inner.watchable = inner.rv;
     }
 
-    pub fn last_rv(&self) -> u64 {
+    pub(crate) fn last_rv(&self) -> u64 {
         self.lock().rv
     }
 
-    pub fn catch_ups(&self) -> u64 {
+    pub(crate) fn catch_ups(&self) -> u64 {
         self.lock().catch_ups
     }
 
-    pub fn objects(&self) -> BTreeMap<String, u64> {
+    pub(crate) fn objects(&self) -> BTreeMap<String, u64> {
         let inner = self.lock();
         let objects = inner.objects_at(inner.rv).into_iter();
         objects
@@ -158,12 +158,12 @@ impl ApiServer {
             .collect()
     }
 
-    pub fn frames_after(&self, rv: u64) -> Vec<Frame> {
+    pub(crate) fn frames_after(&self, rv: u64) -> Vec<Frame> {
         self.frames_after_len(rv, usize::MAX)
     }
 
     /// Some frames after `rv`, whole versions only.
-    pub fn frames_after_len(&self, rv: u64, most: usize) -> Vec<Frame> {
+    pub(crate) fn frames_after_len(&self, rv: u64, most: usize) -> Vec<Frame> {
         let inner = self.lock();
         let after = inner.frames.iter().filter(|frame| frame.rv > rv.into());
         let mut frames: Vec<Frame> = Vec::new();
@@ -176,18 +176,18 @@ impl ApiServer {
         frames
     }
 
-    pub fn net_changes(&self, from: u64, to: u64) -> Vec<Frame> {
+    pub(crate) fn net_changes(&self, from: u64, to: u64) -> Vec<Frame> {
         self.lock().net_changes(from, to)
     }
 
     /// Whether a watch can begin after `rv`.
-    pub fn watch_lost_after(&self, rv: u64) -> Option<WatchLost> {
+    pub(crate) fn watch_lost_after(&self, rv: u64) -> Option<WatchLost> {
         let inner = self.lock();
         let repairable = rv >= inner.compacted;
         (!repairable || rv < inner.watchable).then_some(WatchLost { repairable })
     }
 
-    pub fn changes(&self) -> watch::Receiver<u64> {
+    pub(crate) fn changes(&self) -> watch::Receiver<u64> {
         self.changed.subscribe()
     }
 
@@ -198,7 +198,7 @@ impl ApiServer {
                 return;
             }
             let to = self.last_rv();
-            for item in repaired(self.net_changes(rv, to), to) {
+            for item in repaired(&self.net_changes(rv, to), to) {
                 let _ = sender.send(item).await;
             }
             rv = to;
@@ -231,7 +231,7 @@ impl ApiServer {
     }
 }
 
-fn repaired(changes: Vec<Frame>, to: u64) -> Vec<HistoryItem> {
+fn repaired(changes: &[Frame], to: u64) -> Vec<HistoryItem> {
     let mut items: Vec<_> = changes
         .chunks(4)
         .map(|some| HistoryItem::Repaired {
@@ -288,7 +288,7 @@ impl History for ApiServer {
                 let _ = sender.send(HistoryItem::Expired).await;
                 return;
             }
-            for item in repaired(this.net_changes(from, to), to) {
+            for item in repaired(&this.net_changes(from, to), to) {
                 let _ = sender.send(item).await;
             }
         });

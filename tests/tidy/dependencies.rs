@@ -50,6 +50,7 @@ const RULES: &[Rule] = &[
         "raft",
         &["domain", "config", "peer", "proto", "clock"],
         &[
+            "crc32c",
             "openraft",
             "openraft_macros",
             "prost",
@@ -72,6 +73,7 @@ const RULES: &[Rule] = &[
             "http",
             "http_body",
             "http_body_util",
+            "hyper_util",
             "k8s_openapi",
             "kube",
             "memchr",
@@ -79,6 +81,7 @@ const RULES: &[Rule] = &[
             "rustls",
             "serde",
             "serde_json",
+            "tower",
         ],
     ),
     rule(
@@ -183,6 +186,7 @@ const RULES: &[Rule] = &[
         &[
             "chrono",
             "clap",
+            "crc32c",
             "http",
             "prost_types",
             "serde",

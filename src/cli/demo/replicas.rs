@@ -28,6 +28,8 @@ pub(super) struct Replica {
     peer_port: u16,
     folder: PathBuf,
     child: Option<Child>,
+    /// The demo has killed it: that it ends is no surprise.
+    is_killed: bool,
 }
 
 /// The demo's replicas. Dropping them kills them.
@@ -57,6 +59,7 @@ impl Replicas {
                 peer_port: ports[1],
                 folder,
                 child: None,
+                is_killed: false,
             });
         }
         for name in NAMES {
@@ -105,14 +108,11 @@ impl Replicas {
 
     /// Ends a replica as a power cut would: SIGKILL, no last word.
     pub(super) fn kill(&mut self, name: &str) -> Result<(), Error> {
-        let child = self
+        let replica = self
             .replicas
             .iter_mut()
-            .find(|replica| replica.name == name)
-            .and_then(|replica| replica.child.as_mut());
-        child
-            .map_or(Ok(()), Child::start_kill)
-            .map_err(Error::Start)
+            .find(|replica| replica.name == name);
+        replica.map_or(Ok(()), Replica::kill).map_err(Error::Start)
     }
 
     /// Waits until a killed replica is gone.
@@ -129,7 +129,7 @@ impl Replicas {
 
     /// Fails where a replica has ended by itself, with the end of its log.
     pub(super) fn check(&mut self) -> Result<(), Error> {
-        for replica in &mut self.replicas {
+        for replica in self.replicas.iter_mut().filter(|it| !it.is_killed) {
             let ended = replica.child.as_mut().map(Child::try_wait);
             if let Some(Ok(Some(status))) = ended {
                 let name = replica.name;
@@ -186,7 +186,13 @@ impl Replica {
             .kill_on_drop(true)
             .spawn()?;
         self.child = Some(child);
+        self.is_killed = false;
         Ok(())
+    }
+
+    fn kill(&mut self) -> io::Result<()> {
+        self.is_killed = true;
+        self.child.as_mut().map_or(Ok(()), Child::start_kill)
     }
 
     fn log_path(&self) -> PathBuf {

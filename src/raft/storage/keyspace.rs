@@ -17,9 +17,6 @@ use sled::IVec;
 /// files that it never syncs; twice this and the overhead stay far below.
 pub(super) const CHUNK_BYTES: usize = 4096;
 
-/// Chunks that one entry may take: its number is two bytes.
-pub(super) const ENTRY_CHUNKS_MAX: usize = u16::MAX as usize;
-
 const LOG: u8 = b'L';
 const SNAPSHOT: u8 = b'S';
 const CHECKSUM_BYTES: usize = 4;
@@ -44,8 +41,14 @@ pub(super) mod meta {
     pub(in super::super) const SNAPSHOT: &[u8] = b"Msnapshot";
 }
 
+/// A key and its sealed value.
+pub(super) type Record = (Vec<u8>, Vec<u8>);
+
+/// Keys from the first up to the second, which is not one of them.
+pub(super) type KeyRange = (Vec<u8>, Vec<u8>);
+
 /// Values of one log entry, with their keys.
-pub(super) fn entry_chunks(index: u64, entry: &[u8]) -> io::Result<Vec<(Vec<u8>, Vec<u8>)>> {
+pub(super) fn entry_chunks(index: u64, entry: &[u8]) -> io::Result<Vec<Record>> {
     let count = entry.len().div_ceil(CHUNK_BYTES).max(1);
     let Ok(count) = u16::try_from(count) else {
         return Err(io::Error::new(
@@ -185,7 +188,7 @@ mod tests {
     #[test]
     fn an_entry_of_any_size_reads_back() {
         for size in [0, 1, CHUNK_BYTES - 1, CHUNK_BYTES, CHUNK_BYTES + 1, 70_000] {
-            let entry: Vec<u8> = (0..size).map(|n| (n % 251) as u8).collect();
+            let entry: Vec<u8> = (0..=250).cycle().take(size).collect();
             let mut reader = EntryReader::default();
             let mut whole = None;
             for (key, value) in entry_chunks(7, &entry).unwrap() {

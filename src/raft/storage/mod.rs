@@ -2,8 +2,8 @@
 //!
 //! sled 0.34 needs care, and gets it here: its directory is cleaned of what a killed open leaves
 //! behind, opened on a thread of its own in case it panics, written by one thread that syncs
-//! through its own handle ([`writer`]), with small checksummed values ([`keyspace`]), and checked
-//! against a file beside it that knows how far the data had come ([`fence`]). Every error is
+//! through its own handle (`writer`), with small checksummed values (`keyspace`), and checked
+//! against a file beside it that knows how far the data had come (`fence`). Every error is
 //! fatal: there is no second try after a disk has failed.
 
 mod fence;
@@ -25,7 +25,7 @@ use std::{
 
 use tokio::sync::{Mutex, mpsc, oneshot, watch};
 
-use super::types::{Entry, LogId, TypeConfig, Vote};
+use super::types::{Entry, LogId, Vote};
 use crate::domain::id::{GroupId, ReplicaId};
 pub use log_store::{LogReader, LogStore};
 pub use open::{OpenError, Store};

@@ -19,7 +19,7 @@ use super::{
     Identity, Log, LogStore, Queue, Shared, WriterThread,
     fence::{Fence, Mark},
     format,
-    keyspace::{self, EntryReader, meta},
+    keyspace::{self, EntryReader, KeyRange, meta},
     sled_error,
     snapshots::{self, Snapshots},
     writer::{Op, QUEUE_MAX, Writer},
@@ -203,7 +203,7 @@ struct Opened {
     log: Log,
     group: Option<GroupId>,
     identity: Identity,
-    garbage: VecDeque<(Vec<u8>, Vec<u8>)>,
+    garbage: VecDeque<KeyRange>,
 }
 
 impl Opened {
@@ -403,7 +403,7 @@ fn read_log(tree: &sled::Tree) -> Result<Log, OpenError> {
 }
 
 /// What an earlier process did not come to remove.
-fn garbage(tree: &sled::Tree, log: &Log) -> Result<VecDeque<(Vec<u8>, Vec<u8>)>, OpenError> {
+fn garbage(tree: &sled::Tree, log: &Log) -> Result<VecDeque<KeyRange>, OpenError> {
     let mut garbage = VecDeque::new();
     if let Some(purged) = log.purged {
         garbage.push_back((

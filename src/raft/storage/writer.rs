@@ -18,13 +18,12 @@ use std::{
 };
 
 use openraft::storage::IOFlushed;
-use prost::Message as _;
 use tokio::sync::{mpsc, oneshot};
 
 use super::{
     Shared,
     fence::{Fence, Mark},
-    keyspace::{self, meta},
+    keyspace::{self, KeyRange, Record, meta},
     sled_error,
 };
 use crate::{
@@ -46,7 +45,7 @@ const SWEEP_KEYS: usize = 128;
 pub(super) enum Op {
     /// Entries, as keys and values.
     Append {
-        records: Vec<(Vec<u8>, Vec<u8>)>,
+        records: Vec<Record>,
         last: LogId,
         /// The number by which [`Shared::durable`] is told.
         sequence: u64,
@@ -69,10 +68,7 @@ pub(super) enum Op {
         done: Done,
     },
     /// Records of other kinds.
-    Put {
-        records: Vec<(Vec<u8>, Vec<u8>)>,
-        done: Done,
-    },
+    Put { records: Vec<Record>, done: Done },
     /// A snapshot whose chunks are all put takes the place of the others.
     Publish {
         record: store::SnapshotRecord,
@@ -110,7 +106,7 @@ pub(super) struct Writer {
     /// What the fence says once the current batch is durable.
     mark: Mark,
     /// Ranges of keys that are no longer needed.
-    garbage: VecDeque<(Vec<u8>, Vec<u8>)>,
+    garbage: VecDeque<KeyRange>,
 }
 
 /// What one batch has gathered so far.
@@ -129,7 +125,7 @@ impl Writer {
         (db, tree): (sled::Db, sled::Tree),
         data_file: File,
         fence: Fence,
-        garbage: VecDeque<(Vec<u8>, Vec<u8>)>,
+        garbage: VecDeque<KeyRange>,
     ) -> Self {
         let mark = fence.mark();
         Self {
@@ -349,7 +345,7 @@ impl Writer {
 }
 
 impl Batch {
-    fn put(&mut self, records: Vec<(Vec<u8>, Vec<u8>)>) {
+    fn put(&mut self, records: Vec<Record>) {
         for (key, value) in records {
             self.pending.insert(key, value);
         }
