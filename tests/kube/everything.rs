@@ -30,11 +30,12 @@ const UNDISTURBED: usize = 40;
 #[ignore = "needs a real API server: tests/kube/run.sh"]
 async fn a_subscriber_receives_everything_whatever_dies() {
     let begun = Instant::now();
-    let options = [Some(EVENT_TTL), None, None].map(|ttl| Options {
-        event_ttl: ttl.unwrap_or(Options::default().event_ttl),
+    let short_lived = Options {
+        event_ttl: EVENT_TTL,
         ..Options::default()
-    });
-    let mut world = World::start(options.to_vec(), &Kind::ALL, &[]).await;
+    };
+    let options = vec![short_lived, Options::default(), Options::default()];
+    let mut world = World::start(options, &Kind::ALL, &[]).await;
     // The replica that dies first is also the one that serves the subscriber.
     let owner = world.owner("k0").await;
     let mut subscriber = world.subscriber(&owner).await;
@@ -180,10 +181,7 @@ fn check_gaps(world: &World, record: &Record, report: &mut Report) {
     for stream in world.streams() {
         let gaps = record.gaps(&stream);
         let fits = if due.contains(&stream) {
-            let reset = |gap: &crate::subscriber::SeenGap| {
-                gap.repaired && gap.reason == GapReason::WatchCacheReset
-            };
-            gaps.len() == 1 && gaps.iter().all(reset)
+            matches!(gaps, [gap] if gap.repaired && gap.reason == GapReason::WatchCacheReset)
         } else {
             gaps.is_empty()
         };

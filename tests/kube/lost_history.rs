@@ -8,7 +8,7 @@ use crate::{
     control_plane::Options,
     kind::{Kind, NAMESPACE},
     replicas::NAMES,
-    subscriber::{Record, Seen, SeenGap, Subscriber},
+    subscriber::{MARK, Record, Seen, SeenGap, Subscriber},
     world::{ARRIVES_WITHIN, World},
     writer::{Ledger, Mix, write},
 };
@@ -21,6 +21,8 @@ pub(crate) const MIX: Mix = Mix {
     every: Duration::ZERO,
     text_bytes: 3_000,
 };
+/// So many that not all of them are in a checkpoint when the last one arrives.
+const GHOSTS: usize = 10;
 const KINDS: [Kind; 2] = [Kind::Event, Kind::ConfigMap];
 
 #[tokio::test(flavor = "multi_thread")]
@@ -125,8 +127,8 @@ async fn a_deletion_just_before_a_watch_cache_reset_is_told_once() {
     assert!(record.gaps(&stream)[0].repaired);
 }
 
-/// The subscriber knows an object that the next owner's resume point is older than, and that is gone
-/// when the next owner sees the cluster for the first time.
+/// The subscriber knows objects that are newer than the checkpoint at which the next owner resumes,
+/// and that are gone before the next owner sees them.
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "needs a real API server: tests/kube/run.sh"]
 async fn an_owner_and_its_api_server_that_die_together_leave_no_ghost() {
@@ -135,12 +137,24 @@ async fn an_owner_and_its_api_server_that_die_together_leave_no_ghost() {
     let other = NAMES.into_iter().find(|name| *name != owner).unwrap();
     let mut subscriber = world.subscriber(other).await;
     let stream = world.clusters[0].stream(Kind::ConfigMap);
-    world.mark(&mut subscriber, "ghost").await;
+    let ghosts: Vec<_> = (0..GHOSTS).map(|n| format!("{MARK}ghost-{n}")).collect();
+    let rest = world.clusters[0].rest();
+    for ghost in &ghosts {
+        rest.create(Kind::ConfigMap, ghost, "").await.unwrap();
+    }
+    let streams = [stream.clone()];
+    subscriber
+        .wait("the ghosts arrive", ARRIVES_WITHIN, |record| {
+            record.has_marks(&streams, ghosts.last().unwrap())
+        })
+        .await;
     world.replicas.kill(&owner);
     let control_plane = &mut world.clusters[0].control_plane;
     control_plane.kill_api_server();
-    let ghost = format!("{}{NAMESPACE}/mark-ghost", Kind::ConfigMap.etcd_prefix());
-    control_plane.etcd_delete(&ghost).await.unwrap();
+    for ghost in &ghosts {
+        let key = format!("{}{NAMESPACE}/{ghost}", Kind::ConfigMap.etcd_prefix());
+        control_plane.etcd_delete(&key).await.unwrap();
+    }
     control_plane.start_api_server().await.unwrap();
     subscriber
         .wait("the gap is told", ARRIVES_WITHIN, |record| {
@@ -155,7 +169,7 @@ async fn an_owner_and_its_api_server_that_die_together_leave_no_ghost() {
     eprintln!("died together: {report}");
     report.expect_clean();
     assert!(record.gaps(&stream)[0].repaired);
-    assert_eq!(report.repaired, 1, "the ghost's deletion: {report}");
+    assert_eq!(report.repaired, GHOSTS, "one deletion each");
 }
 
 async fn wait_synced_again(subscriber: &mut Subscriber, world: &World, kinds: &[Kind]) {

@@ -110,14 +110,6 @@ impl Replicas {
         self.endpoints(running.unwrap().name)
     }
 
-    pub(crate) fn name_of(&self, endpoint: &Endpoint) -> &'static str {
-        let found = self
-            .replicas
-            .iter()
-            .find(|replica| replica.endpoint() == *endpoint);
-        found.unwrap().name
-    }
-
     fn get_mut(&mut self, name: &str) -> &mut Replica {
         let found = self
             .replicas
