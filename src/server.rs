@@ -8,7 +8,7 @@ use tonic::transport::Server;
 
 use crate::{
     agent,
-    api::{Clusters, Events, Group, LeaderView, Peers, Shards},
+    api::{Clusters, Events, Group, LeaderView, Peers, Shards, encoded::EventServiceServer},
     clock::unix_now,
     config::Serve,
     controller::Controller,
@@ -25,8 +25,8 @@ use crate::{
         DESCRIPTORS,
         internal::v1::peer_service_server::PeerServiceServer,
         v1::{
-            cluster_service_server::ClusterServiceServer, event_service_server::EventServiceServer,
-            group_service_server::GroupServiceServer, shard_service_server::ShardServiceServer,
+            cluster_service_server::ClusterServiceServer, group_service_server::GroupServiceServer,
+            shard_service_server::ShardServiceServer,
         },
     },
     raft::{self, Raft, Role},

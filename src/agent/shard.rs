@@ -41,7 +41,7 @@ impl ShardRun {
                 stream: stream.id,
                 selector: stream.selector.clone(),
                 resume: stream.resume_point(),
-                cluster_uid: cluster.uid.clone(),
+                cluster_uid: stream.cluster_uid.clone(),
             })
             .collect();
         let credentials = options.credentials.clone();

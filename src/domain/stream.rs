@@ -21,6 +21,9 @@ pub struct Stream {
     /// Where the next owner resumes: always closed. Lags behind `era` while the net changes of a
     /// repair are being published.
     pub checkpoint: Option<Position>,
+    /// The identity of the cluster that the era belongs to, where it could be read. Kept for each
+    /// stream, because a cluster that is replaced ends the eras of its streams one by one.
+    pub cluster_uid: Option<String>,
 }
 
 /// How an era began.

@@ -214,9 +214,15 @@ impl Subscription {
             .collect();
         self.streams.retain(|id, _| wanted.contains(id));
         for id in wanted {
-            let known = self.streams.get(&id);
-            if known.is_none_or(|stream| !stream.is_begun() || stream.name().cluster_uid.is_empty())
-            {
+            let uid = state
+                .streams
+                .get(&id)
+                .and_then(|stream| stream.cluster_uid.as_ref());
+            let settled = self
+                .streams
+                .get(&id)
+                .is_some_and(|known| known.is_begun() && Some(&known.name().cluster_uid) == uid);
+            if !settled {
                 self.begin_stream(id, state);
             }
         }
@@ -233,7 +239,7 @@ impl Subscription {
         let name = Arc::new(StreamName {
             id,
             cluster: cluster.spec.name.clone(),
-            cluster_uid: cluster.uid.clone().unwrap_or_default(),
+            cluster_uid: stream.cluster_uid.clone().unwrap_or_default(),
             resource: stream.selector.resource.clone(),
         });
         let entry = self

@@ -270,9 +270,18 @@ impl NetStreamAppend<TypeConfig> for Network {
         }
         let this = &*self;
         Box::pin(async move {
+            let mut input = input;
+            // openraft pauses after a failure where it makes the next request, and nowhere else:
+            // to call a target that refuses connections before there is a request would be to
+            // call it again at once, for ever.
+            let Some(first) = input.next().await else {
+                let nothing: BoxStream<'s, _> = Box::pin(stream::empty());
+                return Ok(nothing);
+            };
             let mut client = this.client()?;
             let sent = Arc::new(AtomicU64::new(0));
-            let requests = this.requests(input, Arc::clone(&sent));
+            let requests = stream::iter([first]).chain(input);
+            let requests = this.requests(requests, Arc::clone(&sent));
             let answers = this
                 .call(STREAM_SETUP, client.stream_append(requests))
                 .await?;

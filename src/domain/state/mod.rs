@@ -272,6 +272,7 @@ impl State {
                         selector,
                         era: None,
                         checkpoint: None,
+                        cluster_uid: None,
                     },
                 );
             }
@@ -400,6 +401,9 @@ impl State {
             stream.checkpoint = Some(start.start());
         }
         stream.era = Some(start);
+        if !begin.cluster_uid.is_empty() {
+            stream.cluster_uid = Some(begin.cluster_uid.clone());
+        }
         Ok(Outcome::Era(era))
     }
 

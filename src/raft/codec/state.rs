@@ -173,6 +173,7 @@ impl From<&Stream> for store::Stream {
             selector: Some((&stream.selector).into()),
             era: stream.era.as_ref().map(Into::into),
             checkpoint: stream.checkpoint.as_ref().map(Into::into),
+            cluster_uid: stream.cluster_uid.clone(),
         }
     }
 }
@@ -188,6 +189,7 @@ impl TryFrom<store::Stream> for Stream {
             selector: required(record.selector, "a stream's selector")?.try_into()?,
             era: record.era.map(EraStart::try_from).transpose()?,
             checkpoint: record.checkpoint.map(Position::try_from).transpose()?,
+            cluster_uid: record.cluster_uid,
         })
     }
 }

@@ -305,6 +305,7 @@ fn state() -> State {
         selector: ResourceSelector::all(Resource::events()),
         era,
         checkpoint,
+        cluster_uid: None,
     };
     let era = EraStart {
         era: Era(5),

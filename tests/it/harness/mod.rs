@@ -1,0 +1,16 @@
+//! A group of real replicas, the clusters that it watches, and those who watch the group.
+
+mod client;
+mod group;
+mod ports;
+mod recorder;
+mod replica;
+mod wait;
+mod world;
+
+pub(crate) use client::{Client, masked_update};
+pub(crate) use group::{Group, Options};
+pub(crate) use recorder::{Record, Recorder};
+pub(crate) use replica::{Exit, Replica};
+pub(crate) use wait::{PATIENCE, eventually, holds};
+pub(crate) use world::{World, WorldOptions};

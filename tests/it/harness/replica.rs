@@ -1,0 +1,180 @@
+//! One replica: a process of the real executable.
+
+use std::{
+    fs::{self, File},
+    path::{Path, PathBuf},
+    process::{Child, Command, ExitStatus, Stdio},
+    time::Duration,
+};
+
+use nix::{
+    sys::signal::{Signal, kill},
+    unistd::Pid,
+};
+use quorumwatch::cli::Endpoint;
+
+use super::{client::Client, ports::free_ports, wait::eventually};
+
+/// How a replica ended by itself.
+#[derive(Debug)]
+pub(crate) struct Exit {
+    pub(crate) status: ExitStatus,
+    /// What it wrote to its log and to standard error, all of it.
+    pub(crate) log: String,
+}
+
+/// One replica. Dropping it kills it.
+pub(crate) struct Replica {
+    pub(crate) name: String,
+    pub(crate) client_port: u16,
+    pub(crate) peer_port: u16,
+    /// Where its data, its log and its configuration are.
+    pub(crate) folder: PathBuf,
+    /// Flags after the usual ones.
+    pub(crate) flags: Vec<String>,
+    child: Option<Child>,
+    is_frozen: bool,
+}
+
+impl Replica {
+    /// A replica with ports of its own that does not run yet; `config` is TOML.
+    pub(crate) fn new(name: &str, folder: &Path, config: &str) -> Self {
+        let folder = folder.join(name);
+        fs::create_dir_all(&folder).unwrap();
+        fs::write(folder.join("config.toml"), config).unwrap();
+        let [client_port, peer_port] = free_ports();
+        Self {
+            name: name.to_owned(),
+            client_port,
+            peer_port,
+            folder,
+            flags: Vec::new(),
+            child: None,
+            is_frozen: false,
+        }
+    }
+
+    pub(crate) fn peer_flag(&self) -> String {
+        format!("{}=127.0.0.1:{}", self.name, self.peer_port)
+    }
+
+    pub(crate) fn endpoint(&self) -> Endpoint {
+        format!("127.0.0.1:{}", self.client_port).parse().unwrap()
+    }
+
+    /// A connection to it, opened at the first call.
+    pub(crate) fn client(&self) -> Client {
+        Client::new(self.endpoint())
+    }
+
+    /// Starts the process.
+    pub(crate) fn launch(&mut self, peers: &str) {
+        assert!(self.child.is_none(), "{} runs already", self.name);
+        let log = File::options()
+            .create(true)
+            .append(true)
+            .open(self.folder.join("log"));
+        let mut command = Command::new(env!("CARGO_BIN_EXE_quorumwatch"));
+        command
+            .arg("serve")
+            .args(["--name", &self.name])
+            .arg("--data-dir")
+            .arg(self.data_dir())
+            .arg("--config")
+            .arg(self.folder.join("config.toml"))
+            .args([
+                "--client-listen",
+                &format!("127.0.0.1:{}", self.client_port),
+            ])
+            .args(["--peer-listen", &format!("127.0.0.1:{}", self.peer_port)])
+            .args(["--peers", peers])
+            .args(["--log-format", "text", "--exit-with-parent"])
+            .args(&self.flags);
+        for (name, _) in std::env::vars_os() {
+            if name.to_string_lossy().starts_with("QUORUMWATCH_") {
+                command.env_remove(name);
+            }
+        }
+        let child = command
+            .stdin(Stdio::piped())
+            .stdout(Stdio::null())
+            .stderr(log.unwrap())
+            .spawn();
+        self.child = Some(child.unwrap());
+        self.is_frozen = false;
+    }
+
+    pub(crate) fn data_dir(&self) -> PathBuf {
+        self.folder.join("data")
+    }
+
+    pub(crate) fn log(&self) -> String {
+        fs::read_to_string(self.folder.join("log")).unwrap_or_default()
+    }
+
+    /// Whether it can answer.
+    pub(crate) fn is_up(&self) -> bool {
+        self.child.is_some() && !self.is_frozen
+    }
+
+    pub(crate) fn pid(&self) -> Option<u32> {
+        self.child.as_ref().map(Child::id)
+    }
+
+    /// Ends it as a power cut would: SIGKILL, no last word. The process is gone on return.
+    pub(crate) fn kill(&mut self) {
+        if let Some(mut child) = self.child.take() {
+            // One that has ended by itself cannot be killed any more.
+            let _ = child.kill();
+            child.wait().unwrap();
+        }
+    }
+
+    /// Freezes it: SIGSTOP.
+    pub(crate) fn freeze(&mut self) {
+        self.signal(Signal::SIGSTOP);
+        self.is_frozen = true;
+    }
+
+    /// Wakes it: SIGCONT.
+    pub(crate) fn thaw(&mut self) {
+        self.signal(Signal::SIGCONT);
+        self.is_frozen = false;
+    }
+
+    /// Asks it to stop: SIGTERM. Returns when it has.
+    pub(crate) async fn terminate(&mut self, within: Duration) -> Exit {
+        self.signal(Signal::SIGTERM);
+        self.exit(within).await
+    }
+
+    /// Waits until it ends by itself.
+    pub(crate) async fn exit(&mut self, within: Duration) -> Exit {
+        let what = format!("{} ends", self.name);
+        let child = self.child.as_mut().expect("it was launched");
+        let (status, _) = eventually(&what, within, async || child.try_wait().unwrap()).await;
+        self.child = None;
+        Exit {
+            status,
+            log: self.log(),
+        }
+    }
+
+    fn signal(&self, signal: Signal) {
+        let pid = self.pid().expect("it was launched");
+        kill(Pid::from_raw(pid.cast_signed()), signal).unwrap();
+    }
+
+    /// What it has logged that nobody should ever see.
+    pub(crate) fn alarms(&self) -> Vec<String> {
+        let is_alarm = |line: &&str| line.contains(" ERROR ") || line.contains("panicked at");
+        let log = self.log();
+        log.lines().filter(is_alarm).map(str::to_owned).collect()
+    }
+}
+
+impl Drop for Replica {
+    fn drop(&mut self) {
+        self.kill();
+    }
+}
