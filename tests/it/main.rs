@@ -2,4 +2,12 @@
 
 mod harness;
 
+mod bootstrap;
+mod clusters;
+mod handover;
+mod load;
+mod recovery;
+mod rounds;
+mod shards;
+mod subscribe;
 mod takeover;
