@@ -18,4 +18,7 @@ mod truth;
 mod world;
 mod writer;
 
+mod away;
 mod everything;
+mod health;
+mod lost_history;

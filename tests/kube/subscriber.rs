@@ -173,23 +173,35 @@ impl Subscriber {
         &mut self,
         what: &str,
         within: Duration,
-        mut is_met: impl FnMut(&Record) -> bool,
+        is_met: impl FnMut(&Record) -> bool,
     ) {
+        if !self.sees(within, is_met).await {
+            let record = self.record.borrow();
+            let Record {
+                events,
+                gaps,
+                served_by,
+                marks,
+                ..
+            } = &*record;
+            panic!("not within {within:?}: {what}: {served_by:?} {events:?} {gaps:?} {marks:?}");
+        }
+    }
+
+    /// Whether a condition of the record is met in time.
+    pub(crate) async fn sees(
+        &mut self,
+        within: Duration,
+        mut is_met: impl FnMut(&Record) -> bool,
+    ) -> bool {
         let met = self.record.wait_for(|record| {
             assert_eq!(record.refused, None, "the subscription was refused");
             is_met(record)
         });
-        let waited = timeout(within, met).await.map(|met| drop(met.unwrap()));
-        if waited.is_err() {
-            let record = self.record.borrow();
-            let counts: Vec<_> = record
-                .streams
-                .iter()
-                .map(|(stream, seen)| (stream, seen.len()))
-                .collect();
-            let (served_by, marks) = (&record.served_by, &record.marks);
-            panic!("not within {within:?}: {what}; {counts:?}, by {served_by:?}, {marks:?}");
-        }
+        timeout(within, met)
+            .await
+            .map(|met| drop(met.unwrap()))
+            .is_ok()
     }
 
     /// Leaves, with the record and the cursor to come back with.

@@ -1,6 +1,10 @@
 //! Real clusters, and a group of replicas that watches them.
 
-use std::{path::PathBuf, time::Duration};
+use std::{
+    collections::BTreeMap,
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
 use futures::future::join_all;
 use quorumwatch::proto::v1::ClusterCondition;
@@ -70,15 +74,19 @@ impl Cluster {
         if kinds.contains(&Kind::Widget) {
             rest.define_widgets().await;
         }
-        let begun = kinds
-            .iter()
-            .map(|kind| Recorder::start(rest.clone(), *kind));
         Self {
             etcd: control_plane.etcd_watch().unwrap(),
-            recorders: join_all(begun).await,
+            recorders: record(&rest, &kinds).await,
             control_plane,
             kinds,
         }
+    }
+
+    /// Goes back to a saved state of etcd; what is recorded begins anew.
+    pub(crate) async fn restore(&mut self, snapshot: &Path) {
+        self.control_plane.etcd_restore(snapshot).await.unwrap();
+        self.etcd = self.control_plane.etcd_watch().unwrap();
+        self.recorders = record(&self.rest(), &self.kinds).await;
     }
 
     pub(crate) fn name(&self) -> &str {
@@ -129,22 +137,65 @@ impl Cluster {
     pub(crate) async fn judge(&self, record: &Record, ledger: &Ledger, mark: &str) -> Report {
         let mut report = Report::default();
         for kind in &self.kinds {
-            let stream = self.stream(*kind);
-            let truth = self.truth(*kind, mark).await;
-            for problem in ledger.missing_in(*kind, &truth) {
-                report.wrong(problem);
-            }
-            let end = truth.facts().last().unwrap().rv;
-            self.compare_with_list(*kind, &truth, end).await;
-            let seen = seen_up_to(&record.streams[&stream], end);
-            for problem in wrong_uids(seen, ledger, *kind) {
-                report.wrong(problem);
-            }
-            let frames = self.frames(*kind).await;
-            let name = format!("{} {}", stream.0, kind.resource());
-            report.add(judge(name, seen, &truth, &frames));
+            let seen = &record.streams[&self.stream(*kind)];
+            report.add(self.judge_stream(*kind, seen, ledger, mark).await);
         }
         report
+    }
+
+    /// Judges what came of one stream, up to a mark.
+    pub(crate) async fn judge_stream(
+        &self,
+        kind: Kind,
+        seen: &[Seen],
+        ledger: &Ledger,
+        mark: &str,
+    ) -> Report {
+        let mut report = Report::default();
+        let truth = self.truth(kind, mark).await;
+        for problem in ledger.missing_in(kind, &truth) {
+            report.wrong(problem);
+        }
+        let end = truth.facts().last().unwrap().rv;
+        self.compare_with_list(kind, &truth, end).await;
+        let seen = seen_up_to(seen, end);
+        for problem in wrong_uids(seen, ledger, kind) {
+            report.wrong(problem);
+        }
+        let frames = self.frames(kind).await;
+        let name = format!("{} {}", self.name(), kind.resource());
+        report.add(judge(name, seen, &truth, &frames));
+        report
+    }
+
+    /// The last snapshot of a kind is what the API server lists now, byte for byte. Nothing may have
+    /// been written since. Gives how many objects there are.
+    pub(crate) async fn expect_snapshot(&self, kind: Kind, record: &Record) -> usize {
+        let seen = &record.streams[&self.stream(kind)];
+        let is_gap = |seen: &Seen| matches!(seen, Seen::Gap(_));
+        let begin = seen.iter().rposition(is_gap).map_or(0, |gap| gap + 1);
+        let objects: BTreeMap<_, _> = seen[begin..]
+            .iter()
+            .map_while(|seen| match seen {
+                Seen::Event(event) => Some((event.key.clone(), event.object.to_vec())),
+                Seen::Gap(_) | Seen::Synced(_) => None,
+            })
+            .collect();
+        let list = self.rest().list(kind, None).await.unwrap();
+        let listed: BTreeMap<_, _> = list
+            .items
+            .into_iter()
+            .map(|(key, _, object)| (key, object.get().as_bytes().to_vec()))
+            .collect();
+        assert_eq!(
+            objects.keys().collect::<Vec<_>>(),
+            listed.keys().collect::<Vec<_>>()
+        );
+        for (key, object) in &objects {
+            let text = String::from_utf8_lossy(object);
+            assert_eq!(text, String::from_utf8_lossy(&listed[key]), "{key}");
+        }
+        objects.len()
     }
 
     /// The API server says the same of that moment as etcd does.
@@ -154,6 +205,13 @@ impl Cluster {
         let listed = listed.collect();
         assert_eq!(truth.objects_at(rv), listed, "{} {kind:?}", self.name());
     }
+}
+
+async fn record(rest: &Rest, kinds: &[Kind]) -> Vec<Recorder> {
+    let begun = kinds
+        .iter()
+        .map(|kind| Recorder::start(rest.clone(), *kind));
+    join_all(begun).await
 }
 
 /// What came up to a version: the mark itself is the last.
@@ -211,7 +269,7 @@ impl World {
     }
 
     /// Has a cluster monitored.
-    pub(crate) async fn create(&self, name: &str, kubeconfig: &std::path::Path, kinds: &[Kind]) {
+    pub(crate) async fn create(&self, name: &str, kubeconfig: &Path, kinds: &[Kind]) {
         let kubeconfig = kubeconfig.to_str().unwrap();
         eventually("the group takes a cluster", WHOLE_WITHIN, async || {
             let endpoints = self.replicas.any();
@@ -231,9 +289,15 @@ impl World {
 
     /// The owner of a cluster's shard.
     pub(crate) async fn owner(&self, cluster: &str) -> String {
+        self.other_owner(cluster, "").await
+    }
+
+    /// The owner of a cluster's shard, once it is another than this one.
+    pub(crate) async fn other_owner(&self, cluster: &str, not: &str) -> String {
         eventually("the shard has an owner", WHOLE_WITHIN, async || {
             let shard = group::shard(&self.replicas.any(), cluster).await?;
-            (!shard.owner.is_empty()).then_some(shard.owner)
+            let has = !shard.owner.is_empty() && shard.owner != not;
+            has.then_some(shard.owner)
         })
         .await
     }

@@ -17,7 +17,7 @@ use quorumwatch::domain::frame::Change;
 const LIVE_FEW: usize = 8;
 
 /// What is written.
-#[derive(Clone, Debug)]
+#[derive(Clone, Copy, Debug)]
 pub(crate) struct Mix {
     /// How often each kind is chosen, relative to the others.
     pub(crate) weights: [(Kind, u32); 3],
@@ -71,14 +71,7 @@ impl Writer {
     /// Begins to write; `seed` decides what, and is part of every name.
     pub(crate) fn start(rest: Rest, mix: Mix, seed: u64) -> Self {
         let stop = CancellationToken::new();
-        let mut work = Work {
-            rest,
-            mix,
-            random: SmallRng::seed_from_u64(seed),
-            live: BTreeMap::new(),
-            made: seed * 1_000_000,
-            ledger: Ledger::default(),
-        };
+        let mut work = Work::new(rest, mix, seed);
         let stopped = stop.clone();
         let task = tokio::spawn(async move {
             let mut turns = time::interval(work.mix.every);
@@ -99,7 +92,27 @@ impl Writer {
     }
 }
 
+/// Writes so often, and is done.
+pub(crate) async fn write(rest: Rest, mix: Mix, seed: u64, writes: usize) -> Ledger {
+    let mut work = Work::new(rest, mix, seed);
+    for _ in 0..writes {
+        work.write().await;
+    }
+    work.ledger
+}
+
 impl Work {
+    fn new(rest: Rest, mix: Mix, seed: u64) -> Self {
+        Self {
+            rest,
+            mix,
+            random: SmallRng::seed_from_u64(seed),
+            live: BTreeMap::new(),
+            made: seed * 1_000_000,
+            ledger: Ledger::default(),
+        }
+    }
+
     async fn write(&mut self) {
         let kind = self.choose_kind();
         let live = self.live.get(&kind).map_or(0, Vec::len);
@@ -168,6 +181,12 @@ impl Work {
 }
 
 impl Ledger {
+    /// Takes in what another writer of the same cluster wrote.
+    pub(crate) fn add(&mut self, other: Self) {
+        self.entries.extend(other.entries);
+        self.failed += other.failed;
+    }
+
     pub(crate) fn writes(&self) -> usize {
         self.entries.len()
     }

@@ -176,6 +176,16 @@ impl ControlPlane {
         EtcdWatch::spawn(self.layout.etcdctl_command(), self.layout.etcd_watch_file())
     }
 
+    /// Deletes a key of etcd, also while there is no API server.
+    pub(crate) async fn etcd_delete(&self, key: &str) -> Result<()> {
+        let deleted = self.etcdctl(&["del", key]).await?;
+        if deleted.trim() == "1" {
+            Ok(())
+        } else {
+            Err(format!("{key} was not there").into())
+        }
+    }
+
     /// Saves etcd's present state to the file `path`.
     pub(crate) async fn etcd_snapshot(&self, path: &Path) -> Result<()> {
         self.etcdctl(&["snapshot", "save", utf8(path)?]).await?;
