@@ -24,5 +24,27 @@ fn main() -> Result<(), Box<dyn Error>> {
     tonic_prost_build::configure()
         .bytes(".")
         .compile_fds(descriptors)?;
+    compile_event_service();
     Ok(())
+}
+
+/// `EventService` once more, for the server: with responses that are encoded already.
+fn compile_event_service() {
+    let subscribe = tonic_prost_build::manual::Method::builder()
+        .name("subscribe")
+        .route_name("Subscribe")
+        .input_type("crate::proto::v1::SubscribeRequest")
+        .output_type("crate::api::encoded::Encoded")
+        .codec_path("crate::api::encoded::EncodedCodec")
+        .server_streaming()
+        .build();
+    let service = tonic_prost_build::manual::Service::builder()
+        .name("EventService")
+        .package("quorumwatch.v1")
+        .comment("One merged, de-duplicated, resumable stream of what happens in all clusters.")
+        .method(subscribe)
+        .build();
+    tonic_prost_build::manual::Builder::new()
+        .build_client(false)
+        .compile(&[service]);
 }

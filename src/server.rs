@@ -8,7 +8,7 @@ use tonic::transport::Server;
 
 use crate::{
     agent,
-    api::{Clusters, Events, Group, LeaderView, Peers, Shards},
+    api::{Clusters, Events, Group, LeaderView, Peers, Shards, encoded::EventServiceServer},
     clock::unix_now,
     config::Serve,
     controller::Controller,
@@ -25,8 +25,8 @@ use crate::{
         DESCRIPTORS,
         internal::v1::peer_service_server::PeerServiceServer,
         v1::{
-            cluster_service_server::ClusterServiceServer, event_service_server::EventServiceServer,
-            group_service_server::GroupServiceServer, shard_service_server::ShardServiceServer,
+            cluster_service_server::ClusterServiceServer, group_service_server::GroupServiceServer,
+            shard_service_server::ShardServiceServer,
         },
     },
     raft::{self, Raft, Role},
@@ -53,7 +53,8 @@ const REFUSED_WITHIN: Duration = Duration::from_millis(200);
 const HAND_OVER_WITHIN: Duration = Duration::from_millis(500);
 
 /// How long a replica that stops waits for its listeners to close by themselves.
-const CLOSE_WITHIN: Duration = Duration::from_secs(2);
+/// Streams of consensus close only with their sender.
+const CLOSE_WITHIN: Duration = Duration::from_millis(300);
 
 /// Why a replica ended.
 #[derive(Debug, thiserror::Error)]
@@ -206,7 +207,7 @@ impl Replica {
         close.cancel();
         let closed = async { while listeners.join_next().await.is_some() {} };
         if tokio::time::timeout(CLOSE_WITHIN, closed).await.is_err() {
-            tracing::info!("some connections did not close by themselves");
+            tracing::debug!("some connections did not close by themselves");
         }
         result
     }

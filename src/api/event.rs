@@ -2,6 +2,7 @@
 
 use std::{pin::Pin, time::Duration};
 
+use bytes::Bytes;
 use tokio::sync::mpsc;
 use tokio_stream::{Stream, wrappers::ReceiverStream};
 use tonic::{Request, Response, Status};
@@ -9,6 +10,7 @@ use uuid::Uuid;
 
 use super::{
     convert::{self, millis, timestamp},
+    encoded::{Encoded, EventService, encoded},
     status::{invalid, invalid_cursor},
 };
 use crate::{
@@ -21,13 +23,10 @@ use crate::{
     pipeline::{
         filter::Filter,
         hub::Hub,
-        item::Published,
+        item::{Gap, Published},
         subscription::{Body, Output, Start, StreamName, StreamProgress, Subscription},
     },
-    proto::v1::{
-        self, SubscribeRequest, SubscribeResponse, event_service_server::EventService,
-        subscribe_response::Frame,
-    },
+    proto::v1::{self, SubscribeRequest, SubscribeResponse, subscribe_response::Frame},
     raft::Raft,
 };
 
@@ -117,7 +116,7 @@ fn start(request: &SubscribeRequest, codec: CursorCodec) -> Result<Start, Status
 
 #[tonic::async_trait]
 impl EventService for Events {
-    type SubscribeStream = Pin<Box<dyn Stream<Item = Result<SubscribeResponse, Status>> + Send>>;
+    type SubscribeStream = Pin<Box<dyn Stream<Item = Result<Encoded, Status>> + Send>>;
 
     async fn subscribe(
         &self,
@@ -158,7 +157,7 @@ impl EventService for Events {
 struct Serve {
     subscription: Subscription,
     codec: CursorCodec,
-    sender: mpsc::Sender<Result<SubscribeResponse, Status>>,
+    sender: mpsc::Sender<Result<Encoded, Status>>,
     slow_after: Duration,
 }
 
@@ -196,47 +195,58 @@ impl Serve {
         let _ = self.sender.send(Err(status)).await;
     }
 
-    fn response(&self, output: Output) -> SubscribeResponse {
-        let delta = output
-            .resume
-            .as_ref()
-            .map(|(stream, position)| self.codec.delta(*stream, position));
+    fn response(&self, output: Output) -> Encoded {
+        let delta = || {
+            let resume = output.resume.as_ref();
+            resume.map_or_else(String::new, |(stream, position)| {
+                self.codec.delta(*stream, position)
+            })
+        };
         let (cursor, frame) = match output.body {
-            Body::Event(name, published) => (delta, Frame::Event(event(&name, &published))),
-            Body::Synced(name, position) => (delta, Frame::Synced(synced(&name, &position))),
-            Body::Gap(name, gap) => {
-                let (reason, message) = convert::gap_reason(gap.reason);
-                let frame = Frame::Gap(v1::Gap {
-                    cluster: name.cluster.clone(),
-                    resource: name.resource.to_string(),
-                    from: gap.from.map(|from| from.to_string()).unwrap_or_default(),
-                    to: gap.to.to_string(),
-                    reason: reason.into(),
-                    repaired: gap.repaired,
-                    message: message.to_owned(),
-                });
-                (delta, frame)
+            Body::Event(name, published) => {
+                let render = || (delta(), event(&name, &published));
+                return encoded(&published, timestamp(unix_now()), render);
             }
-            Body::SnapshotRestarted(name) => {
-                let frame = Frame::Gap(v1::Gap {
-                    cluster: name.cluster.clone(),
-                    resource: name.resource.to_string(),
-                    reason: v1::GapReason::SnapshotRestarted.into(),
-                    message: "the snapshot was interrupted and begins again".to_owned(),
-                    ..v1::Gap::default()
-                });
-                (delta, frame)
-            }
+            Body::Synced(name, position) => (delta(), Frame::Synced(synced(&name, &position))),
+            Body::Gap(name, gap) => (delta(), Frame::Gap(gap_frame(&name, &gap))),
+            Body::SnapshotRestarted(name) => (delta(), Frame::Gap(snapshot_restarted(&name))),
             Body::Progress { cursor, streams } => {
                 let streams = streams.iter().map(stream_progress).collect();
-                let whole = self.codec.whole(&cursor);
-                (Some(whole), Frame::Progress(v1::Progress { streams }))
+                (
+                    self.codec.whole(&cursor),
+                    Frame::Progress(v1::Progress { streams }),
+                )
             }
         };
-        SubscribeResponse {
-            cursor: cursor.unwrap_or_default(),
-            frame: Some(frame),
-        }
+        let frame = Some(frame);
+        Encoded::Other(Box::new(SubscribeResponse { cursor, frame }))
+    }
+}
+
+fn gap_frame(name: &StreamName, gap: &Gap) -> v1::Gap {
+    let (reason, message) = convert::gap_reason(gap.reason);
+    v1::Gap {
+        cluster: name.cluster.clone(),
+        resource: name.resource.to_string(),
+        from: gap
+            .from
+            .as_ref()
+            .map(ToString::to_string)
+            .unwrap_or_default(),
+        to: gap.to.to_string(),
+        reason: reason.into(),
+        repaired: gap.repaired,
+        message: message.to_owned(),
+    }
+}
+
+fn snapshot_restarted(name: &StreamName) -> v1::Gap {
+    v1::Gap {
+        cluster: name.cluster.clone(),
+        resource: name.resource.to_string(),
+        reason: v1::GapReason::SnapshotRestarted.into(),
+        message: "the snapshot was interrupted and begins again".to_owned(),
+        ..v1::Gap::default()
     }
 }
 
@@ -261,9 +271,10 @@ fn event(name: &StreamName, published: &Published) -> v1::Event {
             uid: frame.uid.to_string(),
             resource_version: frame.rv.to_string(),
         }),
-        object_json: frame.object.clone(),
+        // The object and the time of sending are added when the event is sent.
+        object_json: Bytes::new(),
         seen_time: Some(timestamp(frame.seen)),
-        sent_time: Some(timestamp(unix_now())),
+        sent_time: None,
     }
 }
 

@@ -5,6 +5,7 @@
 
 mod cluster;
 mod convert;
+pub mod encoded;
 mod event;
 mod group;
 mod observed;

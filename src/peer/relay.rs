@@ -79,6 +79,7 @@ fn to_frame(published: &Published) -> RelayFrame {
         epoch,
         replay,
         frame,
+        ..
     } = published;
     let short = position.rv.as_u64();
     RelayFrame {
@@ -123,20 +124,18 @@ fn from_frame(frame: RelayFrame) -> Result<Published, Malformed> {
             .parse()
             .map_err(|_| Malformed("object resource version"))?
     };
-    Ok(Published {
-        position: Position::at(Era(frame.era), rv, Ordinal::new(frame.ordinal)),
-        epoch: Epoch(frame.epoch),
-        replay: frame.replay,
-        frame: Frame {
-            change: change(frame.change)?,
-            rv: object_rv,
-            namespace: frame.namespace.into(),
-            name: frame.name.into(),
-            uid: frame.uid.into(),
-            object: frame.object,
-            seen: UnixMillis(frame.seen_ms),
-        },
-    })
+    let position = Position::at(Era(frame.era), rv, Ordinal::new(frame.ordinal));
+    let (epoch, replay) = (Epoch(frame.epoch), frame.replay);
+    let frame = Frame {
+        change: change(frame.change)?,
+        rv: object_rv,
+        namespace: frame.namespace.into(),
+        name: frame.name.into(),
+        uid: frame.uid.into(),
+        object: frame.object,
+        seen: UnixMillis(frame.seen_ms),
+    };
+    Ok(Published::new(position, epoch, replay, frame))
 }
 
 fn change_number(change: Change) -> u32 {
@@ -205,13 +204,8 @@ mod tests {
             seen: UnixMillis(7),
         };
         let published = |rv| {
-            let (position, epoch) = (position.clone(), Epoch(4));
-            Item::Frame(Arc::new(Published {
-                position,
-                epoch,
-                replay: true,
-                frame: frame(rv),
-            }))
+            let published = Published::new(position.clone(), Epoch(4), true, frame(rv));
+            Item::Frame(Arc::new(published))
         };
         let gap = Gap {
             from: None,

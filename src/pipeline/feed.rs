@@ -455,12 +455,8 @@ impl Feed {
     }
 
     fn frame_item(&self, position: Position, frame: Frame, replay: bool) -> Item {
-        Item::Frame(Arc::new(Published {
-            position,
-            epoch: self.stream.epoch,
-            replay,
-            frame,
-        }))
+        let epoch = self.stream.epoch;
+        Item::Frame(Arc::new(Published::new(position, epoch, replay, frame)))
     }
 
     async fn say_alive(&self) -> Step {

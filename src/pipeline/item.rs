@@ -1,6 +1,11 @@
 //! What travels through rings and feeds.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{Arc, OnceLock},
+    time::Duration,
+};
+
+use bytes::Bytes;
 
 use crate::domain::{
     frame::{Frame, GapReason},
@@ -20,6 +25,26 @@ pub struct Published {
     pub replay: bool,
     /// The frame.
     pub frame: Frame,
+    /// What whoever serves subscribers has made of everything but the object, once for all of them:
+    /// some bytes, and a place in them.
+    pub rendered: OnceLock<(Bytes, usize)>,
+}
+
+/// What [`Published::rendered`] takes, roughly.
+const RENDERED_BYTES: usize = 400;
+
+impl Published {
+    /// A frame at its place.
+    pub fn new(position: Position, epoch: Epoch, replay: bool, frame: Frame) -> Self {
+        let rendered = OnceLock::new();
+        Self {
+            position,
+            epoch,
+            replay,
+            frame,
+            rendered,
+        }
+    }
 }
 
 /// Something is missing from a stream here.
@@ -69,7 +94,7 @@ impl Item {
     /// What the item costs in memory, in bytes.
     pub fn cost_bytes(&self) -> usize {
         let frame = if let Self::Frame(published) = self {
-            published.frame.cost_bytes()
+            published.frame.cost_bytes() + RENDERED_BYTES
         } else {
             0
         };

@@ -372,12 +372,7 @@ impl Live {
     }
 
     fn push_frame(&mut self, position: Position, epoch: Epoch, frame: Frame) {
-        let published = Published {
-            position,
-            epoch,
-            replay: false,
-            frame,
-        };
+        let published = Published::new(position, epoch, false, frame);
         self.ring.push(Item::Frame(Arc::new(published)));
     }
 }

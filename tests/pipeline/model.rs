@@ -356,7 +356,8 @@ impl Driver {
                 _ = changes.changed() => {}
                 _ = checkpoint.tick() => {
                     idle += Duration::from_millis(250);
-                    if idle >= Duration::from_secs(3) {
+                    let quiet = self.server.frames_after_len(rv, 1).is_empty();
+                    if quiet && idle >= Duration::from_secs(3) {
                         self.owned.close(&self.server.last_rv().into());
                         rv = rv.max(self.server.last_rv());
                     }

@@ -68,6 +68,11 @@ impl Layout {
         self.dir.join(format!("etcd-data-{}", self.restores))
     }
 
+    /// Another one per life of etcd.
+    pub(super) fn etcd_watch_file(&self) -> PathBuf {
+        self.dir.join(format!("etcd-watch-{}.json", self.restores))
+    }
+
     /// Another one per cluster, so that a mix-up of credentials is refused.
     fn token(&self) -> String {
         format!("admin-of-{}", self.name)

@@ -9,6 +9,7 @@
 //! here are those of processes, never of the machine.
 #![allow(dead_code, reason = "each test binary uses the part that it needs")]
 
+mod etcd_watch;
 mod layout;
 mod server;
 
@@ -23,6 +24,7 @@ use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::{Api, Client, Config};
 use tokio::time::{Instant, sleep, timeout};
 
+pub(crate) use self::etcd_watch::{EtcdAction, EtcdWatch};
 use self::layout::Layout;
 use self::server::{Server, run_tool};
 
@@ -166,6 +168,22 @@ impl ControlPlane {
             .ok_or_else(|| format!("no revision in etcd's status: {status}"))?;
         self.etcdctl(&["compact", &revision.to_string()]).await?;
         Ok(revision)
+    }
+
+    /// Begins to record what etcd commits, from its first revision on. It does not live through a
+    /// restore: begin another one after it.
+    pub(crate) fn etcd_watch(&self) -> Result<EtcdWatch> {
+        EtcdWatch::spawn(self.layout.etcdctl_command(), self.layout.etcd_watch_file())
+    }
+
+    /// Deletes a key of etcd, also while there is no API server.
+    pub(crate) async fn etcd_delete(&self, key: &str) -> Result<()> {
+        let deleted = self.etcdctl(&["del", key]).await?;
+        if deleted.trim() == "1" {
+            Ok(())
+        } else {
+            Err(format!("{key} was not there").into())
+        }
     }
 
     /// Saves etcd's present state to the file `path`.

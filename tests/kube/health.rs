@@ -1,0 +1,44 @@
+//! What is told of clusters that do not let themselves be watched.
+
+use std::{fs, path::PathBuf};
+
+use quorumwatch::proto::v1::ClusterCondition;
+
+use crate::{control_plane::Options, kind::Kind, world::World};
+
+const WRONG_TOKEN: &str = "not-the-token-of-anybody";
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "needs a real API server: tests/kube/run.sh"]
+async fn a_cluster_that_refuses_or_is_down_says_why_and_disturbs_nobody() {
+    let mut world = World::start(vec![Options::default()], &[Kind::Event], &[]).await;
+    let mut subscriber = world.subscriber("a").await;
+    let refused = refused_kubeconfig(&world);
+    world.create("refused", &refused, &[Kind::Event]).await;
+    let refusal = world
+        .wait_health("refused", ClusterCondition::Unauthorised)
+        .await;
+    assert!(refusal.contains("401"), "{refusal}");
+    assert!(!refusal.contains(WRONG_TOKEN), "{refusal}");
+    world.mark(&mut subscriber, "beside").await;
+    world.wait_health("k0", ClusterCondition::Connected).await;
+
+    world.clusters[0].control_plane.kill_api_server();
+    let silence = world.wait_health("k0", ClusterCondition::Unreachable).await;
+    assert!(!silence.is_empty());
+    let restarted = world.clusters[0].control_plane.start_api_server().await;
+    restarted.unwrap();
+    world.wait_health("k0", ClusterCondition::Connected).await;
+    world.mark(&mut subscriber, "back").await;
+    eprintln!("refused: {refusal:?}; down: {silence:?}; the other went on, and is back");
+}
+
+/// That of the cluster, with a token that it does not know.
+fn refused_kubeconfig(world: &World) -> PathBuf {
+    let text = fs::read(world.clusters[0].control_plane.kubeconfig_path()).unwrap();
+    let mut kubeconfig: serde_json::Value = serde_json::from_slice(&text).unwrap();
+    kubeconfig["users"][0]["user"]["token"] = WRONG_TOKEN.into();
+    let path = world.folder.path().join("refused.kubeconfig");
+    fs::write(&path, kubeconfig.to_string()).unwrap();
+    path
+}

@@ -1,0 +1,24 @@
+//! quorumwatch against real API servers: everything of both sides runs as processes of its own,
+//! nothing is simulated, and every stream is judged against what etcd itself says was committed.
+//!
+//! `tests/kube/run.sh` builds the control plane's binaries and runs these tests.
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+#![allow(clippy::print_stderr, reason = "a test tells its figures")]
+
+mod condition;
+mod control_plane;
+mod group;
+mod judge;
+mod kind;
+mod recorder;
+mod replicas;
+mod rest;
+mod subscriber;
+mod truth;
+mod world;
+mod writer;
+
+mod away;
+mod everything;
+mod health;
+mod lost_history;
