@@ -8,7 +8,7 @@ use quorumwatch::{
 };
 use tonic::Code;
 
-use crate::harness::{PATIENCE, World, WorldOptions, holds, masked_update};
+use crate::harness::{PATIENCE, Record, Recorder, World, WorldOptions, holds, masked_update};
 
 /// How soon a change must take effect.
 const EFFECT: Duration = Duration::from_secs(1);
@@ -17,39 +17,32 @@ const EFFECT: Duration = Duration::from_secs(1);
 const DIAGNOSIS: Duration = Duration::from_secs(15);
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_cluster_lives_its_life_at_run_time() {
-    let world = World::start_empty(WorldOptions {
-        clusters: 3,
-        ..Default::default()
-    })
-    .await;
-    world.monitor("sim-1").await;
-    world.group.owned(1).await;
-    let recorder = crate::harness::Recorder::all_from_now(world.group.endpoints_from(0));
-    recorder.covers(1).await;
-    let watches = |count: usize| {
-        let cluster = world.cluster("sim-2");
-        async move || cluster.open_watches() == count
-    };
-
+async fn a_cluster_that_is_created_is_watched_and_one_that_is_deleted_is_not() {
+    let (world, recorder) = one_of_three_watched().await;
     let client = world.group.replicas[1].client();
-    let created = client.create(world.described("sim-2")).await.unwrap();
-    let took = holds("it is watched", EFFECT, watches(1)).await;
-    eprintln!("created: watched after {took:?}");
+    client.create(world.described("sim-2")).await.unwrap();
+    watches(&world, 1).await;
     world.group.owned(2).await;
     write_event(&world, "one");
-    let seen = |name: &str| {
-        let name = name.to_owned();
-        move |record: &crate::harness::Record| {
-            let mut objects = record
-                .events
-                .iter()
-                .filter_map(|event| event.object.as_ref());
-            objects.any(|object| object.name == name)
-        }
-    };
     recorder.sees("its events flow", EFFECT, seen("one")).await;
+    assert_eq!(recorder.record().gaps, []);
 
+    client.delete("sim-2").await.unwrap();
+    watches(&world, 0).await;
+    let gone = [
+        client.cluster("sim-2").await.unwrap_err(),
+        client.shard("sim-2").await.unwrap_err(),
+        client.delete("sim-2").await.unwrap_err(),
+    ];
+    assert_eq!(gone.map(|status| status.code()), [Code::NotFound; 3]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_cluster_is_changed_where_nobody_else_changed_it_meanwhile() {
+    let (world, _) = one_of_three_watched().await;
+    let client = world.group.replicas[2].client();
+    let created = client.create(world.described("sim-2")).await.unwrap();
+    watches(&world, 1).await;
     let mut changed = Cluster {
         name: "sim-2".into(),
         labels: [("env".to_owned(), "prod".to_owned())].into(),
@@ -57,32 +50,34 @@ async fn a_cluster_lives_its_life_at_run_time() {
         revision: created.revision,
         ..Cluster::default()
     };
-    let updated = client
-        .update(masked_update(changed.clone(), "resources"))
-        .await
-        .unwrap();
-    let took = holds("both are watched", EFFECT, watches(2)).await;
-    eprintln!("resources changed: watched after {took:?}");
-    let stale = client
-        .update(masked_update(changed.clone(), "labels"))
-        .await
-        .unwrap_err();
-    assert_eq!(stale.code(), Code::Aborted, "{stale}");
+    let update = masked_update(changed.clone(), "resources");
+    let updated = client.update(update).await.unwrap();
+    watches(&world, 2).await;
+    let stale = masked_update(changed.clone(), "labels");
+    let refused = client.update(stale).await.unwrap_err();
+    assert_eq!(refused.code(), Code::Aborted, "{refused}");
     changed.revision = updated.revision;
-    let updated = client
-        .update(masked_update(changed.clone(), "labels"))
-        .await
-        .unwrap();
+    let update = masked_update(changed, "labels");
+    let updated = client.update(update).await.unwrap();
     assert_eq!(updated.labels["env"], "prod");
+}
 
-    changed.revision = 0;
-    changed.paused = true;
+#[tokio::test(flavor = "multi_thread")]
+async fn a_paused_cluster_goes_on_where_it_stopped() {
+    let (world, recorder) = one_of_three_watched().await;
+    let client = world.group.client();
+    client.create(world.described("sim-2")).await.unwrap();
+    world.group.owned(2).await;
+    let mut changed = Cluster {
+        name: "sim-2".into(),
+        paused: true,
+        ..Cluster::default()
+    };
     client
         .update(masked_update(changed.clone(), "paused"))
         .await
         .unwrap();
-    let took = holds("nothing is watched", EFFECT, watches(0)).await;
-    eprintln!("paused: not watched after {took:?}");
+    watches(&world, 0).await;
     let shard = client.shard("sim-2").await.unwrap();
     assert_eq!(shard.phase(), ShardPhase::Unassigned, "{shard:?}");
     write_event(&world, "two");
@@ -95,22 +90,39 @@ async fn a_cluster_lives_its_life_at_run_time() {
         .sees("what happened meanwhile is told", EFFECT, seen("two"))
         .await;
     assert_eq!(recorder.record().gaps, []);
+}
 
-    client.delete("sim-2").await.unwrap();
-    let took = holds("nothing is watched", EFFECT, watches(0)).await;
-    eprintln!("deleted: not watched after {took:?}");
-    assert_eq!(
-        client.cluster("sim-2").await.unwrap_err().code(),
-        Code::NotFound
-    );
-    assert_eq!(
-        client.shard("sim-2").await.unwrap_err().code(),
-        Code::NotFound
-    );
-    assert_eq!(
-        client.delete("sim-2").await.unwrap_err().code(),
-        Code::NotFound
-    );
+/// A group that watches one of three clusters, and a subscriber to everything.
+async fn one_of_three_watched() -> (World, Recorder) {
+    let options = WorldOptions {
+        clusters: 3,
+        ..WorldOptions::default()
+    };
+    let world = World::start_empty(options).await;
+    world.monitor("sim-1").await;
+    world.group.owned(1).await;
+    let recorder = Recorder::all_from_now(world.group.endpoints_from(0));
+    recorder.covers(1).await;
+    (world, recorder)
+}
+
+/// Waits until so many streams of the second cluster are watched.
+async fn watches(world: &World, count: usize) {
+    let cluster = world.cluster("sim-2");
+    let what = format!("{count} streams are watched");
+    let took = holds(&what, EFFECT, async || cluster.open_watches() == count).await;
+    eprintln!("{what} after {took:?}");
+}
+
+/// Whether an object of this name was told of.
+fn seen(name: &str) -> impl Fn(&Record) -> bool + use<'_> {
+    move |record| {
+        let mut objects = record
+            .events
+            .iter()
+            .filter_map(|event| event.object.as_ref());
+        objects.any(|object| object.name == name)
+    }
 }
 
 fn write_event(world: &World, name: &str) {
@@ -192,7 +204,7 @@ async fn a_cluster_that_fails_shows_it_and_disturbs_nobody() {
         let reason = client.cluster(name).await.unwrap().health.unwrap().reason;
         eprintln!("{name}: {condition:?} after {took:?}: {reason}");
     }
-    let told = |record: &crate::harness::Record| {
+    let told = |record: &Record| {
         let newest = record.events.iter().rev().take(20);
         newest.filter(|event| event.cluster == "sim-4").count() == 20
     };

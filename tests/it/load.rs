@@ -199,6 +199,29 @@ impl Meter {
     }
 }
 
+/// So many subscribers that cost next to nothing, spread over the replicas.
+async fn counting(
+    world: &World,
+    subscribers: usize,
+) -> (Vec<Arc<Count>>, Vec<AbortOnDropHandle<()>>) {
+    let mut counts = Vec::new();
+    let mut tasks = Vec::new();
+    for index in 0..subscribers {
+        let client = world.group.replicas[(index + 1) % 3].client();
+        let mut stream = client.subscribe(SubscribeRequest::default()).await.unwrap();
+        // The first progress: from here on everything counts.
+        stream.message().await.unwrap();
+        let of = match index {
+            0 => Count::measuring(),
+            _ => Count::default(),
+        };
+        let of = Arc::new(of);
+        counts.push(Arc::clone(&of));
+        tasks.push(AbortOnDropHandle::new(tokio::spawn(count(stream, of))));
+    }
+    (counts, tasks)
+}
+
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "takes a machine of its own, and minutes"]
 async fn load_is_borne_without_loss_or_repetition() {
@@ -213,22 +236,7 @@ async fn load_is_borne_without_loss_or_repetition() {
     .await;
     // One remembers everything and is judged; the others count.
     let judge = world.subscriber(0).await;
-    let mut counts = Vec::new();
-    let mut tasks = Vec::new();
-    for index in 1..subscribers {
-        let client = world.group.replicas[index % 3].client();
-        let mut stream = client.subscribe(SubscribeRequest::default()).await.unwrap();
-        // The first progress: from here on everything counts.
-        stream.message().await.unwrap();
-        let of = if index == 1 {
-            Count::measuring()
-        } else {
-            Count::default()
-        };
-        let of = Arc::new(of);
-        counts.push(Arc::clone(&of));
-        tasks.push(AbortOnDropHandle::new(tokio::spawn(count(stream, of))));
-    }
+    let (counts, _tasks) = counting(&world, subscribers.saturating_sub(1)).await;
     eprintln!("{clusters} clusters, {rate} events/s, {subscribers} subscribers, {seconds} s");
     world.begin(rate);
     let meter = Meter::start(&world);
