@@ -99,6 +99,17 @@ enum Stop {
 
 type Step = Result<(), Stop>;
 
+/// Where items of the ring lead.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Onward {
+    /// To the next ones.
+    Ring,
+    /// To a snapshot.
+    Snapshot,
+    /// To net changes for this asker alone.
+    Repair,
+}
+
 /// How net changes are given.
 enum Repair {
     /// With the positions that the ring had given them; what the asker has had is left out.
@@ -176,16 +187,20 @@ impl Feed {
                     () = changes.next() => {}
                     () = tokio::time::sleep(ALIVE_EVERY) => self.say_alive().await?,
                 }
-            } else if self.give_ring_items(items).await? {
-                return self.snapshot().await;
+            } else {
+                match self.give_ring_items(items).await? {
+                    Onward::Ring => {}
+                    Onward::Snapshot => return self.snapshot().await,
+                    Onward::Repair => return self.repair_from_here().await,
+                }
             }
         }
     }
 
-    /// Gives items up to a gap after which the asker wants a snapshot: true says so.
-    async fn give_ring_items(&mut self, items: Vec<Item>) -> Result<bool, Stop> {
+    /// Gives items up to a gap that leads the asker away from the ring.
+    async fn give_ring_items(&mut self, items: Vec<Item>) -> Result<Onward, Stop> {
         let mut fresh = Vec::with_capacity(items.len());
-        let mut snapshot = false;
+        let mut onward = Onward::Ring;
         for item in items {
             if item
                 .position()
@@ -193,15 +208,34 @@ impl Feed {
             {
                 continue;
             }
-            snapshot = self.snapshot_on_gap && matches!(&item, Item::Gap(gap) if !gap.repaired);
+            if let Item::Gap(gap) = &item
+                && self.snapshot_on_gap
+            {
+                onward = match gap.repaired {
+                    false => Onward::Snapshot,
+                    true if gap.from != self.position => Onward::Repair,
+                    true => Onward::Ring,
+                };
+            }
+            if onward == Onward::Repair {
+                break;
+            }
             self.position = item.position().cloned().or_else(|| self.position.take());
             fresh.push(item);
-            if snapshot {
+            if onward == Onward::Snapshot {
                 break;
             }
         }
         self.give(fresh).await?;
-        Ok(snapshot)
+        Ok(onward)
+    }
+
+    /// The ring enters a repaired era from another place than the asker's.
+    async fn repair_from_here(&mut self) -> Step {
+        match (self.position.clone(), self.stream.era()) {
+            (Some(position), Some(era)) => self.catch_up(&position, &era).await,
+            _ => Err(Stop::Failed(FeedError::NotOwner)),
+        }
     }
 
     async fn catch_up(&mut self, position: &Position, era: &EraStart) -> Step {
@@ -219,16 +253,17 @@ impl Feed {
         let Some(from) = from_era else {
             return self.gap(era.reason).await;
         };
+        // Whoever stands elsewhere than the owner did when it lost its watch needs other net changes
+        // than those of the ring: between here and there something was given, or was not. A hub
+        // takes those of the ring all the same, and its subscribers see where they begin.
+        let replay = self.snapshot_on_gap && position != from;
         let gap = Gap {
-            from: Some(position.clone()),
+            from: Some(if replay { position } else { from }.clone()),
             to: gap_end(era),
             reason: era.reason,
             repaired: true,
-            // An asker that had not reached the point where the owner lost its watch needs the
-            // net changes since its own position: others than those of the ring.
-            replay: position < from,
+            replay,
         };
-        let replay = gap.replay;
         self.give(vec![Item::Gap(gap)]).await?;
         if replay {
             self.replay_repair(position, era).await

@@ -1,4 +1,4 @@
-//! One look into the past for many: catch-up watches and snapshots that are asked for at the same
+//! One look into the past for many: catch-up watches, snapshots and repairs that are asked for at the same
 //! time, at nearly the same place, are made once.
 //!
 //! When an owner dies, all who followed it ask its successor within milliseconds; without this,
@@ -45,13 +45,17 @@ struct Gathering {
 enum Look {
     CatchUp(ResourceVersion),
     Snapshot,
+    Repair {
+        from: ResourceVersion,
+        to: ResourceVersion,
+    },
 }
 
 impl Look {
     /// The look that serves both, if one does.
     fn joined(&self, other: &Self) -> Option<Self> {
         match (self, other) {
-            (Self::Snapshot, Self::Snapshot) => Some(Self::Snapshot),
+            (Self::Snapshot | Self::Repair { .. }, _) if self == other => Some(self.clone()),
             (Self::CatchUp(a), Self::CatchUp(b)) => {
                 let distance = a.as_u64()?.abs_diff(b.as_u64()?);
                 (distance <= NEAR_VERSIONS).then(|| Self::CatchUp(a.min(b).clone()))
@@ -100,6 +104,7 @@ impl SharedHistory {
             let items = match look {
                 Look::CatchUp(from) => self.history.catch_up(from),
                 Look::Snapshot => self.history.snapshot(),
+                Look::Repair { from, to } => self.history.repair(from, to),
             };
             tokio::spawn(hand_out(items, askers));
         }
@@ -116,7 +121,7 @@ impl History for SharedHistory {
     }
 
     fn repair(&self, from: ResourceVersion, to: ResourceVersion) -> mpsc::Receiver<HistoryItem> {
-        self.history.repair(from, to)
+        self.join(Look::Repair { from, to })
     }
 }
 

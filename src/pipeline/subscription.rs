@@ -337,6 +337,7 @@ impl Subscription {
                 Admitted::Event(_) | Admitted::Nothing => continue,
                 Admitted::Synced(position) => Body::Synced(stream.name().clone(), position),
                 Admitted::Gap(gap) => Body::Gap(stream.name().clone(), gap),
+                Admitted::Elsewhere => return self.start_catch_up(id, outputs),
             };
             let resume = stream.resume().map(|position| (id, position));
             outputs.push(Output { resume, body });

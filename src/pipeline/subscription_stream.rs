@@ -12,11 +12,7 @@ use super::{
     ring::Read,
     subscription::{CatchUp, StreamName, StreamProgress},
 };
-use crate::domain::{
-    frame::Change,
-    id::{Era, StreamId},
-    position::{Position, ResourceVersion},
-};
+use crate::domain::{id::StreamId, position::Position};
 
 /// A failed catch-up is tried again after a pause that doubles from here ...
 const RETRY_FIRST: Duration = Duration::from_millis(20);
@@ -33,9 +29,6 @@ struct Begun {
     hub: Arc<HubStream>,
     /// The last position given: what is at or before it is dropped, and what a cursor says.
     position: Position,
-    /// While the net changes that a repaired era begins with pass: objects that were written at or
-    /// before this version have been given in the era before.
-    given_before: Option<(Era, ResourceVersion)>,
     /// A repair made for this subscriber alone is passing: the ring must not be joined meanwhile.
     replaying: bool,
     /// Some of a snapshot was given, and its end was not.
@@ -62,6 +55,9 @@ pub(super) enum Admitted {
     Synced(Position),
     /// Something is missing.
     Gap(Gap),
+    /// The net changes that come next do not begin where this subscriber stands: some were given
+    /// already, or others are missing. It must catch up.
+    Elsewhere,
     /// Nothing to tell.
     Nothing,
 }
@@ -91,7 +87,6 @@ impl SubscriptionStream {
             hub,
             partial_snapshot: resumed && from == Position::NEEDS_SNAPSHOT,
             position: from,
-            given_before: None,
             replaying: false,
             source: Source::None,
             attempt: 0,
@@ -232,19 +227,7 @@ impl Begun {
             return Admitted::Nothing;
         }
         self.position = published.position.clone();
-        let frame = &published.frame;
-        let given = self.given_before.as_ref().is_some_and(|(era, rv)| {
-            // Beyond the repair every frame's own version is that of its position.
-            *era == published.position.era
-                && frame.rv != published.position.rv
-                && frame.change != Change::Deleted
-                && frame.rv <= *rv
-        });
-        if given {
-            Admitted::Nothing
-        } else {
-            Admitted::Event(published)
-        }
+        Admitted::Event(published)
     }
 
     fn admit_gap(&mut self, mut gap: Gap) -> Admitted {
@@ -252,14 +235,15 @@ impl Begun {
             return Admitted::Nothing;
         }
         let known = self.position != Position::NEEDS_SNAPSHOT;
-        gap.from = known.then(|| self.position.clone());
+        let here = known.then(|| self.position.clone());
+        if gap.repaired && known && gap.from != here {
+            return Admitted::Elsewhere;
+        }
+        gap.from = here;
         match (gap.repaired, gap.replay) {
             (false, _) => self.position = Position::NEEDS_SNAPSHOT,
             (true, true) => self.replaying = true,
-            (true, false) => {
-                self.given_before = known.then(|| (gap.to.era, self.position.rv.clone()));
-                self.position = gap.to.clone();
-            }
+            (true, false) => self.position = gap.to.clone(),
         }
         Admitted::Gap(gap)
     }
