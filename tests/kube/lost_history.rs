@@ -6,7 +6,8 @@ use quorumwatch::{domain::frame::Change, proto::v1::GapReason};
 
 use crate::{
     control_plane::Options,
-    kind::Kind,
+    kind::{Kind, NAMESPACE},
+    replicas::NAMES,
     subscriber::{Record, Seen, SeenGap, Subscriber},
     world::{ARRIVES_WITHIN, World},
     writer::{Ledger, Mix, write},
@@ -122,6 +123,39 @@ async fn a_deletion_just_before_a_watch_cache_reset_is_told_once() {
     eprintln!("deleted before a reset: {report}");
     report.expect_clean();
     assert!(record.gaps(&stream)[0].repaired);
+}
+
+/// The subscriber knows an object that the next owner's resume point is older than, and that is gone
+/// when the next owner sees the cluster for the first time.
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "needs a real API server: tests/kube/run.sh"]
+async fn an_owner_and_its_api_server_that_die_together_leave_no_ghost() {
+    let mut world = World::start(vec![Options::default()], &KINDS, &[]).await;
+    let owner = world.owner("k0").await;
+    let other = NAMES.into_iter().find(|name| *name != owner).unwrap();
+    let mut subscriber = world.subscriber(other).await;
+    let stream = world.clusters[0].stream(Kind::ConfigMap);
+    world.mark(&mut subscriber, "ghost").await;
+    world.replicas.kill(&owner);
+    let control_plane = &mut world.clusters[0].control_plane;
+    control_plane.kill_api_server();
+    let ghost = format!("{}{NAMESPACE}/mark-ghost", Kind::ConfigMap.etcd_prefix());
+    control_plane.etcd_delete(&ghost).await.unwrap();
+    control_plane.start_api_server().await.unwrap();
+    subscriber
+        .wait("the gap is told", ARRIVES_WITHIN, |record| {
+            !record.gaps(&stream).is_empty()
+        })
+        .await;
+    world.replicas.launch(&owner);
+    world.mark(&mut subscriber, "end").await;
+    let record = subscriber.record();
+    let ledger = Ledger::default();
+    let report = world.clusters[0].judge(&record, &ledger, "end").await;
+    eprintln!("died together: {report}");
+    report.expect_clean();
+    assert!(record.gaps(&stream)[0].repaired);
+    assert_eq!(report.repaired, 1, "the ghost's deletion: {report}");
 }
 
 async fn wait_synced_again(subscriber: &mut Subscriber, world: &World, kinds: &[Kind]) {
