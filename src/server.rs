@@ -53,7 +53,8 @@ const REFUSED_WITHIN: Duration = Duration::from_millis(200);
 const HAND_OVER_WITHIN: Duration = Duration::from_millis(500);
 
 /// How long a replica that stops waits for its listeners to close by themselves.
-const CLOSE_WITHIN: Duration = Duration::from_secs(2);
+/// Streams of consensus close only with their sender.
+const CLOSE_WITHIN: Duration = Duration::from_millis(300);
 
 /// Why a replica ended.
 #[derive(Debug, thiserror::Error)]
@@ -206,7 +207,7 @@ impl Replica {
         close.cancel();
         let closed = async { while listeners.join_next().await.is_some() {} };
         if tokio::time::timeout(CLOSE_WITHIN, closed).await.is_err() {
-            tracing::info!("some connections did not close by themselves");
+            tracing::debug!("some connections did not close by themselves");
         }
         result
     }

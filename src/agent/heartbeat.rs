@@ -36,18 +36,25 @@ pub(super) struct Heartbeat {
     pub(super) leaving: CancellationToken,
 }
 
+/// Why a leader is served no longer.
+enum Ended {
+    /// It knows that this replica leaves.
+    Left,
+    /// It leads no longer.
+    Leaderless,
+}
+
 impl Heartbeat {
     pub(super) async fn run(self) {
         let mut leadership = self.raft.leadership();
         loop {
-            let current = *leadership.borrow_and_update();
-            if let Some(leader) = current.leader
-                && let Err(error) = self.serve_leader(leader, &mut leadership).await
-            {
-                tracing::debug!(%leader, %error, "heartbeat stream ended");
-            }
-            if self.leaving.is_cancelled() {
-                return;
+            let leader = leadership.borrow_and_update().leader;
+            if let Some(leader) = leader {
+                match self.serve_leader(leader, &mut leadership).await {
+                    Ok(Ended::Left) => return,
+                    Ok(Ended::Leaderless) => {}
+                    Err(error) => tracing::debug!(%leader, %error, "heartbeat stream ended"),
+                }
             }
             if leadership.has_changed().unwrap_or(true) {
                 continue;
@@ -55,7 +62,6 @@ impl Heartbeat {
             tokio::select! {
                 () = tokio::time::sleep(RETRY_AFTER) => {}
                 _ = leadership.changed() => leadership.mark_changed(),
-                () = self.leaving.cancelled() => return,
             }
         }
     }
@@ -64,7 +70,7 @@ impl Heartbeat {
         &self,
         leader: ReplicaId,
         leadership: &mut tokio::sync::watch::Receiver<Leadership>,
-    ) -> Result<(), tonic::Status> {
+    ) -> Result<Ended, tonic::Status> {
         let unavailable = |reason: &str| tonic::Status::unavailable(reason);
         let address = self
             .raft
@@ -90,7 +96,7 @@ impl Heartbeat {
             tokio::select! {
                 grant = grants.message() => match grant? {
                     Some(grant) => self.take(&grant, &mut sent),
-                    None => return Ok(()),
+                    None => return Ok(Ended::Leaderless),
                 },
                 _ = tick.tick() => {
                     sequence += 1;
@@ -99,15 +105,15 @@ impl Heartbeat {
                 _ = leadership.changed() => {
                     if leadership.borrow_and_update().leader != Some(leader) {
                         leadership.mark_changed();
-                        return Ok(());
+                        return Ok(Ended::Leaderless);
                     }
                 }
                 () = self.leaving.cancelled() => {
                     self.send(&sender, &mut sent, sequence + 1)?;
                     drop(sender);
-                    // The leader closes the stream when it has taken the shards away.
+                    // The leader has heard it when it has answered everything.
                     while grants.message().await?.is_some() {}
-                    return Ok(());
+                    return Ok(Ended::Left);
                 }
             }
         }

@@ -10,9 +10,8 @@ pub mod reconcile;
 mod shard;
 mod stream;
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
-use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
@@ -44,8 +43,12 @@ pub struct Options {
     pub ring_bytes: usize,
 }
 
-/// Runs until `stop` is cancelled; then stops every watch, hands in the last checkpoints, and asks
-/// the leader to take the shards away.
+/// How long the group may take to give this replica's shards to others: without a leader, or alone,
+/// it cannot.
+const LEAVE_WITHIN: Duration = Duration::from_secs(2);
+
+/// Runs until `stop` is cancelled; then asks the leader to give the shards to others, publishes
+/// until they have them, hands in the last checkpoints, and ends every watch.
 pub async fn run(options: Options, stop: CancellationToken) {
     let lease = LeaseClock::default();
     let leaving = CancellationToken::new();
@@ -56,31 +59,40 @@ pub async fn run(options: Options, stop: CancellationToken) {
         lease: lease.clone(),
         leaving: leaving.clone(),
     };
-    let mut tasks = JoinSet::new();
-    tasks.spawn(heartbeat.run());
+    let heartbeat = tokio::spawn(heartbeat.run());
     let checkpoints_stop = CancellationToken::new();
-    let checkpoints = checkpoint::run(
+    let checkpoints = tokio::spawn(checkpoint::run(
         options.raft.clone(),
         options.owned.clone(),
         checkpoints_stop.clone(),
-    );
-    let checkpoints = tokio::spawn(checkpoints);
+    ));
 
     let mut agent = Agent {
         options,
         lease,
         running: BTreeMap::new(),
     };
-    agent.follow_state(&stop).await;
-    // Checkpoints first: what is published after them is replayed by the next owners, and dropped.
-    checkpoints_stop.cancel();
-    if checkpoints.await.is_err() {
-        tracing::error!("checkpoint task failed");
+    tokio::select! {
+        () = agent.follow_state(|_| false) => {}
+        () = stop.cancelled() => {}
     }
-    let runs = std::mem::take(&mut agent.running);
-    futures::future::join_all(runs.into_values().map(ShardRun::end)).await;
     leaving.cancel();
-    while tasks.join_next().await.is_some() {}
+    let replica = agent.options.raft.replica_id();
+    let left = agent.follow_state(|state| !state.owns_any(replica));
+    if tokio::time::timeout(LEAVE_WITHIN, left).await.is_err() {
+        tracing::warn!(
+            "nobody took this replica's shards; they wait for it or for the next leader"
+        );
+    }
+    checkpoints_stop.cancel();
+    let runs = std::mem::take(&mut agent.running);
+    let ended = futures::future::join_all(runs.into_values().map(ShardRun::end));
+    let (checkpoints, _) = tokio::join!(checkpoints, ended);
+    if checkpoints.is_err() {
+        tracing::error!("handing in checkpoints failed");
+    }
+    // It has said that this replica leaves, or has found nobody to say it to.
+    heartbeat.abort();
 }
 
 struct Agent {
@@ -90,19 +102,19 @@ struct Agent {
 }
 
 impl Agent {
-    async fn follow_state(&mut self, stop: &CancellationToken) {
+    /// Does what each state asks for, until one that is `last`.
+    async fn follow_state(&mut self, last: impl Fn(&State) -> bool) {
         let mut states = self.options.raft.watch_state();
         loop {
             let state = states.borrow_and_update().clone();
-            self.reconcile(&state).await;
-            tokio::select! {
-                changed = states.changed() => if changed.is_err() { return },
-                () = stop.cancelled() => return,
+            self.reconcile(&state);
+            if last(&state) || states.changed().await.is_err() {
+                return;
             }
         }
     }
 
-    async fn reconcile(&mut self, state: &Arc<State>) {
+    fn reconcile(&mut self, state: &State) {
         let running: BTreeMap<ShardId, RunKey> = self
             .running
             .iter()

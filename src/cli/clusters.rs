@@ -25,9 +25,12 @@ use crate::proto::v1::{
 
 /// The clusters that are monitored.
 #[derive(Debug, clap::Args)]
+#[command(args_conflicts_with_subcommands = true)]
 pub(super) struct Arguments {
     #[command(subcommand)]
-    action: Action,
+    action: Option<Action>,
+    #[command(flatten)]
+    client: Client,
 }
 
 #[derive(Debug, clap::Subcommand)]
@@ -98,7 +101,7 @@ struct Add {
 }
 
 pub(super) async fn run(arguments: Arguments) -> Result<(), Error> {
-    match arguments.action {
+    match arguments.action.unwrap_or(Action::List(arguments.client)) {
         Action::List(client) => {
             let clusters = list(&client.connection.endpoints()).await?;
             show_all(client.output.format, &clusters)

@@ -165,15 +165,21 @@ impl Endpoints {
                 Err(status) if elsewhere(&status) && tried.len() + 1 < self.len() => {
                     tried.push(format!("{endpoint}: {}", status.message()));
                 }
-                Err(status) => {
-                    return Err(Error::Refused {
-                        endpoint: endpoint.clone(),
-                        status: Box::new(status),
-                    });
-                }
+                Err(status) => return Err(refused(endpoint.clone(), Box::new(status))),
             }
         }
         Err(Error::NoAnswer(tried))
+    }
+}
+
+/// What an answer that is an error means.
+pub(super) fn refused(endpoint: Endpoint, status: Box<Status>) -> Error {
+    // A gRPC server that lacks our services, and an HTTP server that knows no gRPC.
+    let foreign = status.message().contains("protocol error");
+    match status.code() {
+        Code::Unimplemented => Error::NotAReplica(endpoint),
+        Code::Internal if foreign => Error::NotAReplica(endpoint),
+        _ => Error::Refused { endpoint, status },
     }
 }
 

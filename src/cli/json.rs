@@ -12,10 +12,13 @@ use crate::proto::v1::{
     subscribe_response::Frame,
 };
 
-/// The lowercase word of an enum value: `MOVE_REASON_TAKEOVER` without `MOVE_REASON_`.
+/// The lowercase word of an enum value: `MOVE_REASON_TAKEOVER` without `MOVE_REASON_`. What nobody
+/// has said yet is unknown.
 pub(super) fn word(name: &str, prefix: &str) -> String {
-    let word = name.strip_prefix(prefix).unwrap_or(name);
-    word.to_ascii_lowercase()
+    match name.strip_prefix(prefix).unwrap_or(name) {
+        "UNSPECIFIED" => "unknown".to_owned(),
+        word => word.to_ascii_lowercase(),
+    }
 }
 
 fn time(timestamp: Option<&Timestamp>) -> Value {

@@ -94,6 +94,12 @@ pub enum Error {
     /// No endpoint answers.
     #[error("no replica answers; is one running, and does --endpoints name it? Tried: {}", .0.join("; "))]
     NoAnswer(Vec<String>),
+    /// Something answered, but nothing that knows our calls.
+    #[error(
+        "{0} is not where a replica answers clients (--client-listen of `serve`, 7400 where it is \
+         not set); does --endpoints name it?"
+    )]
+    NotAReplica(Endpoint),
     /// A replica answered with an error.
     #[error("{endpoint} answers {:?}: {}", status.code(), status.message())]
     Refused {
@@ -167,7 +173,7 @@ fn chain(error: &dyn std::error::Error) -> String {
     let mut next = error.source();
     while let Some(cause) = next {
         let told = cause.to_string();
-        if !text.ends_with(&told) {
+        if !text.contains(&told) {
             text.push_str(": ");
             text.push_str(&told);
         }
@@ -193,6 +199,8 @@ mod tests {
             "quorumwatch",
             "quorumwatch events --cursor c --snapshot",
             "quorumwatch events --object Pod",
+            "quorumwatch events --type warn",
+            "quorumwatch clusters --endpoints h:1 list",
             "quorumwatch clusters add a",
             "quorumwatch clusters add a --in-cluster --source s",
             "quorumwatch clusters add a --in-cluster --label l",
@@ -211,6 +219,8 @@ mod tests {
         for line in [
             "quorumwatch serve --name a --peers a=h:1,b=h:2 --exit-with-parent",
             "quorumwatch events -n shop -l env=prod --object Pod/web-0 --since-cursor f -o jsonl",
+            "quorumwatch events --type warning --object pod/web-0",
+            "quorumwatch clusters -o json",
             "quorumwatch clusters add a --kubeconfig f --context c -l k=v --resource v1/pods",
             "quorumwatch shards -w -o json --endpoints a:1,http://b:2",
             "quorumwatch demo --kill leader --for 10s --clusters 9 --rate 50",

@@ -8,11 +8,15 @@ pub mod sources;
 
 use std::{
     collections::BTreeMap,
+    io::ErrorKind,
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
 
-use tokio::net::{TcpListener, TcpStream};
+use tokio::{
+    io::AsyncReadExt as _,
+    net::{TcpListener, TcpStream},
+};
 use tonic::transport::{Channel, Endpoint, server::TcpIncoming};
 
 /// A peer that does not answer a connection attempt within this time is treated as down: inside a
@@ -25,6 +29,10 @@ const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(1);
 
 /// How long a probe may stay unanswered.
 const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(3);
+
+/// The pause after a connection was taken and broke: a process that ends is gone milliseconds later,
+/// and a listener that takes and drops everything is not to be overrun.
+const REFUSED_PAUSE: Duration = Duration::from_millis(2);
 
 /// Most addresses kept; far above the replicas of any group. Beyond it the cache starts over.
 const ADDRESSES_MAX: usize = 1024;
@@ -72,13 +80,29 @@ pub fn incoming(listener: TcpListener) -> TcpIncoming {
     TcpIncoming::from(listener).with_nodelay(Some(true))
 }
 
-/// Whether the machine at `address` answers that nobody listens there: the process that did is
-/// gone. Silence proves nothing and is not waited for beyond `within`.
+/// Whether the machine at `address` answers that nobody listens there any more: the process that
+/// did is gone. Silence proves nothing and is not waited for beyond `within`.
+///
+/// A kernel closes the connections of a process that it ends before its listener. So a connection
+/// that is taken proves nothing yet either: it is held until it breaks, as it does when the
+/// listener closes, and then asked for again.
 pub async fn is_refused(address: &str, within: Duration) -> bool {
-    match tokio::time::timeout(within, TcpStream::connect(address)).await {
-        Ok(Err(error)) => error.kind() == std::io::ErrorKind::ConnectionRefused,
-        Ok(Ok(_)) | Err(_) => false,
-    }
+    let asking = async {
+        loop {
+            match TcpStream::connect(address).await {
+                Ok(mut taken) => {
+                    if matches!(taken.read(&mut [0]).await, Ok(1..)) {
+                        // Somebody is there to answer.
+                        return false;
+                    }
+                }
+                Err(error) if error.kind() == ErrorKind::ConnectionReset => {}
+                Err(error) => return error.kind() == ErrorKind::ConnectionRefused,
+            }
+            tokio::time::sleep(REFUSED_PAUSE).await;
+        }
+    };
+    tokio::time::timeout(within, asking).await.unwrap_or(false)
 }
 
 fn endpoint(address: &str) -> Result<Endpoint, BadAddress> {
@@ -100,14 +124,28 @@ fn endpoint(address: &str) -> Result<Endpoint, BadAddress> {
 mod tests {
     use super::{Channels, Duration, TcpListener, is_refused};
 
+    /// Far longer than a refusal takes.
+    const WITHIN: Duration = Duration::from_secs(5);
+
     #[tokio::test]
     async fn a_closed_listener_is_told_from_an_open_one() {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap().to_string();
-        let within = Duration::from_secs(5);
-        assert!(!is_refused(&address, within).await);
+        assert!(!is_refused(&address, Duration::from_millis(50)).await);
         drop(listener);
-        assert!(is_refused(&address, within).await);
+        assert!(is_refused(&address, WITHIN).await);
+    }
+
+    #[tokio::test]
+    async fn a_listener_that_closes_after_its_connections_is_told_from_an_open_one() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap().to_string();
+        let asked = tokio::spawn(async move { is_refused(&address, WITHIN).await });
+        // One connection is closed by hand; whatever waits to be taken, with the listener.
+        drop(listener.accept().await.unwrap());
+        let taken = listener.accept().await.unwrap();
+        drop((listener, taken));
+        assert!(asked.await.unwrap());
     }
 
     #[tokio::test]

@@ -35,7 +35,7 @@ pub struct EventFilter {
     pub types: Vec<String>,
     /// `reason`.
     pub reasons: Vec<String>,
-    /// `involvedObject.kind`; empty for any, as for the following.
+    /// `involvedObject.kind`, in any case; empty for any, as for the following.
     pub kind: String,
     /// `involvedObject.namespace`.
     pub namespace: String,
@@ -102,7 +102,8 @@ impl EventFilter {
         let same = |want: &str, value: &str| want.is_empty() || want == value;
         one_of(&self.types, &event.kind)
             && one_of(&self.reasons, &event.reason)
-            && same(&self.kind, &event.object.kind)
+            // As kubectl does, and as we print it: pod/web-0 is Pod/web-0.
+            && (self.kind.is_empty() || self.kind.eq_ignore_ascii_case(&event.object.kind))
             && same(&self.namespace, &event.object.namespace)
             && same(&self.name, &event.object.name)
             && same(&self.uid, &event.object.uid)
@@ -254,7 +255,7 @@ mod tests {
     #[test]
     fn event_fields_are_read_from_either_api_group() {
         let filter = EventFilter {
-            kind: "Pod".into(),
+            kind: "pod".into(),
             reasons: vec!["Killing".into()],
             ..Default::default()
         };

@@ -13,8 +13,8 @@ use tokio::sync::watch;
 use super::{Leadership, Raft, Role};
 use crate::{domain::id::ReplicaId, peer};
 
-/// Patience for the refusal: it comes within a round trip or not at all.
-const REFUSAL: Duration = Duration::from_millis(100);
+/// Patience for the refusal: on a busy machine a process takes a while to end.
+const REFUSAL: Duration = Duration::from_millis(500);
 
 /// Followers see a death at the same instant; each waits this much longer than the one before it,
 /// so that the first is elected before the second asks.

@@ -49,11 +49,6 @@ pub use storage::OpenError;
 use storage::Store;
 use types::TypeConfig;
 
-/// To be added to every log filter: openraft reports each late heartbeat, each try to reach a peer
-/// that is down and each task that ends in order as a warning or an error. What matters of that is
-/// logged here, once for each change; what is fatal is told by [`Raft::failed`].
-pub const LOG_DIRECTIVE: &str = "openraft=off";
-
 /// The threads that call sled: a panic there is caught and told as an error, because sled panics on
 /// damaged data.
 const CATCHING_THREADS: [&str; 2] = ["open-store", "raft-writer"];

@@ -10,7 +10,7 @@ use crate::config::{Log, LogFormat};
 const LEVEL: &str = "info";
 /// What holds unless the level names the target itself. openraft warns about each message that a
 /// dead replica does not take; that a replica died is told once, by ourselves.
-const BELOW: &str = "openraft=error";
+const BELOW: &str = "openraft=off";
 
 /// Why logs are not set up.
 #[derive(Debug, thiserror::Error)]
@@ -55,8 +55,8 @@ mod tests {
     #[test]
     fn openraft_is_quiet_unless_it_is_named() {
         for (level, told) in [
-            ("", "openraft=error,info"),
-            ("debug", "openraft=error,debug"),
+            ("", "openraft=off,info"),
+            ("debug", "openraft=off,debug"),
             ("info,openraft=warn", "openraft=warn,info"),
         ] {
             assert_eq!(filter(level).unwrap().to_string(), told, "{level:?}");

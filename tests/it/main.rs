@@ -1,5 +1,16 @@
 //! The whole thing: the real executable as child processes, simulated clusters, real connections.
 
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+#![expect(clippy::print_stderr, reason = "a test tells its figures")]
+
 mod harness;
 
+mod bootstrap;
+mod clusters;
+mod handover;
+mod load;
+mod recovery;
+mod rounds;
+mod shards;
+mod subscribe;
 mod takeover;

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::harness::{PATIENCE, World};
+use crate::harness::{Options, PATIENCE, World, WorldOptions, holds};
 
 /// Every shard must be owned again within this; ten times what is usual, because builds for tests
 /// are slow and machines are shared.
@@ -78,7 +78,7 @@ async fn an_owner_that_freezes_is_replaced_and_fenced_when_it_wakes() {
         .await;
     eprintln!("every shard is owned again after {took:?}");
     let five_seconds = async || frozen.elapsed() >= Duration::from_secs(5);
-    crate::harness::holds("five seconds have passed", PATIENCE, five_seconds).await;
+    holds("five seconds have passed", PATIENCE, five_seconds).await;
     world.group.replicas[victim].thaw();
     world.group.whole().await;
     world.flows(&recorder, 300).await;
@@ -89,4 +89,33 @@ async fn an_owner_that_freezes_is_replaced_and_fenced_when_it_wakes() {
     }
     world.expect_exactly_once(&recorder).await;
     world.expect_exactly_once(&beside).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_dead_peer_is_called_now_and_then_and_not_without_pause() {
+    let mut world = World::start_with(WorldOptions {
+        clusters: 1,
+        group: Options {
+            config: "[log]\nlevel = \"info,openraft=warn\"\n".into(),
+        },
+        ..WorldOptions::default()
+    })
+    .await;
+    // Checkpoints give the leader something to send.
+    world.begin(20.0);
+    let leader = world.group.leader().await;
+    world.group.replicas[(leader + 1) % 3].kill();
+    let calls = |world: &World| {
+        let log = world.group.replicas[leader].log();
+        log.matches("initiate-stream-replication").count()
+    };
+    let called = async || calls(&world) >= 3;
+    let took = holds("it is called", PATIENCE, called).await;
+    eprintln!("three calls within {took:?}");
+    let died = std::time::Instant::now();
+    let passed = async || died.elapsed() >= Duration::from_secs(3);
+    holds("three seconds have passed", PATIENCE, passed).await;
+    let count = calls(&world);
+    eprintln!("{count} calls");
+    assert!(count < 60, "{count} calls");
 }

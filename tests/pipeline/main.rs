@@ -7,11 +7,14 @@
 
 mod model;
 mod server;
+mod subscriber;
+mod walk;
 
 use std::time::Duration;
 
-use model::{Seen, World};
+use model::World;
 use quorumwatch::pipeline::{filter::Filter, subscription::Start};
+use subscriber::Seen;
 
 const PATIENCE: Duration = Duration::from_secs(120);
 
@@ -169,6 +172,6 @@ async fn every_event_arrives_once_whatever_happens_in_between() {
         .map(|text| text.parse().expect("SEED"));
     let range = first.map_or(0..seeds, |seed: u64| seed..seed + 1);
     for seed in range {
-        model::random_walk(seed, PATIENCE).await;
+        walk::random_walk(seed, PATIENCE).await;
     }
 }

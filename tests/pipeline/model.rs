@@ -9,10 +9,8 @@ use quorumwatch::{
         assignment::MoveReason,
         cluster::{ClusterSpec, Resource, ResourceSelector, Source},
         command::{BeginEra, CheckpointEntry, Command, Move},
-        cursor::Cursor,
-        frame::{Change, Frame, GapReason},
+        frame::GapReason,
         id::{Epoch, GroupId, ReplicaId, Revision, ShardId, StreamId, UnixMillis},
-        position::Position,
         state::State,
         stream::ResumePoint,
     },
@@ -22,45 +20,20 @@ use quorumwatch::{
         filter::Filter,
         hub::{Hub, SourceAddress, Sources},
         owned::{Owned, OwnedStream},
-        subscription::{Body, Start, Subscription},
+        subscription::{Start, Subscription},
     },
 };
-use rand::{Rng as _, SeedableRng as _, rngs::SmallRng};
 use tokio::{
     sync::{mpsc, watch},
     task::JoinHandle,
 };
 
-use crate::server::ApiServer;
+use crate::{
+    server::ApiServer,
+    subscriber::{Seen, Subscriber},
+};
 
 const AT: UnixMillis = UnixMillis(0);
-
-/// What a subscriber has seen.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Seen {
-    Event {
-        change: Change,
-        rv: u64,
-        name: String,
-    },
-    Gap {
-        repaired: bool,
-        reason: GapReason,
-    },
-    Synced,
-    Restarted,
-}
-
-impl Seen {
-    pub(crate) fn event(frame: &Frame) -> Self {
-        let rv = frame.rv.as_u64().unwrap();
-        Self::Event {
-            change: frame.change,
-            rv,
-            name: frame.name.to_string(),
-        }
-    }
-}
 
 /// The replicas' agreement, without Raft.
 struct Group {
@@ -301,7 +274,7 @@ impl World {
         resumed
     }
 
-    fn last_rv(&self) -> u64 {
+    pub(crate) fn last_rv(&self) -> u64 {
         self.server.last_rv()
     }
 }
@@ -409,193 +382,4 @@ impl Driver {
         self.owned.close(&to.into());
         to
     }
-}
-
-pub(crate) struct Subscriber {
-    subscription: Subscription,
-    stream: StreamId,
-    pub(crate) seen: Vec<Seen>,
-    /// The cursor after each of `seen`, the one before the first of them included.
-    cursors: Vec<Cursor>,
-}
-
-impl Subscriber {
-    /// Reads until it stands after the last write, closed.
-    pub(crate) async fn catch_up_with(&mut self, world: &World, patience: Duration) {
-        let last = world.last_rv();
-        let caught_up = |this: &Self| {
-            let position = this
-                .subscription
-                .cursor()
-                .positions
-                .get(&this.stream)
-                .cloned();
-            position.is_some_and(|position: Position| position.resume_rv() >= last.into())
-        };
-        let read = async {
-            while !caught_up(self) {
-                self.read().await;
-            }
-        };
-        let done = tokio::time::timeout(patience, read).await;
-        assert!(
-            done.is_ok(),
-            "still at {:?} and not {last}",
-            self.subscription.cursor()
-        );
-    }
-
-    pub(crate) async fn wait_for(&mut self, patience: Duration, done: impl Fn(&[Seen]) -> bool) {
-        let read = async {
-            while !done(&self.seen) {
-                self.read().await;
-            }
-        };
-        assert!(
-            tokio::time::timeout(patience, read).await.is_ok(),
-            "{:?}",
-            self.seen
-        );
-    }
-
-    async fn read(&mut self) {
-        for output in self.subscription.next().await {
-            let seen = match output.body {
-                Body::Event(_, published) => Seen::event(&published.frame),
-                Body::Synced(..) => Seen::Synced,
-                Body::SnapshotRestarted(_) => Seen::Restarted,
-                Body::Gap(_, gap) => Seen::Gap {
-                    repaired: gap.repaired,
-                    reason: gap.reason,
-                },
-                Body::Progress { cursor, .. } => {
-                    self.cursors.pop();
-                    self.cursors.push(cursor);
-                    continue;
-                }
-            };
-            self.seen.push(seen);
-            let mut cursor = self.cursors.last().unwrap().clone();
-            if let Some((stream, position)) = output.resume {
-                cursor.positions.insert(stream, position);
-            }
-            self.cursors.push(cursor);
-        }
-    }
-
-    /// As if the last frames had never arrived.
-    pub(crate) fn forget_last(&mut self, frames: usize) {
-        for _ in 0..frames {
-            self.seen.pop();
-            self.cursors.pop();
-        }
-    }
-
-    pub(crate) fn leave(self) -> (Cursor, Vec<Seen>) {
-        (self.cursors.last().unwrap().clone(), self.seen)
-    }
-
-    /// What exists, as told.
-    pub(crate) fn objects(&self) -> BTreeMap<String, u64> {
-        let mut objects = BTreeMap::new();
-        for seen in &self.seen {
-            match seen {
-                Seen::Event {
-                    change: Change::Deleted,
-                    name,
-                    ..
-                } => {
-                    objects.remove(name);
-                }
-                Seen::Event { rv, name, .. } => {
-                    objects.insert(name.clone(), *rv);
-                }
-                Seen::Gap {
-                    repaired: false, ..
-                }
-                | Seen::Restarted => objects.clear(),
-                Seen::Gap { .. } | Seen::Synced => {}
-            }
-        }
-        objects
-    }
-
-    /// The objects of the snapshot.
-    pub(crate) fn snapshot(&self) -> BTreeMap<String, u64> {
-        let snapshot = self.seen.iter().filter_map(|seen| match seen {
-            Seen::Event {
-                change: Change::Snapshot,
-                rv,
-                name,
-            } => Some((name.clone(), *rv)),
-            _ => None,
-        });
-        snapshot.collect()
-    }
-
-    /// How many frames came twice.
-    pub(crate) fn repeated(&self) -> usize {
-        let events: Vec<_> = self
-            .seen
-            .iter()
-            .filter(|seen| matches!(seen, Seen::Event { .. }))
-            .collect();
-        let twice = events
-            .iter()
-            .enumerate()
-            .filter(|(at, seen)| events[..*at].contains(seen));
-        twice.count()
-    }
-}
-
-/// Writes, takeovers, lost watches, pauses and reconnects in an order that the seed gives.
-pub(crate) async fn random_walk(seed: u64, patience: Duration) {
-    let mut rng = SmallRng::seed_from_u64(seed);
-    let lossless = seed.is_multiple_of(2);
-    let ring_bytes = if rng.random() { 2_000 } else { 1 << 20 };
-    let mut world = World::new(ring_bytes).await;
-    let mut subscriber = world.subscribe(
-        0,
-        if lossless {
-            Start::Now
-        } else {
-            Start::Snapshot
-        },
-    );
-    for _ in 0..rng.random_range(5..40) {
-        match rng.random_range(0..10) {
-            0..=2 => world.write(rng.random_range(1..20)).await,
-            3 => world.delete_together(rng.random_range(1..5)).await,
-            4 => world.take_over().await,
-            5 => tokio::time::sleep(Duration::from_millis(rng.random_range(1..9_000))).await,
-            6 => subscriber = reconnect(&world, subscriber, &mut rng),
-            7 if !lossless => world.lose_the_watch(rng.random_range(1..9)).await,
-            8 if !lossless && rng.random_ratio(1, 4) => world.compact(),
-            _ => {
-                let some = Duration::from_millis(rng.random_range(1..400));
-                let _ =
-                    tokio::time::timeout(some, subscriber.catch_up_with(&world, patience)).await;
-            }
-        }
-    }
-    subscriber.catch_up_with(&world, patience).await;
-    if lossless {
-        assert_eq!(subscriber.seen, world.truth_after_start(), "SEED={seed}");
-    }
-    assert_eq!(
-        subscriber.objects(),
-        world.objects(),
-        "SEED={seed}\n{:?}",
-        subscriber.seen
-    );
-}
-
-fn reconnect(world: &World, mut subscriber: Subscriber, rng: &mut SmallRng) -> Subscriber {
-    // What was on its way is lost with the connection.
-    let lost = rng
-        .random_range(0..3)
-        .min(subscriber.cursors.len() - 1)
-        .min(subscriber.seen.len());
-    subscriber.forget_last(lost);
-    world.resume(rng.random_range(0..2), &subscriber)
 }

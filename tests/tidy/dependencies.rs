@@ -122,6 +122,7 @@ const RULES: &[Rule] = &[
             "prost_types",
             "tonic",
             "tonic_health",
+            "tonic_prost",
             "tonic_reflection",
             "uuid",
         ],

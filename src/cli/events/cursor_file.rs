@@ -22,7 +22,13 @@ impl CursorFile {
     pub(super) fn read(&self) -> Result<Option<String>, Error> {
         match fs::read_to_string(&self.path) {
             Ok(text) => Ok(Some(text.trim().to_owned()).filter(|cursor| !cursor.is_empty())),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                // Told now, not after the first second of events.
+                match fs::metadata(folder(&self.path)) {
+                    Ok(_) => Ok(None),
+                    Err(source) => Err(self.failed("keep the cursor in", source)),
+                }
+            }
             Err(source) => Err(self.failed("read the cursor from", source)),
         }
     }
@@ -48,18 +54,30 @@ impl CursorFile {
 
 /// Writes beside the file, then renames: a reader sees the old text or the new one.
 fn replace(path: &Path, text: &str) -> io::Result<()> {
-    let folder = path
-        .parent()
-        .filter(|folder| !folder.as_os_str().is_empty());
-    let mut file = tempfile::NamedTempFile::new_in(folder.unwrap_or_else(|| Path::new(".")))?;
+    let mut file = tempfile::NamedTempFile::new_in(folder(path))?;
     writeln!(file, "{text}")?;
     file.persist(path)?;
     Ok(())
 }
 
+fn folder(path: &Path) -> &Path {
+    let parent = path.parent();
+    let parent = parent.filter(|parent| !parent.as_os_str().is_empty());
+    parent.unwrap_or_else(|| Path::new("."))
+}
+
 #[cfg(test)]
 mod tests {
     use super::CursorFile;
+
+    #[test]
+    fn a_folder_that_is_not_there_is_told_at_once() {
+        assert!(
+            CursorFile::new("/no/such/folder/cursor".into())
+                .read()
+                .is_err()
+        );
+    }
 
     #[test]
     fn a_cursor_reads_back_as_saved() {

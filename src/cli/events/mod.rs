@@ -14,7 +14,9 @@ use super::{
     output::{self, Out, StreamFormat, StreamOutput},
     subscription::{Begin, Subscription, Update},
 };
-use crate::proto::v1::{Filter, ObjectReference, SubscribeResponse, subscribe_response::Frame};
+use crate::proto::v1::{
+    Filter, ObjectReference, Progress, SubscribeResponse, subscribe_response::Frame,
+};
 use cursor_file::CursorFile;
 use row::EventTable;
 
@@ -49,10 +51,10 @@ pub(super) struct Arguments {
     /// Only Kubernetes Events of these reasons, like BackOff; may be repeated.
     #[arg(long = "reason", value_name = "REASON")]
     reasons: Vec<String>,
-    /// Only Kubernetes Events of this type, Normal or Warning; may be repeated.
-    #[arg(long = "type", value_name = "TYPE")]
-    types: Vec<String>,
-    /// Only Kubernetes Events about this object, like Pod/web-0, or Pod/ for all of a kind.
+    /// Only Kubernetes Events of this type; may be repeated.
+    #[arg(long = "type", value_name = "TYPE", value_enum, ignore_case = true)]
+    types: Vec<EventType>,
+    /// Only Kubernetes Events about this object, like pod/web-0, or pod/ for all of a kind.
     #[arg(long, value_name = "KIND/NAME", value_parser = involved_object)]
     object: Option<ObjectReference>,
     /// Begin with what exists now.
@@ -71,6 +73,13 @@ pub(super) struct Arguments {
     /// With -o jsonl: print progress too. Its cursor is the whole cursor.
     #[arg(long)]
     progress: bool,
+}
+
+/// The type of a Kubernetes Event; the names are Kubernetes'.
+#[derive(Clone, Copy, Debug, clap::ValueEnum)]
+enum EventType {
+    Normal,
+    Warning,
 }
 
 pub(super) async fn run(arguments: Arguments) -> Result<(), Error> {
@@ -93,6 +102,7 @@ pub(super) async fn run(arguments: Arguments) -> Result<(), Error> {
         left: limit.unwrap_or(u64::MAX),
         replicas,
         connected: false,
+        covers: true,
         failed: Vec::new(),
     };
     let result = follower.follow(&shutdown, cursor_file.as_mut()).await;
@@ -112,7 +122,7 @@ impl Arguments {
             resources: self.resources.clone(),
             namespaces: self.namespaces.clone(),
             names: Vec::new(),
-            event_types: self.types.clone(),
+            event_types: self.types.iter().map(|kind| format!("{kind:?}")).collect(),
             event_reasons: self.reasons.clone(),
             involved_object: self.object.clone(),
         }
@@ -123,7 +133,7 @@ fn involved_object(text: &str) -> Result<ObjectReference, &'static str> {
     let (kind, name) = text
         .split_once('/')
         .filter(|(kind, _)| !kind.is_empty())
-        .ok_or("use KIND/NAME, like Pod/web-0")?;
+        .ok_or("use KIND/NAME, like pod/web-0")?;
     Ok(ObjectReference {
         kind: kind.into(),
         name: name.into(),
@@ -138,6 +148,8 @@ struct Follower {
     left: u64,
     replicas: usize,
     connected: bool,
+    /// Whether any stream matches, as far as is known.
+    covers: bool,
     /// Attempts that failed since the last one that did not.
     failed: Vec<String>,
 }
@@ -195,12 +207,28 @@ impl Follower {
                 Ok(())
             }
             Update::Frame(response) => {
-                if matches!(response.frame, Some(Frame::Event(_))) {
-                    self.left -= 1;
+                match &response.frame {
+                    Some(Frame::Event(_)) => self.left -= 1,
+                    Some(Frame::Progress(progress)) => self.cover(progress),
+                    _ => {}
                 }
                 self.printer.print(&response)
             }
         }
+    }
+}
+
+impl Follower {
+    /// Silence would look like a cluster where nothing happens.
+    fn cover(&mut self, progress: &Progress) {
+        let covers = !progress.streams.is_empty();
+        if self.covers && !covers {
+            output::note(
+                "no cluster and resource of the group matches; waiting for one \
+                 (`quorumwatch clusters` shows them)",
+            );
+        }
+        self.covers = covers;
     }
 }
 

@@ -5,7 +5,10 @@ use std::{fmt, pin::Pin, time::Duration};
 
 use tonic::{Code, Streaming};
 
-use super::{Endpoint, Endpoints, Error, chain, connection::MESSAGE_BYTES_MAX};
+use super::{
+    Endpoint, Endpoints, Error, chain,
+    connection::{MESSAGE_BYTES_MAX, refused},
+};
 use crate::proto::v1::{
     Filter, Start, SubscribeRequest, SubscribeResponse, event_service_client::EventServiceClient,
     subscribe_response::Frame,
@@ -137,9 +140,7 @@ impl Subscription {
         self.state = State::Idle;
         self.failed += 1;
         match broken {
-            Broken::Status(status) if is_final(status.code()) => {
-                Err(Error::Refused { endpoint, status })
-            }
+            Broken::Status(status) if is_final(status.code()) => Err(refused(endpoint, status)),
             broken => Ok(Update::Interrupted {
                 endpoint,
                 reason: broken.to_string(),

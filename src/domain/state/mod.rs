@@ -82,6 +82,12 @@ impl State {
         self.assignments.get(&self.streams.get(&stream)?.shard)
     }
 
+    /// Whether a replica owns a shard.
+    pub fn owns_any(&self, replica: ReplicaId) -> bool {
+        let mut shards = self.assignments.values();
+        shards.any(|assignment| assignment.owner() == Some(replica))
+    }
+
     /// What people call a shard: `cluster/slice`.
     pub fn shard_name(&self, shard: ShardId) -> String {
         self.clusters.get(&shard.cluster).map_or_else(

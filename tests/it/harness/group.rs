@@ -1,9 +1,10 @@
 //! A group of replicas.
 
-use std::{path::Path, sync::LazyLock, time::Duration};
+use std::{collections::BTreeMap, sync::LazyLock, time::Duration};
 
 use quorumwatch::{
     cli::Endpoints,
+    domain::{id::Era, position::Position},
     proto::v1::{GetGroupResponse, MemberHealth, Shard},
 };
 use tempfile::TempDir;
@@ -64,10 +65,6 @@ impl Group {
             folder: Some(folder),
             _turn: turn,
         }
-    }
-
-    pub(crate) fn folder(&self) -> &Path {
-        self.folder.as_ref().expect("only a drop takes it").path()
     }
 
     /// What `--peers` says.
@@ -207,6 +204,46 @@ pub(crate) fn member_ids(group: &GetGroupResponse) -> Vec<(String, String)> {
         .collect()
 }
 
+/// Of each shard its epoch, and of each of its streams the checkpoint: what never goes back.
+pub(crate) type ShardProgress = BTreeMap<String, (u64, BTreeMap<String, Position>)>;
+
+/// What came of each shard so far.
+pub(crate) fn progress_of(shards: &[Shard]) -> ShardProgress {
+    let checkpoints = |shard: &Shard| {
+        let streams = shard.streams.iter();
+        let streams = streams.filter(|stream| !stream.checkpoint.is_empty());
+        streams
+            .map(|stream| {
+                // Checkpoints are closed: they end where the ordinal would stand.
+                let (era, rv) = stream.checkpoint.split_once('/').expect("era/rv");
+                let rv = rv.parse().expect("a resource version");
+                let era = Era(era.parse().expect("an era"));
+                (stream.resource.clone(), Position::closed(era, rv))
+            })
+            .collect()
+    };
+    let progress = |shard: &Shard| (shard.id.clone(), (shard.epoch, checkpoints(shard)));
+    shards.iter().map(progress).collect()
+}
+
+/// Every shard is still there, no epoch is smaller, and no checkpoint is earlier.
+pub(crate) fn expect_no_way_back(before: &ShardProgress, after: &ShardProgress) {
+    for (id, (epoch, checkpoints)) in before {
+        let (epoch_after, checkpoints_after) = &after[id];
+        assert!(
+            epoch_after >= epoch,
+            "{id}: epoch {epoch} became {epoch_after}"
+        );
+        for (stream, checkpoint) in checkpoints {
+            let checkpoint_after = &checkpoints_after[stream];
+            assert!(
+                checkpoint_after >= checkpoint,
+                "{id} {stream}: {checkpoint} became {checkpoint_after}"
+            );
+        }
+    }
+}
+
 impl Drop for Group {
     fn drop(&mut self) {
         let failed = std::thread::panicking();
@@ -214,7 +251,8 @@ impl Drop for Group {
         for replica in &mut self.replicas {
             replica.kill();
         }
-        if !failed && alarms.is_empty() {
+        // `KEEP` keeps what a test leaves behind, for a look at it.
+        if !failed && alarms.is_empty() && std::env::var_os("KEEP").is_none() {
             return;
         }
         let folder = self.folder.take().expect("only a drop takes it").keep();
@@ -225,6 +263,9 @@ impl Drop for Group {
             eprintln!("--- log of {} ---\n{}", replica.name, end.join("\n"));
         }
         eprintln!("--- data and logs are kept in {} ---", folder.display());
-        assert!(failed, "replicas raised alarms: {alarms:#?}");
+        assert!(
+            failed || alarms.is_empty(),
+            "replicas raised alarms: {alarms:#?}"
+        );
     }
 }

@@ -8,9 +8,9 @@ mod replica;
 mod wait;
 mod world;
 
-pub(crate) use client::{Client, masked_update};
-pub(crate) use group::{Group, Options};
+pub(crate) use client::masked_update;
+pub(crate) use group::{Group, Options, expect_no_way_back, member_ids, progress_of};
 pub(crate) use recorder::{Record, Recorder};
-pub(crate) use replica::{Exit, Replica};
+pub(crate) use replica::Replica;
 pub(crate) use wait::{PATIENCE, eventually, holds};
 pub(crate) use world::{World, WorldOptions};

@@ -53,7 +53,7 @@ pub(crate) struct Record {
 }
 
 /// How many of the newest events are remembered whole.
-const EVENTS_KEPT: usize = 200;
+const EVENTS_KEPT: usize = 10_000;
 
 /// A subscriber. Dropping it ends it.
 pub(crate) struct Recorder {
@@ -142,7 +142,8 @@ async fn follow(mut subscription: Subscription, record: Arc<Mutex<Record>>) {
 }
 
 impl Record {
-    fn take(&mut self, response: SubscribeResponse) {
+    /// Takes a frame.
+    pub(crate) fn take(&mut self, response: SubscribeResponse) {
         if matches!(response.frame, Some(Frame::Progress(_))) {
             self.cursor = response.cursor;
         } else if !response.cursor.is_empty() {

@@ -167,7 +167,11 @@ impl Replica {
 
     /// What it has logged that nobody should ever see.
     pub(crate) fn alarms(&self) -> Vec<String> {
-        let is_alarm = |line: &&str| line.contains(" ERROR ") || line.contains("panicked at");
+        // openraft calls it an error that a peer still speaks to a replica that stops in order.
+        let is_expected = |line: &str| line.contains("openraft") && line.contains("raft stopped");
+        let is_alarm = |line: &&str| {
+            line.contains("panicked at") || line.contains(" ERROR ") && !is_expected(line)
+        };
         let log = self.log();
         log.lines().filter(is_alarm).map(str::to_owned).collect()
     }

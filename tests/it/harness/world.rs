@@ -4,9 +4,7 @@ use std::{collections::BTreeMap, time::Duration};
 
 use quorumwatch::{
     domain::{cluster::Resource, position::ResourceVersion},
-    proto::v1::{
-        Cluster, ClusterSource, KubeconfigInline, ResourceSelector, cluster_source::Source,
-    },
+    proto::v1::{Cluster, ClusterSource, KubeconfigInline, cluster_source::Source},
     sim::{AuditReport, Fleet, FleetOptions, Ledger, Load, LoadOptions, SimCluster},
 };
 
@@ -51,7 +49,7 @@ impl World {
 
     /// Starts, and waits until every cluster is watched.
     pub(crate) async fn start_with(options: WorldOptions) -> Self {
-        let mut world = Self::start_empty(options).await;
+        let world = Self::start_empty(options).await;
         for name in world.fleet.cluster_names() {
             world.monitor(&name).await;
         }
@@ -85,25 +83,15 @@ impl World {
 
     /// What the group is told of a cluster; it watches its Events.
     pub(crate) fn described(&self, name: &str) -> Cluster {
-        self.described_with(name, &["v1/events"])
-    }
-
-    /// The same, with other resources.
-    pub(crate) fn described_with(&self, name: &str, resources: &[&str]) -> Cluster {
         let inline = KubeconfigInline {
             yaml: self.fleet.kubeconfig(name),
             context: name.to_owned(),
-        };
-        let select = |resource: &&str| ResourceSelector {
-            resource: (*resource).to_owned(),
-            ..ResourceSelector::default()
         };
         Cluster {
             name: name.to_owned(),
             source: Some(ClusterSource {
                 source: Some(Source::KubeconfigInline(inline)),
             }),
-            resources: resources.iter().map(select).collect(),
             ..Cluster::default()
         }
     }
@@ -141,6 +129,15 @@ impl World {
         if let Some(load) = self.load.take() {
             load.stop().await;
         }
+    }
+
+    /// How much has happened since the load began.
+    pub(crate) fn produced(&self) -> u64 {
+        let since = |(name, from): (&String, &ResourceVersion)| {
+            let now = self.cluster(name).current_rv().as_u64()?;
+            now.checked_sub(from.as_u64()?)
+        };
+        self.from.iter().filter_map(since).sum()
     }
 
     /// Whether somebody has everything that has happened so far.

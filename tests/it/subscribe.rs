@@ -1,0 +1,259 @@
+//! What a subscriber may ask for, what it gets, and what it is told when it asks or reads wrongly.
+
+use std::{
+    collections::BTreeSet,
+    time::{Duration, Instant},
+};
+
+use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
+use quorumwatch::{
+    cli::subscription::Begin,
+    domain::{
+        cursor::{Cursor, CursorCodec},
+        id::{Era, GroupId, StreamId},
+        position::Position,
+    },
+    proto::v1::{Event, EventType, Filter, Start, SubscribeRequest},
+};
+use tonic::Code;
+
+use crate::harness::{Options, PATIENCE, Record, Recorder, World, WorldOptions};
+
+fn alone() -> WorldOptions {
+    WorldOptions {
+        clusters: 1,
+        replicas: 1,
+        ..WorldOptions::default()
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_cursor_that_is_none_is_refused_with_the_reason() {
+    let mut world = World::start_with(alone()).await;
+    let recorder = world.subscriber(0).await;
+    world.begin(100.0);
+    world.flows(&recorder, 10).await;
+    let cursor = recorder.leave().cursor;
+    let (whole, deltas) = cursor
+        .split_once(',')
+        .expect("frames came after the progress");
+    let delta = deltas.split(',').next_back().unwrap().to_owned();
+    let client = world.group.client();
+    let foreign = CursorCodec::new(GroupId([9; 16])).whole(&Cursor::default());
+    let cases = [
+        ("not a cursor".to_owned(), "not base64"),
+        (torn(whole), "checksum mismatch"),
+        (foreign, "another group"),
+        (future(whole), "upgrade it"),
+        (delta, "begins with a frame's delta"),
+        (
+            ahead(&client.group().await.unwrap().group_id),
+            "ahead of stream",
+        ),
+        (format!("{whole},"), "too short"),
+        ("A".repeat(3 * 1024 * 1024), "longer than"),
+    ];
+    for (cursor, why) in cases {
+        let request = SubscribeRequest {
+            cursor,
+            ..SubscribeRequest::default()
+        };
+        let refused = client.subscribe(request).await.unwrap_err();
+        assert_eq!(refused.code(), Code::InvalidArgument, "{why}: {refused}");
+        assert!(refused.message().contains(why), "{why}: {refused}");
+    }
+    let both = SubscribeRequest {
+        cursor: cursor.clone(),
+        start: Start::Snapshot.into(),
+        ..SubscribeRequest::default()
+    };
+    let refused = client.subscribe(both).await.unwrap_err();
+    assert_eq!(refused.code(), Code::InvalidArgument, "{refused}");
+    for filter in [
+        Filter {
+            resources: vec!["events".into()],
+            ..Filter::default()
+        },
+        Filter {
+            cluster_selector: "env=".to_owned() + "=,(",
+            ..Filter::default()
+        },
+    ] {
+        let request = SubscribeRequest {
+            filter: Some(filter),
+            ..SubscribeRequest::default()
+        };
+        let refused = client.subscribe(request).await.unwrap_err();
+        assert_eq!(refused.code(), Code::InvalidArgument, "{refused}");
+    }
+    // The same cursor as it was received is taken.
+    let request = SubscribeRequest {
+        cursor,
+        ..SubscribeRequest::default()
+    };
+    assert!(client.subscribe(request).await.is_ok());
+}
+
+/// The same cursor, one bit of it flipped on the way.
+fn torn(whole: &str) -> String {
+    let mut bytes = URL_SAFE_NO_PAD.decode(whole).unwrap();
+    bytes[8] ^= 1;
+    URL_SAFE_NO_PAD.encode(bytes)
+}
+
+/// The same cursor, as a later version might write it.
+fn future(whole: &str) -> String {
+    let mut bytes = URL_SAFE_NO_PAD.decode(whole).unwrap();
+    bytes.truncate(bytes.len() - 4);
+    bytes[0] += 1;
+    let checksum = crc32c::crc32c(&bytes);
+    bytes.extend(checksum.to_be_bytes());
+    URL_SAFE_NO_PAD.encode(bytes)
+}
+
+/// A cursor of this group in a stream that it has not had yet.
+fn ahead(group_id: &str) -> String {
+    let group = uuid::Uuid::parse_str(group_id).unwrap();
+    let mut cursor = Cursor::default();
+    let position = Position::closed(Era(1), 7.into());
+    cursor.positions.insert(StreamId(1_000_000), position);
+    CursorCodec::new(GroupId(group.into_bytes())).whole(&cursor)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_subscriber_that_stops_reading_is_told_and_resumes_without_loss() {
+    let mut world = World::start_with(WorldOptions {
+        clusters: 3,
+        group: Options {
+            config: "[limits]\nslow_subscriber_ms = 300\n".into(),
+        },
+        ..WorldOptions::default()
+    })
+    .await;
+    let healthy = world.subscriber(0).await;
+    let client = world.group.replicas[0].client();
+    let mut slow = client.subscribe(SubscribeRequest::default()).await.unwrap();
+    let mut record = Record::default();
+    // The first progress: from here on everything counts.
+    record.take(slow.message().await.unwrap().unwrap());
+    world.begin(600.0);
+    // Far more than responses, windows and sockets hold, and far longer than the limit.
+    let mut slowest = Duration::ZERO;
+    for _ in 0..40 {
+        slowest = slowest.max(world.flows(&healthy, 100).await);
+    }
+    eprintln!("a hundred events at 600 a second took the healthy one at most {slowest:?}");
+    assert!(slowest < Duration::from_secs(2), "{slowest:?}");
+    let started = Instant::now();
+    let status = loop {
+        match tokio::time::timeout(PATIENCE, slow.message())
+            .await
+            .unwrap()
+        {
+            Ok(response) => record.take(response.expect("it ends with a status")),
+            Err(status) => break status,
+        }
+    };
+    eprintln!(
+        "{} events were under way; read in {:?}",
+        record.delivered,
+        started.elapsed()
+    );
+    assert_eq!(status.code(), Code::ResourceExhausted, "{status}");
+    let cursor = status.metadata().get("quorumwatch-cursor");
+    let cursor = cursor.expect("the status carries the cursor");
+    // Its own cursor stands at the same place; that of the status is shorter.
+    record.cursor = cursor.to_str().unwrap().to_owned();
+    let resumed = Recorder::resume(record, world.group.endpoints_from(1));
+    world.flows(&resumed, 500).await;
+    world.expect_exactly_once(&resumed).await;
+    world.expect_exactly_once(&healthy).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_snapshot_tells_what_exists_and_then_what_happens() {
+    let mut world = World::start_with(WorldOptions {
+        clusters: 3,
+        ..Default::default()
+    })
+    .await;
+    world.begin(400.0);
+    let witness = Recorder::all_from_now(world.group.endpoints_from(0));
+    witness.covers(3).await;
+    world.flows(&witness, 600).await;
+    world.end().await;
+    let begin = || Begin::Snapshot;
+    let recorder = Recorder::start(world.group.endpoints_from(1), Filter::default(), begin());
+    let narrow = Filter {
+        clusters: vec!["sim-1".into(), "sim-2".into()],
+        event_reasons: vec!["BackOff".into()],
+        event_types: vec!["Warning".into()],
+        ..Filter::default()
+    };
+    let narrow = Recorder::start(world.group.endpoints_from(2), narrow, begin());
+    for (recorder, streams) in [(&recorder, 3), (&narrow, 2)] {
+        let synced = |record: &Record| record.synced.len() == streams;
+        recorder
+            .sees("every snapshot is complete", PATIENCE, synced)
+            .await;
+    }
+    world.begin(400.0);
+    world.flows(&recorder, 600).await;
+    let report = world.expect_exactly_once(&recorder).await;
+    eprintln!(
+        "snapshot {} delivered {}",
+        report.snapshot, report.delivered
+    );
+    assert!(report.snapshot > 0, "{report:?}");
+    let wanted = |event: &&Event| {
+        let object: serde_json::Value = serde_json::from_slice(&event.object_json).unwrap();
+        object["reason"] == "BackOff" && event.cluster != "sim-3"
+    };
+    let all = ids(recorder.record().events.iter().filter(wanted));
+    assert!(!all.is_empty());
+    let same = |record: &Record| ids(record.events.iter()) == all;
+    narrow
+        .sees(
+            "the filtered has what it wanted, and nothing else",
+            PATIENCE,
+            same,
+        )
+        .await;
+}
+
+/// Events by what they tell: snapshots at different moments give an object different positions.
+fn ids<'a>(events: impl Iterator<Item = &'a Event>) -> BTreeSet<(String, String, String)> {
+    let id = |event: &Event| {
+        let object = event.object.clone().unwrap();
+        (event.cluster.clone(), object.uid, object.resource_version)
+    };
+    // A deletion's version is the object's last in a snapshot's eyes, and its own in a watch's.
+    let events = events.filter(|event| event.r#type() != EventType::Deleted);
+    events.map(id).collect()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_event_is_the_same_at_every_replica() {
+    let mut world = World::start_with(WorldOptions {
+        clusters: 2,
+        ..Default::default()
+    })
+    .await;
+    let mut recorders = Vec::new();
+    for seat in 0..3 {
+        recorders.push(world.subscriber(seat).await);
+    }
+    world.begin(100.0);
+    world.flows(&recorders[0], 100).await;
+    for recorder in &recorders {
+        world.expect_exactly_once(recorder).await;
+    }
+    let told = recorders.iter().map(|recorder| {
+        let record = recorder.record();
+        let event = |event: &Event| (event.id.clone(), event.position.clone(), event.epoch);
+        record.events.iter().map(event).collect::<BTreeSet<_>>()
+    });
+    let told: Vec<_> = told.collect();
+    assert!(told[0].len() >= 100);
+    assert!(told[0] == told[1] && told[1] == told[2]);
+}
