@@ -403,10 +403,26 @@ impl Feed {
         }
     }
 
+    /// The net changes from where the asker stands. A hub gets none: its subscribers stand in many
+    /// places, and each asks for its own when it meets a repaired gap that begins elsewhere.
     async fn repair_for_asker(&mut self, start: &EraStart) -> Step {
-        let Some(position) = self.position.clone() else {
+        let (Some(position), Some(floor)) = (self.position.clone(), self.stream.ring_floor())
+        else {
             return Err(Stop::Failed(FeedError::NotOwner));
         };
+        if !self.snapshot_on_gap {
+            let reason = GapReason::WatchCacheReset;
+            let (to, repaired, replay) = (floor.clone(), true, false);
+            self.position = Some(floor);
+            let gap = Gap {
+                from: None,
+                to,
+                reason,
+                repaired,
+                replay,
+            };
+            return self.give(vec![Item::Gap(gap)]).await;
+        }
         let gap = Gap {
             from: Some(position.clone()),
             to: Position::closed(start.era, start.to.previous()),
