@@ -205,6 +205,8 @@ impl Replica {
             () = controller.stopped() => Err(Error::Failed("the controller stopped".into())),
         };
         close.cancel();
+        // A leader's stream of entries stays open for as long as they are taken here.
+        self.raft.shutdown().await;
         let closed = async { while listeners.join_next().await.is_some() {} };
         if tokio::time::timeout(CLOSE_WITHIN, closed).await.is_err() {
             tracing::debug!("some connections did not close by themselves");
