@@ -330,7 +330,9 @@ impl Replica {
 async fn look_for_the_dead(raft: &Raft, controller: &Controller) {
     let mut leadership = raft.leadership();
     loop {
-        if leadership.borrow_and_update().is_self {
+        let now = *leadership.borrow_and_update();
+        if now.is_self {
+            controller.followed(now.term).await;
             let state = raft.state();
             let others = state
                 .members
