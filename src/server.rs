@@ -205,6 +205,8 @@ impl Replica {
             () = controller.stopped() => Err(Error::Failed("the controller stopped".into())),
         };
         close.cancel();
+        // A leader's stream of entries stays open for as long as they are taken here.
+        self.raft.shutdown().await;
         let closed = async { while listeners.join_next().await.is_some() {} };
         if tokio::time::timeout(CLOSE_WITHIN, closed).await.is_err() {
             tracing::debug!("some connections did not close by themselves");
@@ -328,7 +330,9 @@ impl Replica {
 async fn look_for_the_dead(raft: &Raft, controller: &Controller) {
     let mut leadership = raft.leadership();
     loop {
-        if leadership.borrow_and_update().is_self {
+        let now = *leadership.borrow_and_update();
+        if now.is_self {
+            controller.followed(now.term).await;
             let state = raft.state();
             let others = state
                 .members

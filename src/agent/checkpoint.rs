@@ -27,8 +27,13 @@ pub(super) async fn run(raft: Raft, owned: Owned, stop: CancellationToken) {
     let mut tick = tokio::time::interval(EVERY);
     tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
+        let next = async {
+            tick.tick().await;
+            hand_in(&raft, &owned).await;
+        };
+        // A stop waits for no majority: what is cut short here is handed in below, or replayed.
         tokio::select! {
-            _ = tick.tick() => hand_in(&raft, &owned).await,
+            () = next => {}
             () = stop.cancelled() => break,
         }
     }

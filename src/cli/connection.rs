@@ -174,12 +174,19 @@ impl Endpoints {
 
 /// What an answer that is an error means.
 pub(super) fn refused(endpoint: Endpoint, status: Box<Status>) -> Error {
-    // A gRPC server that lacks our services, and an HTTP server that knows no gRPC.
-    let foreign = status.message().contains("protocol error");
+    if is_foreign(&status) {
+        Error::NotAReplica(endpoint)
+    } else {
+        Error::Refused { endpoint, status }
+    }
+}
+
+/// Whether a gRPC server answers that lacks our services, or an HTTP server that knows no gRPC.
+pub(super) fn is_foreign(status: &Status) -> bool {
     match status.code() {
-        Code::Unimplemented => Error::NotAReplica(endpoint),
-        Code::Internal if foreign => Error::NotAReplica(endpoint),
-        _ => Error::Refused { endpoint, status },
+        Code::Unimplemented => true,
+        Code::Internal => status.message().contains("protocol error"),
+        _ => false,
     }
 }
 

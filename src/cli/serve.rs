@@ -70,7 +70,7 @@ pub(super) struct Arguments {
     #[arg(long, env = "QUORUMWATCH_LOG_FORMAT", value_name = "FORMAT")]
     log_format: Option<LogFormat>,
     /// Which lines are logged: error, warn, info, debug, trace, or target=level pairs, joined by
-    /// ','. openraft tells errors only, unless it is named: info,openraft=warn. [default: info]
+    /// ','. openraft is silent, unless it is named: info,openraft=warn. [default: info]
     #[arg(long, env = "QUORUMWATCH_LOG_LEVEL", value_name = "LEVEL")]
     log_level: Option<String>,
     /// End when standard input is closed, so that no replica outlives whoever started it.

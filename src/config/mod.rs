@@ -144,7 +144,7 @@ pub struct Log {
     /// How a line looks.
     pub format: LogFormat,
     /// Which lines: a level, or `target=level` pairs joined by commas; empty for `info`.
-    /// openraft tells errors only, unless a pair names it.
+    /// openraft is silent, unless a pair names it.
     pub level: String,
 }
 

@@ -14,7 +14,10 @@ use std::{
     time::Duration,
 };
 
-use tokio::{sync::Notify, time::Instant};
+use tokio::{
+    sync::{Notify, watch},
+    time::Instant,
+};
 use tokio_util::sync::CancellationToken;
 
 use self::{agreement::Agreement, office::Office, term::Term};
@@ -85,6 +88,8 @@ struct Shared {
     term: Mutex<Option<Term>>,
     /// An opinion of a replica has changed.
     liveness: Notify,
+    /// The latest term whose leadership the loop has followed.
+    followed: watch::Sender<u64>,
     /// Cancelled when the loop has ended.
     stopped: CancellationToken,
 }
@@ -101,6 +106,7 @@ impl Controller {
             start: Instant::now(),
             term: Mutex::new(None),
             liveness: Notify::new(),
+            followed: watch::Sender::new(0),
             stopped: CancellationToken::new(),
         });
         tokio::spawn(Office::new(Arc::clone(&shared), policy).run());
@@ -124,6 +130,15 @@ impl Controller {
         }
         let quorum_silence = shared.agreement.quorum_ack_age()?;
         lease::grant(quorum_silence).map(|lease| Grant { lease })
+    }
+
+    /// Waits until the controller knows who leads in this term, or in a later one. A leader that
+    /// tells it of deaths before would tell the term that is over.
+    pub async fn followed(&self, term: u64) {
+        let mut followed = self.shared.followed.subscribe();
+        let followed = followed.wait_for(|followed| *followed >= term);
+        // The sender lives in `self`, so that waiting does not fail.
+        drop(followed.await);
     }
 
     /// The process of a replica is known to have ended.

@@ -408,6 +408,24 @@ async fn a_new_term_begins_without_opinions() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_death_that_is_found_on_taking_office_is_not_forgotten() {
+    let group = Group::new(2, 4);
+    group.change(|state| {
+        for assignment in state.assignments.values_mut() {
+            *assignment = assignment.assign_to(Some(B), MoveReason::Placed, UnixMillis(0));
+        }
+    });
+    let controller = group.start();
+    keep_alive(&controller, A);
+    group.lead(2);
+    let start = Instant::now();
+    controller.followed(2).await;
+    controller.mark_dead(B);
+    group.until_owned_by(A).await;
+    assert!(start.elapsed() < HEARTBEAT_EVERY * 2);
+}
+
+#[tokio::test(start_paused = true)]
 async fn the_controller_ends_with_raft() {
     let group = Group::new(1, 1);
     let stopped = ProposeError::Stopped("disk full".into());

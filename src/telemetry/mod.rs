@@ -8,8 +8,9 @@ use crate::config::{Log, LogFormat};
 
 /// Where nothing else is asked for.
 const LEVEL: &str = "info";
-/// What holds unless the level names the target itself. openraft warns about each message that a
-/// dead replica does not take; that a replica died is told once, by ourselves.
+/// What holds unless the level names the target itself. openraft reports each message that a dead
+/// replica does not take and each task that ends in order as a warning or an error; `raft` tells
+/// what matters of that, once for each change, and ends the replica where something is fatal.
 const BELOW: &str = "openraft=off";
 
 /// Why logs are not set up.

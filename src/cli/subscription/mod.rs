@@ -7,7 +7,7 @@ use tonic::{Code, Streaming};
 
 use super::{
     Endpoint, Endpoints, Error, chain,
-    connection::{MESSAGE_BYTES_MAX, refused},
+    connection::{MESSAGE_BYTES_MAX, is_foreign, refused},
 };
 use crate::proto::v1::{
     Filter, Start, SubscribeRequest, SubscribeResponse, event_service_client::EventServiceClient,
@@ -141,6 +141,10 @@ impl Subscription {
         self.failed += 1;
         match broken {
             Broken::Status(status) if is_final(status.code()) => Err(refused(endpoint, status)),
+            // Whatever it is, it was no replica all along.
+            Broken::Status(status) if self.cursor.get().is_none() && is_foreign(&status) => {
+                Err(refused(endpoint, status))
+            }
             broken => Ok(Update::Interrupted {
                 endpoint,
                 reason: broken.to_string(),
