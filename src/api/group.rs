@@ -12,8 +12,8 @@ use crate::{
         state::State,
     },
     proto::v1::{
-        self, GetGroupRequest, GetGroupResponse, MemberHealth, MemberRole,
-        group_service_server::GroupService,
+        self, GetGroupRequest, GetGroupResponse, MemberHealth, MemberRole, RemoveMemberRequest,
+        RemoveMemberResponse, group_service_server::GroupService,
     },
     raft::{self, Raft, Role},
 };
@@ -89,5 +89,22 @@ impl GroupService for Group {
             answered_by: self.raft.name().to_owned(),
             members,
         }))
+    }
+
+    async fn remove_member(
+        &self,
+        request: Request<RemoveMemberRequest>,
+    ) -> Result<Response<RemoveMemberResponse>, Status> {
+        let name = request.into_inner().name;
+        let id = self
+            .raft
+            .state()
+            .member_named(&name)
+            .map(|member| member.id);
+        let id = id.ok_or_else(|| {
+            Status::not_found(format!("no member {name:?}; GetGroup names them all"))
+        })?;
+        self.leader.remove(id).await?;
+        Ok(Response::new(RemoveMemberResponse {}))
     }
 }

@@ -2,6 +2,8 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
+use tonic::{Status, transport::Channel};
+
 use crate::{
     domain::{
         id::{ReplicaId, StreamId},
@@ -9,7 +11,7 @@ use crate::{
     },
     peer::Channels,
     proto::internal::v1::{
-        ObserveRequest, ObserveResponse, peer_service_client::PeerServiceClient,
+        ObserveRequest, ObserveResponse, RemoveRequest, peer_service_client::PeerServiceClient,
     },
     raft::Raft,
 };
@@ -45,14 +47,23 @@ impl LeaderView {
     }
 
     async fn ask_leader(&self) -> Option<ObserveResponse> {
+        let answer = self.leader()?.observe(ObserveRequest {}).await.ok()?;
+        Some(answer.into_inner())
+    }
+
+    /// Has the leader remove a replica.
+    pub(super) async fn remove(&self, replica: ReplicaId) -> Result<(), Status> {
+        let no_leader = || Status::unavailable("the group has no leader now; try again");
+        let replica_id = replica.0;
+        let mut leader = self.leader().ok_or_else(no_leader)?;
+        leader.remove(RemoveRequest { replica_id }).await.map(drop)
+    }
+
+    fn leader(&self) -> Option<PeerServiceClient<Channel>> {
         let leader = self.raft.leadership().borrow().leader?;
         let address = self.raft.peer_address_of(leader)?;
         let channel = self.channels.channel(&address).ok()?;
-        let answer = PeerServiceClient::new(channel)
-            .observe(ObserveRequest {})
-            .await
-            .ok()?;
-        Some(answer.into_inner())
+        Some(PeerServiceClient::new(channel))
     }
 }
 

@@ -6,10 +6,11 @@ use tokio::sync::mpsc;
 use tokio_stream::{Stream, StreamExt as _, wrappers::ReceiverStream};
 use tonic::{Request, Response, Status, Streaming};
 
-use super::convert::millis;
+use super::{convert::millis, status::outcome};
 use crate::{
     controller::{Controller, HeartbeatIn},
     domain::{
+        command::Command,
         id::{Epoch, Incarnation, ReplicaId, Revision, StreamId},
         member::Availability,
     },
@@ -18,7 +19,7 @@ use crate::{
     proto::internal::v1::{
         HeartbeatRequest, HeartbeatResponse, HelloRequest, HelloResponse, JoinRequest,
         JoinResponse, ObserveRequest, ObserveResponse, ObservedReplica, ProposeRequest,
-        ProposeResponse, RelayRequest, RelayResponse, StreamReport,
+        ProposeResponse, RelayRequest, RelayResponse, RemoveRequest, RemoveResponse, StreamReport,
         peer_service_server::PeerService, relay_request,
     },
     raft::Raft,
@@ -192,6 +193,29 @@ impl PeerService for Peers {
             replicas: replicas.collect(),
             streams: streams.collect(),
         }))
+    }
+
+    async fn remove(
+        &self,
+        request: Request<RemoveRequest>,
+    ) -> Result<Response<RemoveResponse>, Status> {
+        let replica = ReplicaId(request.into_inner().replica_id);
+        let observed = self
+            .controller
+            .observed()
+            .ok_or_else(|| Status::unavailable("this replica does not lead; try again"))?;
+        let seen = observed.replicas.get(&replica);
+        if seen.is_some_and(|seen| seen.availability != Availability::Unavailable) {
+            return Err(Status::failed_precondition(
+                "the replica is alive: stop it first, and wait until its health is unavailable",
+            ));
+        }
+        self.raft
+            .remove_replica(replica)
+            .await
+            .map_err(|error| Status::unavailable(error.to_string()))?;
+        outcome(self.raft.propose(Command::RemoveMember { replica }).await)?;
+        Ok(Response::new(RemoveResponse {}))
     }
 
     type RelayStream = Pin<Box<dyn Stream<Item = Result<RelayResponse, Status>> + Send>>;

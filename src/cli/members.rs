@@ -11,19 +11,41 @@ use super::{
     time::{age, instant},
 };
 use crate::proto::v1::{
-    GetGroupRequest, GetGroupResponse, Member, group_service_client::GroupServiceClient,
+    GetGroupRequest, GetGroupResponse, Member, RemoveMemberRequest,
+    group_service_client::GroupServiceClient,
 };
 
 /// The group as the replica that answers sees it.
 #[derive(Debug, clap::Args)]
+#[command(args_conflicts_with_subcommands = true)]
 pub(super) struct Arguments {
+    #[command(subcommand)]
+    change: Option<Change>,
     #[command(flatten)]
     connection: Connection,
     #[command(flatten)]
     output: Output,
 }
 
+#[derive(Debug, clap::Subcommand)]
+enum Change {
+    /// Remove a replica that is gone for good, so that another may take its name
+    Remove {
+        /// The replica's name; refused while it is alive
+        name: String,
+        #[command(flatten)]
+        connection: Connection,
+    },
+}
+
 pub(super) async fn run(arguments: Arguments) -> Result<(), Error> {
+    if let Some(Change::Remove { name, connection }) = arguments.change {
+        remove(&connection.endpoints(), &name).await?;
+        let mut out = output::open();
+        return writeln!(out, "{name} removed")
+            .and_then(|()| out.flush())
+            .map_err(Error::Output);
+    }
     let group = get(&arguments.connection.endpoints()).await?;
     let mut out = output::open();
     match arguments.output.format {
@@ -41,6 +63,20 @@ pub(super) async fn get(endpoints: &Endpoints) -> Result<GetGroupResponse, Error
                 .await
         })
         .await
+}
+
+async fn remove(endpoints: &Endpoints, name: &str) -> Result<(), Error> {
+    endpoints
+        .ask(|channel| {
+            let name = name.to_owned();
+            async move {
+                GroupServiceClient::new(channel)
+                    .remove_member(RemoveMemberRequest { name })
+                    .await
+            }
+        })
+        .await
+        .map(drop)
 }
 
 fn write(out: &mut Out, group: &GetGroupResponse) -> io::Result<()> {

@@ -131,4 +131,23 @@ async fn a_replica_that_lost_its_data_is_not_taken_for_itself() {
     let says = "two replicas have one name, or this one lost its data";
     assert!(exit.log.contains(says), "{}", exit.log);
     group.whole().await;
+
+    // Only what is dead is removed; then the name is free for a replica without data.
+    let client = group.client_besides(victim);
+    let name = group.replicas[victim].name.clone();
+    let alive = &group.replicas[(victim + 1) % 3].name;
+    let refused = client.remove(alive).await.unwrap_err();
+    assert_eq!(refused.code(), tonic::Code::FailedPrecondition, "{refused}");
+    let removed = async || client.remove(&name).await.is_ok();
+    holds("the dead one is removed", PATIENCE, removed).await;
+    group.launch(victim);
+    group.whole().await;
+    let joined = async || {
+        let told = group.client().group().await;
+        told.is_ok_and(|told| {
+            let member = told.members.iter().find(|member| member.name == name);
+            member.is_some_and(|member| role_of(member) == MemberRole::Voter)
+        })
+    };
+    holds("the new one votes", PATIENCE, joined).await;
 }

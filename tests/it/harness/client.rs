@@ -5,9 +5,9 @@ use quorumwatch::{
     cli::Endpoint,
     proto::v1::{
         Cluster, CreateClusterRequest, DeleteClusterRequest, GetClusterRequest, GetGroupRequest,
-        GetGroupResponse, GetShardRequest, ListClustersRequest, ListShardsRequest, Shard,
-        SubscribeRequest, SubscribeResponse, UpdateClusterRequest, WatchShardsRequest,
-        WatchShardsResponse, cluster_service_client::ClusterServiceClient,
+        GetGroupResponse, GetShardRequest, ListClustersRequest, ListShardsRequest,
+        RemoveMemberRequest, Shard, SubscribeRequest, SubscribeResponse, UpdateClusterRequest,
+        WatchShardsRequest, WatchShardsResponse, cluster_service_client::ClusterServiceClient,
         event_service_client::EventServiceClient, group_service_client::GroupServiceClient,
         shard_service_client::ShardServiceClient,
     },
@@ -47,6 +47,15 @@ impl Client {
 
     async fn shard_service(&self) -> Answer<ShardServiceClient<Channel>> {
         Ok(ShardServiceClient::new(self.channel().await?))
+    }
+
+    pub(crate) async fn remove(&self, name: &str) -> Answer<()> {
+        let mut client = GroupServiceClient::new(self.channel().await?);
+        let name = name.to_owned();
+        client
+            .remove_member(RemoveMemberRequest { name })
+            .await
+            .map(drop)
     }
 
     pub(crate) async fn shards(&self) -> Answer<Vec<Shard>> {
