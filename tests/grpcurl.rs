@@ -132,6 +132,7 @@ impl World {
             }
             let error = String::from_utf8_lossy(&output.stderr);
             assert!(Instant::now() < limit, "{method}: {answer} {error}");
+            // poll: one call is one answer.
             sleep(LOOK_EVERY).await;
         }
     }
