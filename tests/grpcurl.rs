@@ -132,7 +132,7 @@ impl World {
             }
             let error = String::from_utf8_lossy(&output.stderr);
             assert!(Instant::now() < limit, "{method}: {answer} {error}");
-            // poll: until the answer is as hoped
+            // poll: one call is one answer.
             sleep(LOOK_EVERY).await;
         }
     }

@@ -163,7 +163,11 @@ async fn prepare(
     for replica in replicas.iter() {
         let owned = ownership.of_replica(replica.name);
         let shards: Vec<_> = owned.into_keys().collect();
-        let text = format!("{} owns {}", replica.name, shards.join(", "));
+        let shards = match shards.as_slice() {
+            [] => "nothing".to_owned(),
+            shards => shards.join(", "),
+        };
+        let text = format!("{} owns {shards}", replica.name);
         voice.say(Tone::Notable, &text)?;
     }
     let seat = replicas
