@@ -20,7 +20,7 @@ use quorumwatch::{
     proto::internal::v1::{
         Envelope, HeartbeatRequest, HeartbeatResponse, HelloRequest, HelloResponse, JoinRequest,
         JoinResponse, ObserveRequest, ObserveResponse, ProposeRequest, ProposeResponse,
-        RelayRequest, RelayResponse, VoteRequest,
+        RelayRequest, RelayResponse, RemoveRequest, RemoveResponse, VoteRequest,
         peer_service_server::{PeerService, PeerServiceServer},
         raft_service_client::RaftServiceClient,
     },
@@ -67,6 +67,13 @@ impl PeerService for Peers {
         _: Request<Streaming<HeartbeatRequest>>,
     ) -> Result<Response<Self::HeartbeatStream>, Status> {
         Err(Status::unimplemented("not in this test"))
+    }
+
+    async fn remove(
+        &self,
+        _request: Request<RemoveRequest>,
+    ) -> Result<Response<RemoveResponse>, Status> {
+        Err(Status::unimplemented("not part of this test"))
     }
 
     async fn observe(
