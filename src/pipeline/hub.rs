@@ -5,7 +5,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
+    sync::{Arc, Mutex, Weak},
     time::Duration,
 };
 
@@ -18,6 +18,7 @@ use tokio::{
 use super::{
     feed::{ALIVE_EVERY, FeedError, FeedFrom, FeedMessage},
     item::Item,
+    lock::lock,
     ring::{Read, Ring},
 };
 use crate::domain::{
@@ -336,9 +337,4 @@ async fn wait_until_moved(state: &mut watch::Receiver<Arc<State>>, address: &Sou
         // The replica is shutting down, and this task with it.
         std::future::pending::<()>().await;
     }
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    // Nothing that holds the lock can panic half-way through a change.
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

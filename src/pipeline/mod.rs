@@ -13,6 +13,7 @@ pub mod feed;
 pub mod filter;
 pub mod hub;
 pub mod item;
+mod lock;
 pub mod owned;
 pub mod ring;
 pub mod sequencer;

@@ -4,7 +4,7 @@
 
 use std::{
     collections::BTreeMap,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex},
     time::Duration,
 };
 
@@ -15,6 +15,7 @@ use tokio::{
 
 use super::{
     item::{Gap, Item, Published},
+    lock::lock,
     ring::{Read, Ring},
     sequencer::Sequencer,
     shared::SharedHistory,
@@ -385,9 +386,4 @@ pub(super) fn gap_end(start: &EraStart) -> Position {
     } else {
         start.start()
     }
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    // Nothing that holds the lock can panic half-way through a change.
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -5,13 +5,13 @@
 //! each would cost the API server a watch or a list of its own.
 
 use std::{
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex},
     time::Duration,
 };
 
 use tokio::sync::mpsc;
 
-use super::owned::History;
+use super::{lock::lock, owned::History};
 use crate::domain::{history::HistoryItem, position::ResourceVersion};
 
 /// How long the first asker waits for others: hardly felt beside the look itself.
@@ -147,11 +147,6 @@ async fn hand_out(
 
 async fn all_left(askers: &[mpsc::Sender<HistoryItem>]) {
     futures::future::join_all(askers.iter().map(mpsc::Sender::closed)).await;
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    // Nothing that holds the lock can panic half-way through a change.
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 #[cfg(test)]
