@@ -4,6 +4,7 @@
 //! `// tidy: <reason>`.
 
 mod dependencies;
+mod failures;
 mod readme;
 mod repository;
 mod shape;
