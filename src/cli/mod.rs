@@ -2,6 +2,7 @@
 //! for `serve`, which is the replica itself.
 
 mod clusters;
+mod configuration;
 mod connection;
 mod demo;
 mod duration;
@@ -70,9 +71,6 @@ pub enum Error {
     /// The configuration is not valid.
     #[error(transparent)]
     Configuration(#[from] config::Invalid),
-    /// The configuration file cannot be used.
-    #[error(transparent)]
-    ConfigurationFile(#[from] config::ReadError),
     /// The log cannot be set up.
     #[error(transparent)]
     Log(#[from] telemetry::Error),
@@ -134,9 +132,7 @@ pub fn main() -> ExitCode {
             // Nobody is left to be told where this fails.
             let _ = writeln!(io::stderr(), "quorumwatch: {}", chain(&error));
             match error {
-                Error::Usage(_) | Error::Configuration(_) | Error::ConfigurationFile(_) => {
-                    ExitCode::from(2)
-                }
+                Error::Usage(_) | Error::Configuration(_) => ExitCode::from(2),
                 _ => ExitCode::FAILURE,
             }
         }
@@ -207,7 +203,6 @@ mod tests {
             "quorumwatch demo --for 1s",
             "quorumwatch demo --context c",
             "quorumwatch shards --endpoints https://h:1",
-            "quorumwatch serve --peers a",
         ] {
             let parsed = Arguments::try_parse_from(line.split(' '));
             assert_eq!(parsed.unwrap_err().exit_code(), 2, "{line}");
