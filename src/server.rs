@@ -6,6 +6,7 @@ use tokio::{net::TcpListener, task::JoinSet};
 use tokio_util::sync::CancellationToken;
 use tonic::transport::Server;
 
+pub use crate::raft::storage::FORMAT as STORAGE_FORMAT;
 use crate::{
     agent,
     api::{Clusters, Events, Group, LeaderView, Peers, Shards, encoded::EventServiceServer},

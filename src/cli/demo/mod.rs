@@ -38,6 +38,11 @@ const LENGTH_MIN: Duration = Duration::from_secs(4);
 /// back; in the end every event is accounted for. Exit code 0 only where none was lost and none
 /// came twice.
 #[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Examples:
+  quorumwatch demo
+  quorumwatch demo --kill leader --for 15s
+  quorumwatch demo --kubeconfig ~/.kube/config --kube-context kind-dev --kube-context prod-eu")]
 pub(super) struct Arguments {
     #[command(flatten)]
     output: Output,
@@ -60,7 +65,7 @@ pub(super) struct Arguments {
     #[arg(long, value_name = "FILE")]
     kubeconfig: Option<PathBuf>,
     /// A context of the kubeconfig; may be repeated. The current one where it is not set.
-    #[arg(long = "context", value_name = "CONTEXT", requires = "kubeconfig")]
+    #[arg(long = "kube-context", value_name = "CONTEXT", requires = "kubeconfig")]
     contexts: Vec<String>,
     /// A command that the kubeconfig may run for credentials; may be repeated.
     #[arg(long, value_name = "COMMAND", requires = "kubeconfig")]

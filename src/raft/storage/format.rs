@@ -10,7 +10,7 @@ use super::{
 use crate::domain::id::{GroupId, ReplicaId};
 
 /// The format that this version writes, and the newest that it reads.
-pub(super) const FORMAT: u32 = 1;
+pub const FORMAT: u32 = 1;
 
 /// Replica ids stay below 2^63, so that they fit signed numbers in other people's tools.
 const REPLICA_ID_MAX: u64 = i64::MAX as u64;

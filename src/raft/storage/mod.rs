@@ -27,6 +27,7 @@ use tokio::sync::{Mutex, mpsc, oneshot, watch};
 
 use super::types::{Entry, LogId, Vote};
 use crate::domain::id::{GroupId, ReplicaId};
+pub use format::FORMAT;
 pub use log_store::{LogReader, LogStore};
 pub use open::{OpenError, Store};
 use writer::Op;
