@@ -1,6 +1,8 @@
 //! The composition root: builds, wires, starts in order, stops in reverse order.
 
-use std::{collections::BTreeMap, net::SocketAddr, sync::Arc, time::Duration};
+use std::{
+    collections::BTreeMap, io, net::SocketAddr, path::PathBuf, sync::Arc, time::Duration,
+};
 
 use tokio::{net::TcpListener, task::JoinSet};
 use tokio_util::sync::CancellationToken;
@@ -61,10 +63,7 @@ const CLOSE_WITHIN: Duration = Duration::from_millis(300);
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// A listener could not be opened.
-    #[error(
-        "listen on {address} for {who}: {source}; another process may have it, choose another \
-         with --{flag}"
-    )]
+    #[error("listen on {address} for {who}: {source}; {}", listen_hint(source, flag))]
     Listen {
         /// For whom.
         who: &'static str,
@@ -73,11 +72,18 @@ pub enum Error {
         /// Where.
         address: SocketAddr,
         /// Why not.
-        source: std::io::Error,
+        source: io::Error,
     },
     /// The data could not be opened.
-    #[error("open the data directory: {0}")]
-    Open(#[from] raft::OpenError),
+    #[error("open the data directory {}: {why}. {}", dir.display(), why.remedy(dir, name))]
+    Open {
+        /// The directory.
+        dir: PathBuf,
+        /// The replica's name.
+        name: String,
+        /// Why not.
+        why: raft::OpenError,
+    },
     /// The group could not be formed.
     #[error("form the group: {0}")]
     Form(#[from] raft::FormError),
@@ -88,8 +94,27 @@ pub enum Error {
     #[error("set up reflection: {0}")]
     Reflection(#[from] tonic_reflection::server::Error),
     /// Consensus or its storage is dead.
-    #[error("consensus failed: {0}")]
+    #[error(transparent)]
+    Dead(#[from] raft::Failure),
+    /// A part of the replica has ended.
+    #[error("{0}; this is a defect of quorumwatch, please report it with the log")]
     Failed(String),
+}
+
+/// What to do where an address cannot be listened on.
+fn listen_hint(error: &io::Error, flag: &str) -> String {
+    match error.kind() {
+        io::ErrorKind::AddrInUse => {
+            format!("another process listens there: stop it, or choose another port with --{flag}")
+        }
+        io::ErrorKind::AddrNotAvailable => {
+            format!("this machine has no such address: correct --{flag}")
+        }
+        io::ErrorKind::PermissionDenied => {
+            format!("ports below 1024 need a privilege: choose another with --{flag}")
+        }
+        _ => format!("choose another with --{flag}"),
+    }
 }
 
 /// Runs a replica until `shutdown` is cancelled or something that it cannot do without has died.
@@ -98,7 +123,12 @@ pub async fn run(config: Serve, shutdown: CancellationToken) -> Result<(), Error
     let client_listener = listen("clients", "client-listen", config.client_listen).await?;
     let peer_listener = listen("peers", "peer-listen", config.peer_listen).await?;
     let channels = Channels::new();
-    let raft = Raft::open(raft_options(&config), channels.clone()).await?;
+    let opened = Raft::open(raft_options(&config), channels.clone()).await;
+    let raft = opened.map_err(|why| Error::Open {
+        dir: config.data_dir.clone(),
+        name: config.name.clone(),
+        why,
+    })?;
     tracing::info!(name = raft.name(), replica = %raft.replica_id(), "replica starts");
     let replica = Replica {
         config,
@@ -201,7 +231,7 @@ impl Replica {
         let result = tokio::select! {
             worked = self.work(agent_stop.clone(), shutdown.clone()) => worked,
             Some(ended) = listeners.join_next() => Err(listener_error(ended)),
-            reason = self.raft.failed() => Err(Error::Failed(reason)),
+            failure = self.raft.failed() => Err(failure.into()),
             () = look_for_the_dead(&self.raft, &controller) => Ok(()),
             () = controller.stopped() => Err(Error::Failed("the controller stopped".into())),
         };

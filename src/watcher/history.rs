@@ -11,7 +11,7 @@ use tokio::{
 use super::{
     HistoryItem, MESSAGES_MAX, Tasks,
     backoff::Backoff,
-    client::ApiError,
+    api_error::ApiError,
     lists::Pager,
     outlet::{Batch, Outlet, Stopped},
     repair::{Publication, RepairError},

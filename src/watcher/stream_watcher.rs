@@ -12,7 +12,8 @@ use tokio::time::{Instant, sleep, sleep_until};
 
 use super::{
     backoff::Backoff,
-    client::{ApiError, ApiServer, read_chunk, status_failure},
+    api_error::{ApiError, status_failure},
+    client::{ApiServer, read_chunk},
     frames::{Line, LineSplitter, read_line},
     health::Reporter,
     outlet::{Batch, Outlet, Stopped},

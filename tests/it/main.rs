@@ -7,6 +7,8 @@ mod harness;
 
 mod bootstrap;
 mod clusters;
+mod failures_clusters;
+mod failures_data;
 mod handover;
 mod load;
 mod recovery;
