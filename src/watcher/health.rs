@@ -20,9 +20,21 @@ use crate::{
 #[derive(Clone, Debug)]
 pub(super) struct Board {
     cluster: Arc<str>,
-    streams: Arc<Mutex<BTreeMap<StreamId, Report>>>,
+    told: Arc<Mutex<Told>>,
     health: Arc<watch::Sender<Health>>,
 }
+
+/// What the streams told so far.
+#[derive(Debug, Default)]
+struct Told {
+    streams: BTreeMap<StreamId, Report>,
+    /// Whether the last probe could not see which cluster answers.
+    is_stranger: bool,
+}
+
+/// What is at stake where the namespace kube-system may not be read.
+const STRANGER: &str = "the UID of the namespace kube-system may not be read, so another cluster \
+                        behind the same address would not be noticed; grant get on this namespace";
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Report {
@@ -47,7 +59,7 @@ impl Board {
         let (health, receiver) = watch::channel(Health::unknown(unix_now()));
         let board = Self {
             cluster,
-            streams: Arc::default(),
+            told: Arc::default(),
             health: Arc::new(health),
         };
         (board, receiver)
@@ -64,13 +76,21 @@ impl Board {
     }
 
     fn set(&self, stream: StreamId, report: Report) {
+        self.tell(|told| {
+            told.streams.insert(stream, report);
+        });
+    }
+
+    fn tell(&self, change: impl FnOnce(&mut Told)) {
         let summary = {
-            let mut streams = self.streams.lock().unwrap_or_else(PoisonError::into_inner);
-            streams.insert(stream, report);
-            summarise(streams.values())
+            let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
+            change(&mut told);
+            summarise(told.streams.values()).map(|summary| (summary, told.is_stranger))
         };
-        let Some((condition, reason)) = summary else {
-            return;
+        let (condition, reason) = match summary {
+            None => return,
+            Some(((Condition::Connected, _), true)) => (Condition::Connected, STRANGER.to_owned()),
+            Some((summary, _)) => summary,
         };
         self.health.send_if_modified(|health| {
             if health.condition == condition && health.reason == reason {
@@ -88,8 +108,10 @@ impl Board {
 
     fn log(&self, condition: Condition, reason: &str) {
         let cluster = &self.cluster;
-        if condition == Condition::Connected {
+        if condition == Condition::Connected && reason.is_empty() {
             tracing::info!(%cluster, "cluster is being watched");
+        } else if condition == Condition::Connected {
+            tracing::warn!(%cluster, reason, "cluster is being watched, with a doubt");
         } else {
             tracing::warn!(%cluster, ?condition, reason, "cluster is not being watched");
         }
@@ -102,12 +124,18 @@ impl Reporter {
         self.board.set(self.stream, Report::Watching);
     }
 
+    /// A probe saw which cluster answers, or could not.
+    pub(super) fn probed(&self, cluster_uid: &str) {
+        let is_stranger = cluster_uid.is_empty();
+        self.board.tell(|told| told.is_stranger = is_stranger);
+    }
+
     /// The stream cannot be watched.
     pub(super) fn failing(&self, error: &ApiError) {
         tracing::debug!(stream = %self.stream, resource = %self.what, %error, "request failed");
         let hint = match error.code() {
             Some(401) => "; renew the credentials",
-            Some(403) => "; grant get, list and watch on it",
+            Some(403) => "; grant list and watch on it",
             Some(404) => "; this resource is not served there",
             _ => "",
         };
