@@ -397,12 +397,16 @@ fn reflection<'a>() -> tonic_reflection::server::Builder<'a> {
         .with_service_name("grpc.reflection.v1.ServerReflection")
 }
 
-/// Health services that say whether a replica can serve: it is part of a group that has a leader.
+/// Health services that say whether a replica can serve: it is part of a group that has a leader,
+/// and a quorum.
 const READINESS: [&str; 3] = ["", "readiness", "quorumwatch.v1.EventService"];
 
 /// The health service that says only that the process answers. A replica that waits for the others
 /// is well: to restart it would help nobody.
 const LIVENESS: &str = "liveness";
+
+/// How often a leader is asked whether it is still followed, which nothing else tells.
+const LOOK_AT_QUORUM_EVERY: Duration = Duration::from_millis(500);
 
 async fn report_health(
     health: tonic_health::server::HealthReporter,
@@ -414,8 +418,8 @@ async fn report_health(
     health.set_service_status(LIVENESS, serving).await;
     let mut leadership = raft.leadership();
     loop {
-        let has_leader = leadership.borrow_and_update().leader.is_some();
-        let ready = has_leader && *formed.borrow_and_update() && !close.is_cancelled();
+        leadership.mark_unchanged();
+        let ready = raft.is_led() && *formed.borrow_and_update() && !close.is_cancelled();
         let status = if ready {
             serving
         } else {
@@ -431,6 +435,8 @@ async fn report_health(
             changed = leadership.changed() => if changed.is_err() { return },
             Ok(()) = formed.changed() => {}
             () = close.cancelled() => {}
+            // poll: whether a majority still follows
+            () = tokio::time::sleep(LOOK_AT_QUORUM_EVERY) => {}
         }
     }
 }

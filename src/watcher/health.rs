@@ -2,7 +2,10 @@
 
 use std::{
     collections::BTreeMap,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
 };
 
 use tokio::sync::watch;
@@ -20,16 +23,10 @@ use crate::{
 #[derive(Clone, Debug)]
 pub(super) struct Board {
     cluster: Arc<str>,
-    told: Arc<Mutex<Told>>,
-    health: Arc<watch::Sender<Health>>,
-}
-
-/// What the streams told so far.
-#[derive(Debug, Default)]
-struct Told {
-    streams: BTreeMap<StreamId, Report>,
+    streams: Arc<Mutex<BTreeMap<StreamId, Report>>>,
     /// Whether the last probe could not see which cluster answers.
-    is_stranger: bool,
+    is_stranger: Arc<AtomicBool>,
+    health: Arc<watch::Sender<Health>>,
 }
 
 /// What is at stake where the namespace kube-system may not be read.
@@ -59,7 +56,8 @@ impl Board {
         let (health, receiver) = watch::channel(Health::unknown(unix_now()));
         let board = Self {
             cluster,
-            told: Arc::default(),
+            streams: Arc::default(),
+            is_stranger: Arc::default(),
             health: Arc::new(health),
         };
         (board, receiver)
@@ -76,22 +74,17 @@ impl Board {
     }
 
     fn set(&self, stream: StreamId, report: Report) {
-        self.tell(|told| {
-            told.streams.insert(stream, report);
-        });
-    }
-
-    fn tell(&self, change: impl FnOnce(&mut Told)) {
         let summary = {
-            let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
-            change(&mut told);
-            summarise(told.streams.values()).map(|summary| (summary, told.is_stranger))
+            let mut streams = self.streams.lock().unwrap_or_else(PoisonError::into_inner);
+            streams.insert(stream, report);
+            summarise(streams.values())
         };
-        let (condition, reason) = match summary {
-            None => return,
-            Some(((Condition::Connected, _), true)) => (Condition::Connected, STRANGER.to_owned()),
-            Some((summary, _)) => summary,
+        let Some((condition, mut reason)) = summary else {
+            return;
         };
+        if condition == Condition::Connected && self.is_stranger.load(Ordering::Relaxed) {
+            reason = STRANGER.to_owned();
+        }
         self.health.send_if_modified(|health| {
             if health.condition == condition && health.reason == reason {
                 return false;
@@ -108,10 +101,8 @@ impl Board {
 
     fn log(&self, condition: Condition, reason: &str) {
         let cluster = &self.cluster;
-        if condition == Condition::Connected && reason.is_empty() {
+        if condition == Condition::Connected {
             tracing::info!(%cluster, "cluster is being watched");
-        } else if condition == Condition::Connected {
-            tracing::warn!(%cluster, reason, "cluster is being watched, with a doubt");
         } else {
             tracing::warn!(%cluster, ?condition, reason, "cluster is not being watched");
         }
@@ -124,10 +115,15 @@ impl Reporter {
         self.board.set(self.stream, Report::Watching);
     }
 
-    /// A probe saw which cluster answers, or could not.
+    /// A probe saw which cluster answers, or could not. What that means is told with the next
+    /// report.
     pub(super) fn probed(&self, cluster_uid: &str) {
         let is_stranger = cluster_uid.is_empty();
-        self.board.tell(|told| told.is_stranger = is_stranger);
+        let was = self.board.is_stranger.swap(is_stranger, Ordering::Relaxed);
+        if is_stranger && !was {
+            let cluster = &self.board.cluster;
+            tracing::warn!(%cluster, reason = STRANGER, "cluster is not identified");
+        }
     }
 
     /// The stream cannot be watched.
