@@ -4,7 +4,7 @@ use std::{
     collections::BTreeMap, io, net::SocketAddr, path::PathBuf, sync::Arc, time::Duration,
 };
 
-use tokio::{net::TcpListener, task::JoinSet};
+use tokio::{net::TcpListener, sync::watch, task::JoinSet};
 use tokio_util::sync::CancellationToken;
 use tonic::transport::Server;
 
@@ -135,6 +135,7 @@ pub async fn run(config: Serve, shutdown: CancellationToken) -> Result<(), Error
         channels,
         raft: raft.clone(),
         owned: Owned::default(),
+        formed: watch::Sender::new(false),
     };
     let result = replica.run(client_listener, peer_listener, shutdown).await;
     raft.shutdown().await;
@@ -212,6 +213,8 @@ struct Replica {
     channels: Channels,
     raft: Raft,
     owned: Owned,
+    /// Whether it is part of the group, with all that was committed when it came.
+    formed: watch::Sender<bool>,
 }
 
 impl Replica {
@@ -256,6 +259,7 @@ impl Replica {
             formed => formed?,
         }
         tracing::info!(name = self.raft.name(), "replica is part of the group");
+        self.formed.send_replace(true);
         let create = create_configured(self.raft.clone(), self.config.clusters.clone());
         let agent = agent::run(self.agent_options(), stop.clone());
         let stopping = async {
@@ -331,7 +335,8 @@ impl Replica {
         let events = Events::new(hub, raft.clone(), slow_after, close.clone());
         let leader = LeaderView::new(raft.clone(), self.channels.clone());
         let (health, health_service) = tonic_health::server::health_reporter();
-        tokio::spawn(report_health(health, raft.clone(), close.clone()));
+        let formed = self.formed.subscribe();
+        tokio::spawn(report_health(health, raft.clone(), formed, close.clone()));
         let server = Server::builder()
             .tcp_nodelay(true)
             .http2_keepalive_interval(Some(Duration::from_secs(10)))
@@ -423,30 +428,46 @@ fn reflection<'a>() -> tonic_reflection::server::Builder<'a> {
         .with_service_name("grpc.reflection.v1.ServerReflection")
 }
 
-/// A replica serves once it is part of a group that has a leader.
+/// Health services that say whether a replica can serve: it is part of a group that has a leader,
+/// and a quorum.
+const READINESS: [&str; 3] = ["", "readiness", "quorumwatch.v1.EventService"];
+
+/// The health service that says only that the process answers. A replica that waits for the others
+/// is well: to restart it would help nobody.
+const LIVENESS: &str = "liveness";
+
+/// How often a leader is asked whether it is still followed, which nothing else tells.
+const LOOK_AT_QUORUM_EVERY: Duration = Duration::from_millis(500);
+
 async fn report_health(
     health: tonic_health::server::HealthReporter,
     raft: Raft,
+    mut formed: watch::Receiver<bool>,
     close: CancellationToken,
 ) {
+    let serving = tonic_health::ServingStatus::Serving;
+    health.set_service_status(LIVENESS, serving).await;
     let mut leadership = raft.leadership();
     loop {
-        let serving = leadership.borrow_and_update().leader.is_some();
-        let status = if serving {
-            tonic_health::ServingStatus::Serving
+        leadership.mark_unchanged();
+        let ready = raft.is_led() && *formed.borrow_and_update() && !close.is_cancelled();
+        let status = if ready {
+            serving
         } else {
             tonic_health::ServingStatus::NotServing
         };
-        health.set_service_status("", status).await;
-        health
-            .set_service_status("quorumwatch.v1.EventService", status)
-            .await;
+        for service in READINESS {
+            health.set_service_status(service, status).await;
+        }
+        if close.is_cancelled() {
+            return;
+        }
         tokio::select! {
             changed = leadership.changed() => if changed.is_err() { return },
-            () = close.cancelled() => {
-                health.set_service_status("", tonic_health::ServingStatus::NotServing).await;
-                return;
-            }
+            Ok(()) = formed.changed() => {}
+            () = close.cancelled() => {}
+            // poll: whether a majority still follows
+            () = tokio::time::sleep(LOOK_AT_QUORUM_EVERY) => {}
         }
     }
 }

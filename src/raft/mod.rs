@@ -273,6 +273,16 @@ impl Raft {
         metrics.last_quorum_acked.map(|at| at.elapsed())
     }
 
+    /// Whether the group can decide, as far as this replica knows: somebody leads, and a leader is
+    /// still followed by a majority. One that is cut off calls itself leader until it hears of
+    /// another.
+    pub fn is_led(&self) -> bool {
+        let leadership = *self.inner.leadership.borrow();
+        let patience = 2 * self.inner.options.timing.election_max;
+        leadership.leader.is_some()
+            && (!leadership.is_self || self.quorum_ack_age().is_some_and(|age| age < patience))
+    }
+
     /// Changes of ownership after `revision`.
     pub fn shard_changes_since(&self, revision: Revision) -> ChangesSince {
         self.inner.published.changes.since(revision)

@@ -2,7 +2,10 @@
 
 use std::{
     collections::BTreeMap,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
 };
 
 use tokio::{sync::watch, time::Instant};
@@ -25,6 +28,8 @@ pub(super) struct Board {
     source: Arc<Source>,
     voice: Arc<Mutex<Voice>>,
     streams: Arc<Mutex<BTreeMap<StreamId, Report>>>,
+    /// Whether the last probe could not see which cluster answers.
+    is_stranger: Arc<AtomicBool>,
     health: Arc<watch::Sender<Health>>,
 }
 
@@ -52,6 +57,10 @@ impl Voice {
         }
     }
 }
+
+/// What is at stake where the namespace kube-system may not be read.
+const STRANGER: &str = "the UID of the namespace kube-system may not be read, so another cluster \
+                        behind the same address would not be noticed; grant get on this namespace";
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Report {
@@ -84,6 +93,7 @@ impl Board {
                 is_introduced: false,
             })),
             streams: Arc::default(),
+            is_stranger: Arc::default(),
             health: Arc::new(health),
         };
         (board, receiver)
@@ -105,9 +115,12 @@ impl Board {
             streams.insert(stream, report);
             summarise(streams.values())
         };
-        let Some((condition, reason)) = summary else {
+        let Some((condition, mut reason)) = summary else {
             return;
         };
+        if condition == Condition::Connected && self.is_stranger.load(Ordering::Relaxed) {
+            reason = STRANGER.to_owned();
+        }
         self.voice
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
@@ -130,6 +143,17 @@ impl Reporter {
     /// The stream is being watched.
     pub(super) fn watching(&self) {
         self.board.set(self.stream, Report::Watching);
+    }
+
+    /// A probe saw which cluster answers, or could not. What that means is told with the next
+    /// report.
+    pub(super) fn probed(&self, cluster_uid: &str) {
+        let is_stranger = cluster_uid.is_empty();
+        let was = self.board.is_stranger.swap(is_stranger, Ordering::Relaxed);
+        if is_stranger && !was {
+            let cluster = &self.board.cluster;
+            tracing::warn!(%cluster, reason = STRANGER, "cluster is not identified");
+        }
     }
 
     /// The stream cannot be watched.

@@ -10,6 +10,7 @@ mod control_plane;
 mod group;
 mod judge;
 mod kind;
+mod manifests;
 mod recorder;
 mod replicas;
 mod rest;
@@ -19,6 +20,9 @@ mod world;
 mod writer;
 
 mod away;
+mod deploy;
 mod everything;
 mod health;
+mod in_cluster;
 mod lost_history;
+mod rbac;
