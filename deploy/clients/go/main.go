@@ -272,8 +272,9 @@ func (f *follower) run(ctx context.Context) error {
 		case isFinal(status.Code(err)):
 			return fmt.Errorf("%s refuses the request: %w", endpoint, err)
 		case status.Code(err) == codes.ResourceExhausted:
-			// Nothing is lost. The same follows again, so this must become faster, or ask for less.
-			log.Printf("too slow: %s", status.Convert(err).Message())
+			// Nothing is lost: all that was not taken follows again. It must be taken faster, or
+			// less asked for.
+			err = fmt.Errorf("this program is too slow: %s", status.Convert(err).Message())
 		}
 		f.failed++
 		log.Printf("left %s: %v", endpoint, err)

@@ -205,11 +205,11 @@ class Follower:
             except grpc.aio.AioRpcError as error:
                 if error.code() in FINAL:
                     raise SystemExit(f"{endpoint} refuses the request: {error.details()}") from None
-                if error.code() == grpc.StatusCode.RESOURCE_EXHAUSTED:
-                    # Nothing is lost. The same follows again, so this must become faster, or ask
-                    # for less.
-                    log.warning("too slow: %s", error.details())
                 reason = f"{error.code().name}: {error.details()}"
+                if error.code() == grpc.StatusCode.RESOURCE_EXHAUSTED:
+                    # Nothing is lost: all that was not taken follows again. It must be taken
+                    # faster, or less asked for.
+                    reason = f"this program is too slow: {error.details()}"
             self.failed += 1
             log.info("left %s: %s", endpoint, reason)
 
