@@ -13,7 +13,7 @@ use hyper_util::{
 use kube::{
     Client, Config,
     client::{Body, ConfigExt as _},
-    config::{KubeConfigOptions, Kubeconfig},
+    config::{AuthInfo, KubeConfigOptions, Kubeconfig},
 };
 use tokio::{
     sync::Mutex,
@@ -133,6 +133,14 @@ pub(super) fn status_failure(status: &Status) -> Failure {
 #[derive(Clone)]
 pub(super) struct ApiServer(Arc<Shared>);
 
+/// Where requests go.
+#[derive(Clone, Debug)]
+pub(super) struct Target {
+    pub(super) url: String,
+    /// What kind of credential they carry; not the credential.
+    pub(super) credential: &'static str,
+}
+
 struct Shared {
     cluster: Arc<Cluster>,
     credentials: Arc<CredentialPolicy>,
@@ -153,6 +161,15 @@ impl ApiServer {
             policy,
             client: Mutex::new(None),
         }))
+    }
+
+    /// Where the cluster is, and what kind of credential goes there. Sends nothing.
+    pub(super) async fn target(&self) -> Result<Target, ApiError> {
+        let config = self.configure().await?;
+        Ok(Target {
+            url: config.cluster_url.to_string(),
+            credential: kind_of_credential(&config.auth_info),
+        })
     }
 
     /// Limits and times.
@@ -312,6 +329,20 @@ impl ApiServer {
         Config::from_custom_kubeconfig(kubeconfig, &options)
             .await
             .map_err(|_| ApiError::Build("the kubeconfig's URL or certificates cannot be read"))
+    }
+}
+
+fn kind_of_credential(user: &AuthInfo) -> &'static str {
+    if user.exec.is_some() {
+        "a credential command"
+    } else if user.token.is_some() || user.token_file.is_some() {
+        "a token"
+    } else if user.client_certificate.is_some() || user.client_certificate_data.is_some() {
+        "a client certificate"
+    } else if user.username.is_some() {
+        "a password"
+    } else {
+        "no credential"
     }
 }
 

@@ -23,6 +23,7 @@ use crate::domain::{
     watch_session::SessionPolicy,
 };
 
+pub mod access;
 mod backoff;
 mod client;
 mod credentials;
