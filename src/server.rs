@@ -159,7 +159,8 @@ fn raft_options(config: &Serve) -> raft::Options {
     }
 }
 
-fn credentials(config: &Serve) -> CredentialPolicy {
+/// What a replica of this configuration allows kubeconfigs to do.
+pub fn credentials(config: &Serve) -> CredentialPolicy {
     let configured = config.sources.iter().map(|(name, source)| {
         let kubeconfig = InlineKubeconfig {
             yaml: source.kubeconfig.expose().to_owned(),

@@ -10,6 +10,7 @@ mod fence;
 mod format;
 mod keyspace;
 mod log_store;
+mod look;
 mod open;
 mod snapshots;
 mod writer;
@@ -28,6 +29,7 @@ use tokio::sync::{Mutex, mpsc, oneshot, watch};
 use super::types::{Entry, LogId, Vote};
 use crate::domain::id::{GroupId, ReplicaId};
 pub use log_store::{LogReader, LogStore};
+pub use look::is_in_use;
 pub use open::{OpenError, Store};
 use writer::Op;
 

@@ -182,11 +182,15 @@ impl Examination {
             .buffer_unordered(STREAMS_AT_ONCE)
             .collect::<BTreeMap<_, _>>()
             .await;
-        stream::iter(&self.selectors)
+        let looks: Vec<_> = self
+            .selectors
+            .iter()
             .map(|selector| {
                 let served = &found[&questions::discovery_path(&selector.resource)];
                 self.stream(selector, served)
             })
+            .collect();
+        stream::iter(looks)
             .buffered(STREAMS_AT_ONCE)
             .collect()
             .await
