@@ -75,7 +75,7 @@ pub enum Error {
     #[error(transparent)]
     Configuration(#[from] config::Invalid),
     /// What was to be reached, or may not be used.
-    #[error("{0} checks failed; what to change is told above")]
+    #[error("{0} of the checks FAILED; each says what to change")]
     ChecksFailed(usize),
     /// The log cannot be set up.
     #[error(transparent)]

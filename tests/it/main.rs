@@ -6,6 +6,7 @@
 mod harness;
 
 mod bootstrap;
+mod check;
 mod clusters;
 mod handover;
 mod load;

@@ -18,6 +18,7 @@ mod truth;
 mod world;
 mod writer;
 
+mod access;
 mod away;
 mod everything;
 mod health;

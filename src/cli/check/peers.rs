@@ -1,6 +1,6 @@
 //! The other replicas.
 
-use std::{fmt::Write as _, time::Duration};
+use std::time::Duration;
 
 use tokio::{
     net::{TcpStream, lookup_host},
@@ -14,6 +14,7 @@ use super::{
 };
 use crate::{
     config::{Peer, Serve},
+    domain::id::GroupId,
     peer::Channels,
     proto::{
         internal::v1::{HelloRequest, HelloResponse, peer_service_client::PeerServiceClient},
@@ -53,7 +54,7 @@ async fn look(subject: &str, own: &str, peer: &Peer) -> Outcome {
     let mut group = None;
     let finding = match ask(&peer.address, own, &peer.name).await {
         Reached::Replica(hello) if hello.name == peer.name => {
-            let name = hex(&hello.group_id);
+            let name = name_of(&hello.group_id);
             let of = match &name {
                 Some(name) => format!("of group {name}"),
                 None => "of no group yet".to_owned(),
@@ -122,6 +123,7 @@ pub(super) async fn ask(address: &str, own: &str, expected: &str) -> Reached {
 fn said(status: &Status) -> String {
     match status.code() {
         Code::Unimplemented => "it speaks gRPC, but knows no PeerService".to_owned(),
+        _ if status.message().contains("protocol error") => "it does not speak gRPC".to_owned(),
         _ if status.message().is_empty() => format!("{:?}", status.code()),
         _ => status.message().to_owned(),
     }
@@ -169,11 +171,7 @@ async fn client_listener(channel: Channel, status: &Status) -> Option<String> {
 }
 
 /// A group's identity, as people know it; `None` for none.
-fn hex(group: &[u8]) -> Option<String> {
-    let mut text = String::new();
-    for byte in group {
-        // Writing to a String cannot fail.
-        let _ = write!(text, "{byte:02x}");
-    }
-    Some(text).filter(|text| !text.is_empty())
+fn name_of(group: &[u8]) -> Option<String> {
+    let id = group.try_into().ok()?;
+    Some(GroupId(id).to_string())
 }

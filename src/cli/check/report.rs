@@ -111,9 +111,9 @@ impl Report {
     fn write_tables(&self, out: &mut impl Write) -> io::Result<()> {
         if !self.keys.is_empty() {
             let row =
-                |row: &InForce| [row.key.clone(), or_dash(&row.value), row.origin.to_string()];
+                |row: &InForce| [row.key.clone(), row.origin.to_string(), or_dash(&row.value)];
             let rows: Vec<_> = self.keys.iter().map(row).collect();
-            Table::new(["KEY", "VALUE", "FROM"]).write(out, &rows)?;
+            Table::new(["KEY", "FROM", "VALUE"]).write(out, &rows)?;
         }
         if !self.findings.is_empty() {
             if !self.keys.is_empty() {

@@ -10,6 +10,7 @@ mod world;
 
 pub(crate) use client::masked_update;
 pub(crate) use group::{Group, Options, expect_no_way_back, member_ids, progress_of};
+pub(crate) use ports::free_ports;
 pub(crate) use recorder::{Record, Recorder};
 pub(crate) use replica::Replica;
 pub(crate) use wait::{PATIENCE, eventually, holds};
