@@ -36,7 +36,7 @@ async fn check_names_exactly_the_verbs_that_are_missing_and_a_role_that_is_enoug
     limited["users"][0]["user"]["token"] = token.as_str().into();
     fs::write(&kubeconfig, limited.to_string()).unwrap();
 
-    let (document, _) = eventually("the rules count", COUNTS_WITHIN, async || {
+    let document = eventually("the rules count", COUNTS_WITHIN, async || {
         let (_, document) = check(&kubeconfig);
         let counts = result(&document, "v1/configmaps").starts_with("ok");
         counts.then_some(document)

@@ -31,6 +31,7 @@ async fn listeners(serve: &Serve) -> Vec<Finding> {
     vec![
         listener("client_listen", serve.client_listen, &serve.name).await,
         listener("peer_listen", serve.peer_listen, &serve.name).await,
+        advertised(&serve.advertise_client).await,
     ]
 }
 
@@ -64,6 +65,16 @@ async fn listener(key: &'static str, address: SocketAddr, name: &str) -> Finding
         .advise(format!("correct {key}")),
         _ => found(Verdict::Failed, format!("{address}: {error}"))
             .advise(format!("choose another {key}")),
+    }
+}
+
+/// Clients may know names that this machine does not.
+async fn advertised(address: &str) -> Finding {
+    let found = |verdict, detail| Finding::new(LISTENERS, "advertise_client", verdict, detail);
+    match peers::resolve(address).await {
+        Ok(_) => found(Verdict::Ok, format!("{address} has an address")),
+        Err((reason, _)) => found(Verdict::Warning, format!("{address}: {reason}"))
+            .advise("look whether clients know this name; correct advertise_client otherwise"),
     }
 }
 

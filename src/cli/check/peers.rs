@@ -1,6 +1,6 @@
 //! The other replicas.
 
-use std::time::Duration;
+use std::{net::SocketAddr, time::Duration};
 
 use tokio::{
     net::{TcpStream, lookup_host},
@@ -129,18 +129,26 @@ fn said(status: &Status) -> String {
     }
 }
 
-async fn connect(address: &str) -> Result<(), (String, &'static str)> {
-    let resolved = match timeout(STEP_WITHIN, lookup_host(address)).await {
-        Ok(Ok(found)) => found.collect::<Vec<_>>(),
+/// Why nobody is there, and what to do.
+type Absence = (String, &'static str);
+
+/// The addresses of a `host:port`.
+pub(super) async fn resolve(address: &str) -> Result<Vec<SocketAddr>, Absence> {
+    match timeout(STEP_WITHIN, lookup_host(address)).await {
+        Ok(Ok(found)) => Ok(found.collect()),
         Ok(Err(error)) => {
             let advice = "correct the host name in peers, or the name service of this machine";
-            return Err((format!("the host name cannot be resolved: {error}"), advice));
+            Err((format!("the host name cannot be resolved: {error}"), advice))
         }
         Err(_) => {
             let advice = "look into the name service of this machine";
-            return Err(("the name service does not answer".to_owned(), advice));
+            Err(("the name service does not answer".to_owned(), advice))
         }
-    };
+    }
+}
+
+async fn connect(address: &str) -> Result<(), Absence> {
+    let resolved = resolve(address).await?;
     match timeout(STEP_WITHIN, TcpStream::connect(&*resolved)).await {
         Ok(Ok(_)) => Ok(()),
         Ok(Err(error)) if error.kind() == std::io::ErrorKind::ConnectionRefused => {

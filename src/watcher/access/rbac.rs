@@ -8,8 +8,6 @@ use crate::domain::cluster::ResourceSelector;
 /// What tells clusters apart.
 pub(super) const IDENTITY_RULE: &str = "{apiGroups: [\"\"], resources: [\"namespaces\"], \
                                         resourceNames: [\"kube-system\"], verbs: [\"get\"]}";
-/// What watching needs.
-const NEEDED: [Verb; 2] = [Verb::List, Verb::Watch];
 /// The name of the role. It holds everything that is needed, so that applying it again is safe.
 const ROLE: &str = "quorumwatch-watch";
 const GROUP: &str = "rbac.authorization.k8s.io";
@@ -40,7 +38,7 @@ pub(super) fn manifest(selectors: &[ResourceSelector], user: &str) -> String {
     rules.entry("").or_default().push(IDENTITY_RULE.to_owned());
     for selector in selectors {
         let everywhere = ResourceSelector::all(selector.resource.clone());
-        let rule = rule(&everywhere, &NEEDED);
+        let rule = rule(&everywhere, &Verb::ALL);
         let known = rules.entry(&selector.namespace).or_default();
         if !known.contains(&rule) {
             known.push(rule);
