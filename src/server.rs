@@ -1,8 +1,6 @@
 //! The composition root: builds, wires, starts in order, stops in reverse order.
 
-use std::{
-    collections::BTreeMap, io, net::SocketAddr, path::PathBuf, sync::Arc, time::Duration,
-};
+use std::{collections::BTreeMap, io, net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 
 use tokio::{net::TcpListener, sync::watch, task::JoinSet};
 use tokio_util::sync::CancellationToken;
@@ -63,7 +61,10 @@ const CLOSE_WITHIN: Duration = Duration::from_millis(300);
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// A listener could not be opened.
-    #[error("listen on {address} for {who}: {source}; {}", listen_hint(source, flag))]
+    #[error(
+        "listen on {address} for {who}: {source}; {}",
+        listen_hint(source, flag)
+    )]
     Listen {
         /// For whom.
         who: &'static str,
@@ -191,7 +192,8 @@ fn raft_options(config: &Serve) -> raft::Options {
     }
 }
 
-fn credentials(config: &Serve) -> CredentialPolicy {
+/// What a replica of this configuration allows kubeconfigs to do.
+pub fn credentials(config: &Serve) -> CredentialPolicy {
     let configured = config.sources.iter().map(|(name, source)| {
         let kubeconfig = InlineKubeconfig {
             yaml: source.kubeconfig.expose().to_owned(),

@@ -47,7 +47,7 @@ impl clap::Args for Configuration {
             .value_hint(ValueHint::FilePath)
             .value_parser(clap::value_parser!(PathBuf))
             .help(format!(
-                "A TOML file; the flags go over it [env: {FILE_VARIABLE}=]"
+                "A TOML file; the environment goes over it, and flags over both [env: {FILE_VARIABLE}=]"
             ));
         let flags = KEYS.iter().filter_map(argument);
         command.arg(file).args(flags)

@@ -23,6 +23,9 @@ pub enum Error {
     /// The configuration is not valid.
     #[error(transparent)]
     Configuration(#[from] config::Invalid),
+    /// What was to be reached, or may not be used.
+    #[error("{0} of the checks FAILED; each says what to change")]
+    ChecksFailed(usize),
     /// The log cannot be set up.
     #[error(transparent)]
     Log(#[from] telemetry::Error),

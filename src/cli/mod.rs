@@ -1,6 +1,7 @@
 //! The command line: one file per command. It is a client of the public API like any other, but
 //! for `serve`, which is the replica itself.
 
+mod check;
 mod client_config;
 mod clusters;
 mod completions;
@@ -56,6 +57,8 @@ struct Arguments {
 enum Command {
     /// Run a replica.
     Serve(Box<serve::Arguments>),
+    /// Check a configuration, and whether what it names can be reached.
+    Check(Box<check::Arguments>),
     /// See it work: a group of three, a death, a takeover, and an account of every event.
     Demo(Box<demo::Arguments>),
     /// Run simulated clusters to try things with.
@@ -125,6 +128,7 @@ fn run(command: Command) -> Result<(), Error> {
     let result = runtime.block_on(async {
         match command {
             Command::Serve(arguments) => serve::run(*arguments).await,
+            Command::Check(arguments) => check::run(*arguments).await,
             Command::Demo(arguments) => demo::run(*arguments).await,
             Command::Sim(arguments) => sim::run(arguments).await,
             Command::Events(arguments) => events::run(*arguments).await,

@@ -9,7 +9,7 @@ use std::{
 use super::{
     ConfiguredSource,
     keys::{self, nearest},
-    origin::{Origin, Placed, quoted},
+    origin::{Origin, Placed, is_document, quoted},
     rules::Rules,
     value::{Table, Value, text_in},
 };
@@ -155,7 +155,7 @@ impl Rules<'_> {
         folders: &[PathBuf],
     ) -> Option<Source> {
         let key = cluster.key("kubeconfig");
-        if file.value.contains('\n') || file.value.trim_start().starts_with('{') {
+        if is_document(file.value) {
             // It is not repeated: it may hold credentials.
             let message = "this is a kubeconfig, not the path of one; put it into a table \
                            [sources.NAME], and name that with source";

@@ -1,6 +1,11 @@
 //! The configuration file: TOML, compared with the table of keys line by line.
 
-use std::{io, path::Path, sync::Arc};
+use std::{
+    fs::File,
+    io::{self, Read as _},
+    path::Path,
+    sync::Arc,
+};
 
 use toml::{
     Spanned,
@@ -15,19 +20,32 @@ use super::{
 
 /// What toml says of a key that stands twice: the one error after which the rest can be trusted.
 const TWICE: &str = "duplicate key";
+/// Longest file that is read: a hundred large kubeconfigs.
+const FILE_BYTES_MAX: u64 = 16 * 1024 * 1024;
 
 /// Reads the file. Whatever is wrong with it is a problem; `false` where so much is that what it
 /// lacks means nothing.
 pub(super) fn read(path: &Path, layer: &mut Layer, problems: &mut Problems) -> bool {
     let path: Arc<Path> = path.into();
     let whole = Origin::File(Arc::clone(&path), 0);
-    let bytes = match std::fs::read(&path) {
-        Ok(bytes) => bytes,
+    let mut bytes = Vec::new();
+    let read = File::open(&path).and_then(|file| {
+        // A device may never end.
+        file.take(FILE_BYTES_MAX + 1).read_to_end(&mut bytes)
+    });
+    match read {
+        Ok(length) if length as u64 > FILE_BYTES_MAX => {
+            let message =
+                format!("the file is longer than {FILE_BYTES_MAX} bytes; is it the right one?");
+            problems.add(&whole, "", message);
+            return false;
+        }
+        Ok(_) => {}
         Err(error) => {
             problems.add(&whole, "", unreadable(&error));
             return false;
         }
-    };
+    }
     match String::from_utf8(bytes) {
         Ok(text) => parse(&text, path, layer, problems),
         Err(error) => {

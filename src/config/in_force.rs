@@ -77,7 +77,10 @@ fn table_rows(pattern: &str, name: &str, table: &Placed<Value>) -> Vec<InForce> 
             (Some(placed), _) => rows.extend(shown(key, &name, placed)),
             (None, Absent::Value(value)) => rows.push(InForce {
                 key: name,
-                value: value.to_owned(),
+                value: match key.kind {
+                    Kind::Resources => format!("[{value:?}]"),
+                    _ => value.to_owned(),
+                },
                 origin: Origin::Default,
             }),
             (None, _) => {}

@@ -10,6 +10,7 @@ mod file;
 mod in_force;
 mod keys;
 mod origin;
+#[cfg(test)]
 mod reference;
 mod rules;
 mod value;
@@ -20,7 +21,7 @@ use std::{
 
 pub use environment::Environment;
 pub use in_force::InForce;
-pub use keys::{Absent, KEYS, Key, Kind};
+pub use keys::{Absent, KEYS, Key, Kind, nearest};
 pub use origin::{Invalid, Origin, Problem};
 
 use origin::Problems;

@@ -129,13 +129,18 @@ impl Problems {
     }
 }
 
-/// A text in quotes, for a message. A long one or one of several lines is not repeated: it may be a
+/// A text in quotes, for a message. What looks like a document is not repeated: it may be a
 /// kubeconfig that stands in the wrong place.
 pub(super) fn quoted(text: &str) -> String {
     let length = text.chars().count();
-    if text.contains('\n') || length > SHOWN_CHARS_MAX {
+    if is_document(text) || length > SHOWN_CHARS_MAX {
         format!("(a text of {length} characters)")
     } else {
         format!("{text:?}")
     }
+}
+
+/// Whether a text has several lines or is an object of JSON or YAML.
+pub(super) fn is_document(text: &str) -> bool {
+    text.contains('\n') || text.trim_start().starts_with('{')
 }

@@ -45,8 +45,8 @@ pub use membership::JoinError;
 pub use propose::{ProposeError, Proposed};
 use service::Service;
 use state_machine::{Published, StateMachine};
-pub use storage::OpenError;
 use storage::Store;
+pub use storage::{OpenError, is_in_use};
 use types::TypeConfig;
 
 /// How long the reason for the end of consensus may take to be known.

@@ -146,15 +146,30 @@ impl ApiError {
     /// What to do about it; empty where nothing helps but waiting.
     pub(super) fn hint(&self, selector: &ResourceSelector, source: &Source) -> String {
         match self {
-            Self::Status { status, .. } => status_hint(status, selector, source),
+            Self::Status { status, .. } if status.code != 401 => status_hint(status, selector),
+            _ => self.hint_whatever_was_asked(source),
+        }
+    }
+
+    /// What to do about it, where that does not depend on what was asked for; empty otherwise.
+    pub(super) fn hint_whatever_was_asked(&self, source: &Source) -> String {
+        match self {
+            Self::Status { status, .. } if status.code == 401 => {
+                format!(
+                    "the credentials are wrong or have expired: {}",
+                    renew(source)
+                )
+            }
             Self::Transport { trouble, .. } => trouble.hint.to_owned(),
             Self::Timeout { .. } => "is it overloaded, or does a firewall drop packets?".into(),
             Self::Malformed(Malformed::Json(_)) => {
                 "does the kubeconfig's `server` lead to an API server, and not to a proxy?".into()
             }
-            Self::Credentials(_) | Self::Client(_) | Self::Malformed(_) | Self::PageTooLong => {
-                String::new()
-            }
+            Self::Status { .. }
+            | Self::Credentials(_)
+            | Self::Client(_)
+            | Self::Malformed(_)
+            | Self::PageTooLong => String::new(),
         }
     }
 }
@@ -170,11 +185,10 @@ pub(super) fn status_failure(status: &Status) -> Failure {
     }
 }
 
-fn status_hint(status: &Status, selector: &ResourceSelector, source: &Source) -> String {
+fn status_hint(status: &Status, selector: &ResourceSelector) -> String {
     let resource = &selector.resource;
     match status.code {
         300..=399 => "something before the API server redirects: correct `server`".into(),
-        401 => format!("the credentials are wrong or have expired: {}", renew(source)),
         403 => format!(
             "grant it with this rule in a {}: {{apiGroups: [\"{}\"], resources: [\"{}\"], \
              verbs: [\"get\", \"list\", \"watch\"]}}",

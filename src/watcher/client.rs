@@ -17,7 +17,7 @@ use hyper_util::{
 use kube::{
     Client, Config,
     client::{Body, ConfigExt as _},
-    config::{KubeConfigOptions, Kubeconfig, KubeconfigError, LoadDataError},
+    config::{AuthInfo, KubeConfigOptions, Kubeconfig, KubeconfigError, LoadDataError},
 };
 use tokio::{
     sync::Mutex,
@@ -61,6 +61,14 @@ const BUILD_PAUSE: Duration = Duration::from_secs(1);
 #[derive(Clone)]
 pub(super) struct ApiServer(Arc<Shared>);
 
+/// Where requests go.
+#[derive(Clone, Debug)]
+pub(super) struct Target {
+    pub(super) url: String,
+    /// What kind of credential they carry; not the credential.
+    pub(super) credential: &'static str,
+}
+
 struct Shared {
     cluster: Arc<Cluster>,
     credentials: Arc<CredentialPolicy>,
@@ -93,6 +101,15 @@ impl ApiServer {
             client: Mutex::default(),
             address: OnceLock::new(),
         }))
+    }
+
+    /// Where the cluster is, and what kind of credential goes there. Sends nothing.
+    pub(super) async fn target(&self) -> Result<Target, ApiError> {
+        let config = self.configure().await?;
+        Ok(Target {
+            url: config.cluster_url.to_string(),
+            credential: kind_of_credential(&config.auth_info),
+        })
     }
 
     /// Limits and times.
@@ -318,6 +335,20 @@ fn kubeconfig_trouble(error: &KubeconfigError) -> String {
             "the kubeconfig's certificate authority is not PEM".into()
         }
         _ => "the kubeconfig cannot be used".into(),
+    }
+}
+
+fn kind_of_credential(user: &AuthInfo) -> &'static str {
+    if user.exec.is_some() {
+        "a credential command"
+    } else if user.token.is_some() || user.token_file.is_some() {
+        "a token"
+    } else if user.client_certificate.is_some() || user.client_certificate_data.is_some() {
+        "a client certificate"
+    } else if user.username.is_some() {
+        "a password"
+    } else {
+        "no credential"
     }
 }
 

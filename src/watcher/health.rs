@@ -169,7 +169,7 @@ impl Reporter {
 }
 
 /// What a stream watches, for people.
-fn describe(selector: &ResourceSelector) -> String {
+pub(super) fn describe(selector: &ResourceSelector) -> String {
     if selector.namespace.is_empty() {
         selector.resource.to_string()
     } else {

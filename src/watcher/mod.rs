@@ -23,6 +23,7 @@ use crate::domain::{
     watch_session::SessionPolicy,
 };
 
+pub mod access;
 mod api_error;
 mod backoff;
 mod client;

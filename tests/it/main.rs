@@ -6,6 +6,7 @@
 mod harness;
 
 mod bootstrap;
+mod check;
 mod clients;
 mod clusters;
 mod failures_clusters;

@@ -19,6 +19,7 @@ mod truth;
 mod world;
 mod writer;
 
+mod access;
 mod away;
 mod deploy;
 mod everything;

@@ -201,6 +201,14 @@ const RULES: &[Rule] = &[
             "unicode_width",
         ],
     ),
+    // It asks whoever would be asked at the start what would come of it.
+    rule(
+        "cli/check",
+        &[
+            "cli", "config", "domain", "peer", "proto", "raft", "server", "watcher",
+        ],
+        &["clap", "rustix", "serde", "tonic"],
+    ),
 ];
 
 /// Modules that wait for nothing, and therefore know no runtime.

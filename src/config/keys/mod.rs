@@ -5,7 +5,7 @@
 mod nearest;
 mod table;
 
-pub(super) use nearest::nearest;
+pub use nearest::nearest;
 pub use table::KEYS;
 pub(super) use table::*;
 
@@ -119,11 +119,6 @@ pub(super) fn groups() -> impl Iterator<Item = &'static str> {
     let mut found: Vec<_> = KEYS.iter().filter_map(group).collect();
     found.dedup();
     found.into_iter()
-}
-
-/// The key at this path.
-pub(super) fn at(path: &str) -> Option<&'static Key> {
-    KEYS.iter().find(|key| key.path == path)
 }
 
 #[cfg(test)]

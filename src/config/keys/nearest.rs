@@ -1,7 +1,7 @@
 //! What somebody may have meant.
 
 /// The candidate that is so near to `written` that it was probably meant.
-pub(in crate::config) fn nearest<'a>(
+pub fn nearest<'a>(
     written: &str,
     candidates: impl IntoIterator<Item = &'a str>,
 ) -> Option<&'a str> {

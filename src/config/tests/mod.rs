@@ -1,6 +1,6 @@
 use std::{env, ffi::OsString, fs, os::unix::ffi::OsStringExt as _, path::Path};
 
-use super::{Absent, Environment, Given, KEYS, Loaded, Origin, Peer, Serve, keys, load, reference};
+use super::{Absent, Environment, Given, KEYS, Key, Loaded, Origin, Peer, Serve, load, reference};
 
 mod tables;
 
@@ -17,6 +17,11 @@ struct Written<'a> {
     flags: &'a [(&'a str, &'a str)],
 }
 
+fn key(path: &str) -> &'static Key {
+    let found = KEYS.iter().find(|key| key.path == path);
+    found.expect("a key of the table")
+}
+
 fn read(written: &Written<'_>) -> Loaded {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join(FILE);
@@ -24,9 +29,7 @@ fn read(written: &Written<'_>) -> Loaded {
         fs::write(&path, text).unwrap();
         path.clone()
     });
-    let flag = |(path, value): &(&str, &str)| {
-        (keys::at(path).expect("a key"), vec![OsString::from(*value)])
-    };
+    let flag = |(path, value): &(&str, &str)| (key(path), vec![OsString::from(*value)]);
     let pair = |(name, value): &(&str, &str)| (name.into(), value.into());
     load(&Given {
         file,
@@ -427,6 +430,8 @@ fn a_file_that_cannot_be_read_is_told_with_what_to_do() {
         is_folder.contains("name a file, not a folder"),
         "{is_folder}"
     );
+    let endless = with(Path::new("/dev/zero"));
+    assert!(endless.contains("the file is longer than"), "{endless}");
     let found = told(read(&Written {
         file: Some(b"name = 'a'\ndata_dir = '\xff'"),
         ..Written::default()
@@ -443,7 +448,7 @@ fn a_value_that_is_not_utf8_is_told_without_it() {
             variables: vec![("QUORUMWATCH_DATA_DIR".into(), bad.clone())],
             others: Vec::new(),
         },
-        flags: vec![(keys::at("name").unwrap(), vec![bad])],
+        flags: vec![(key("name"), vec![bad])],
     });
     let found = told(loaded);
     assert_eq!(found.len(), 2, "{found:?}");

@@ -30,10 +30,16 @@ fn a_secret_is_in_no_print_and_no_message() {
     ] {
         let loaded = file(toml);
         assert!(
-            !format!("{:?}", loaded.serve).contains("hunter2"),
+            !format!("{loaded:?}").contains("hunter2"),
             "{toml}: {loaded:?}"
         );
         let found = told(loaded);
+        let hint = "this is a kubeconfig, not the path of one";
+        assert_eq!(
+            found[0].contains(hint),
+            toml.contains("'c'\nkubeconfig"),
+            "{found:?}"
+        );
         assert!(
             !found.is_empty() && !found.concat().contains("hunter2"),
             "{found:?}"
