@@ -76,7 +76,7 @@ impl Choice {
         file: impl FnOnce() -> Result<Option<ClientConfig>, Error>,
     ) -> Result<Endpoints, Error> {
         if !self.endpoints.is_empty() {
-            return named(self.endpoints, "--endpoints");
+            return named(self.endpoints, "that --endpoints names");
         }
         if let Some(context) = self.context {
             return of_context(file()?, &context, "--context");
@@ -85,7 +85,7 @@ impl Choice {
             let endpoints: Result<Vec<_>, _> = text.split(',').map(str::parse).collect();
             let endpoints = endpoints
                 .map_err(|error| Error::Usage(format!("{ENDPOINTS_VARIABLE}: {error}")))?;
-            return named(endpoints, ENDPOINTS_VARIABLE);
+            return named(endpoints, "that QUORUMWATCH_ENDPOINTS names");
         }
         if let Some(context) = self.context_variable {
             return of_context(file()?, &context, CONTEXT_VARIABLE);
@@ -97,7 +97,7 @@ impl Choice {
             }
             _ => {
                 let endpoint = DEFAULT_ENDPOINT.parse().map_err(usage)?;
-                named(vec![endpoint], "the default; --endpoints names another")
+                named(vec![endpoint], "that is the default")
             }
         }
     }
@@ -123,7 +123,10 @@ fn of_context(
         ))
     })?;
     let endpoints = file.endpoints(context, chosen_by)?;
-    named(endpoints, &format!("context {context}, from {chosen_by}"))
+    named(
+        endpoints,
+        &format!("of the context {context}, which {chosen_by} names"),
+    )
 }
 
 fn usage(error: impl std::fmt::Display) -> Error {
@@ -149,7 +152,7 @@ impl Endpoints {
     pub fn new(first: Endpoint, others: impl IntoIterator<Item = Endpoint>) -> Self {
         Self {
             all: [first].into_iter().chain(others).collect(),
-            origin: "as given".into(),
+            origin: "that were given".into(),
         }
     }
 
@@ -175,10 +178,25 @@ impl Endpoints {
     where
         A: Future<Output = Result<Response<T>, Status>>,
     {
-        self.call(question, |status| {
-            matches!(status.code(), Code::Unavailable | Code::DeadlineExceeded)
-        })
-        .await
+        let mut tried = Vec::new();
+        for endpoint in &self.all {
+            let Some(channel) = connected(endpoint, &mut tried).await else {
+                continue;
+            };
+            let status = match question(channel).await {
+                Ok(response) => return Ok(response.into_inner()),
+                Err(status) => status,
+            };
+            let is_last = tried.len() + 1 == self.len();
+            match cause(&status) {
+                Some(cause) if !is_foreign(&status) => tried.push(format!("{endpoint}: {cause}")),
+                None if is_transient(&status) && !is_last => {
+                    tried.push(format!("{endpoint}: {}", status.message()));
+                }
+                _ => return Err(refused(endpoint.clone(), Box::new(status))),
+            }
+        }
+        Err(self.no_answer(tried))
     }
 
     /// Asks for a change. It goes to another replica only where none can have begun with it.
@@ -186,36 +204,45 @@ impl Endpoints {
     where
         A: Future<Output = Result<Response<T>, Status>>,
     {
-        self.call(change, |_| false).await
-    }
-
-    async fn call<T, A>(
-        &self,
-        call: impl Fn(Channel) -> A,
-        elsewhere: impl Fn(&Status) -> bool,
-    ) -> Result<T, Error>
-    where
-        A: Future<Output = Result<Response<T>, Status>>,
-    {
         let mut tried = Vec::new();
         for endpoint in &self.all {
-            let channel = match endpoint.connect().await {
-                Ok(channel) => channel,
-                Err(error) => {
-                    tried.push(format!("{endpoint}: {}", chain(&error)));
-                    continue;
-                }
+            let Some(channel) = connected(endpoint, &mut tried).await else {
+                continue;
             };
-            match call(channel).await {
+            let status = match change(channel).await {
                 Ok(response) => return Ok(response.into_inner()),
-                Err(status) if elsewhere(&status) && tried.len() + 1 < self.len() => {
-                    tried.push(format!("{endpoint}: {}", status.message()));
-                }
-                Err(status) => return Err(refused(endpoint.clone(), Box::new(status))),
-            }
+                Err(status) => status,
+            };
+            return Err(match cause(&status) {
+                Some(why) if !is_foreign(&status) => Error::Unanswered {
+                    endpoint: endpoint.clone(),
+                    why,
+                },
+                _ => refused(endpoint.clone(), Box::new(status)),
+            });
         }
         Err(self.no_answer(tried))
     }
+}
+
+/// A connection; where there is none, why not is added to what was tried.
+async fn connected(endpoint: &Endpoint, tried: &mut Vec<String>) -> Option<Channel> {
+    match endpoint.connect().await {
+        Ok(channel) => Some(channel),
+        Err(error) => {
+            tried.push(format!("{endpoint}: {}", chain(&error)));
+            None
+        }
+    }
+}
+
+/// What broke, where a status is none that a replica sent: the connection did.
+pub(super) fn cause(status: &Status) -> Option<String> {
+    std::error::Error::source(status).map(chain)
+}
+
+fn is_transient(status: &Status) -> bool {
+    matches!(status.code(), Code::Unavailable | Code::DeadlineExceeded)
 }
 
 /// What an answer that is an error means.

@@ -14,7 +14,7 @@ use crate::{
 };
 
 /// What the last column gets at least, on a terminal.
-const MESSAGE_MIN: usize = 20;
+const MESSAGE_MIN: usize = 14;
 /// Below this width columns stand closer together.
 const NARROW: usize = 100;
 
@@ -60,7 +60,7 @@ impl EventTable {
             column("CHANGE", |row| &row.change, 8, 8),
             column("TYPE", |row| &row.kind, 7, 7),
             column("REASON", |row| &row.reason, 16, 10),
-            column("OBJECT", |row| &row.object, 32, 16),
+            column("OBJECT", |row| &row.object, 32, 22),
         ];
         if is_wide {
             columns.extend([

@@ -7,7 +7,7 @@ use tonic::{Code, Streaming};
 
 use super::{
     Endpoint, Endpoints, Error, chain,
-    connection::{MESSAGE_BYTES_MAX, is_foreign, refused},
+    connection::{MESSAGE_BYTES_MAX, cause, is_foreign, refused},
 };
 use crate::proto::v1::{
     Filter, Start, SubscribeRequest, SubscribeResponse, event_service_client::EventServiceClient,
@@ -193,7 +193,10 @@ impl fmt::Display for Broken {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Unreachable(error) => f.write_str(&chain(error)),
-            Self::Status(status) => f.write_str(status.message()),
+            Self::Status(status) => match cause(status) {
+                Some(cause) => f.write_str(&cause),
+                None => f.write_str(status.message()),
+            },
         }
     }
 }

@@ -312,3 +312,6 @@ pub(super) fn shards_by_owner(shards: &[Shard]) -> BTreeMap<&str, usize> {
     }
     counts
 }
+
+#[cfg(test)]
+mod tests;
