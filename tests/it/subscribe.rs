@@ -95,14 +95,14 @@ async fn a_cursor_that_is_none_is_refused_with_the_reason() {
 }
 
 /// The same cursor, one bit of it flipped on the way.
-fn torn(whole: &str) -> String {
+pub(crate) fn torn(whole: &str) -> String {
     let mut bytes = URL_SAFE_NO_PAD.decode(whole).unwrap();
     bytes[8] ^= 1;
     URL_SAFE_NO_PAD.encode(bytes)
 }
 
 /// The same cursor, as a later version might write it.
-fn future(whole: &str) -> String {
+pub(crate) fn future(whole: &str) -> String {
     let mut bytes = URL_SAFE_NO_PAD.decode(whole).unwrap();
     bytes.truncate(bytes.len() - 4);
     bytes[0] += 1;
