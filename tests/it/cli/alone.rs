@@ -1,6 +1,8 @@
 //! What needs no group.
 
-use std::{fs, io::Write as _, net::TcpListener};
+use std::{fs, net::TcpListener};
+
+use tokio::io::AsyncWriteExt as _;
 
 use super::Cli;
 
@@ -32,16 +34,22 @@ async fn an_endpoint_that_accepts_and_says_nothing_is_given_up() {
 
 #[tokio::test]
 async fn an_endpoint_that_is_no_replica_is_told_as_such() {
-    let server = TcpListener::bind("127.0.0.1:0").unwrap();
+    let server = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let line = format!("members --endpoints {}", server.local_addr().unwrap());
-    let serve = std::thread::spawn(move || {
-        let (mut connection, _) = server.accept().unwrap();
-        let answer = b"HTTP/1.1 400 Bad Request\r\ncontent-length: 0\r\n\r\n";
-        connection.write_all(answer).unwrap();
-        connection
-    });
-    let ran = Cli::alone().run(&line).await;
-    drop(serve.join().unwrap());
+    let serve = async {
+        let mut connections = Vec::new();
+        loop {
+            let (mut connection, _) = server.accept().await.unwrap();
+            let answer = b"HTTP/1.1 400 Bad Request\r\ncontent-length: 0\r\n\r\n";
+            connection.write_all(answer).await.unwrap();
+            connections.push(connection);
+        }
+    };
+    let cli = Cli::alone();
+    let ran = tokio::select! {
+        () = serve => unreachable!("it serves for ever"),
+        ran = cli.run(&line) => ran,
+    };
     ran.failed(1, "is not where a replica answers clients");
 }
 

@@ -44,7 +44,7 @@ async fn what_is_asked_wrongly_is_refused_with_what_is_right() {
             "is not of the form version/plural",
         ),
         ("clusters get nobody", 1, "no cluster \"nobody\""),
-        ("clusters pause nobody", 1, "no such cluster"),
+        ("clusters pause nobody", 1, "no cluster \"nobody\""),
         ("shards nobody", 1, "no shard \"nobody\""),
         ("members remove nobody", 1, "no member \"nobody\""),
     ] {

@@ -112,8 +112,12 @@ impl Cli {
 }
 
 async fn ended(mut command: Command) -> Ran {
-    let ended = timeout(PATIENCE, command.output()).await;
-    let output = ended.expect("a command ends").unwrap();
+    // `output` would take standard output from where it was led.
+    let child = command.spawn().unwrap();
+    let line = format!("{:?}", command.as_std());
+    let ended = timeout(PATIENCE, child.wait_with_output()).await;
+    let output = ended.unwrap_or_else(|_| panic!("{line} does not end"));
+    let output = output.unwrap();
     Ran {
         code: output.status.code().expect("no signal ended it"),
         stdout: String::from_utf8(output.stdout).unwrap(),
