@@ -153,6 +153,37 @@ mod tests {
     }
 
     #[test]
+    fn the_reference_names_every_command_variable_and_exit_code() {
+        let reference = include_str!("../docs/commands.md");
+        for command in Arguments::command().get_subcommands() {
+            let row = format!("| `{}` |", command.get_name());
+            assert!(reference.contains(&row), "{row}");
+        }
+        for format in <super::events::EventFormat as clap::ValueEnum>::value_variants() {
+            let name = format!("{format:?}").to_lowercase();
+            assert!(reference.contains(&format!("| `{name}` |")), "{name}");
+        }
+        for row in ["ENDPOINTS", "CONTEXT", "CLIENT_CONFIG"] {
+            assert!(
+                reference.contains(&format!("| `QUORUMWATCH_{row}` |")),
+                "{row}"
+            );
+        }
+        for code in [0, 1, 2, 3, 130] {
+            assert!(reference.contains(&format!("\n| {code} |")), "{code}");
+        }
+    }
+
+    #[test]
+    fn every_command_shows_examples() {
+        for command in Arguments::command().get_subcommands_mut() {
+            let help = command.render_long_help().to_string();
+            let has_examples = help.contains("Examples:") || command.get_name() == "serve";
+            assert!(has_examples, "{help}");
+        }
+    }
+
+    #[test]
     fn what_contradicts_itself_is_wrong_usage() {
         for line in [
             "quorumwatch",
@@ -165,6 +196,11 @@ mod tests {
             "quorumwatch clusters add a --in-cluster --label l",
             "quorumwatch demo --for 1s",
             "quorumwatch demo --kube-context c",
+            "quorumwatch events -n a -A",
+            "quorumwatch events --for web-0",
+            "quorumwatch shards prod-eu --watch",
+            "quorumwatch status --endpoints h:1 --context c",
+            "quorumwatch contexts set a",
             "quorumwatch shards --endpoints https://h:1",
             "quorumwatch serve --peers a",
         ] {
@@ -179,6 +215,8 @@ mod tests {
             "quorumwatch serve --name a --peers a=h:1,b=h:2 --exit-with-parent",
             "quorumwatch events -n shop -l env=prod --object Pod/web-0 --since-cursor f -o jsonl",
             "quorumwatch events --type warning --object pod/web-0",
+            "quorumwatch events -A --watch --types Normal,Warning --for Pod/web-0 -o yaml",
+            "quorumwatch status --watch --context prod",
             "quorumwatch clusters -o json",
             "quorumwatch clusters add a --kubeconfig f --kube-context c -l k=v --resource v1/pods",
             "quorumwatch shards -w -o json --endpoints a:1,http://b:2",

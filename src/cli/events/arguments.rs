@@ -152,7 +152,7 @@ struct Which {
 
 /// What is printed of a stream.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
-pub(super) enum EventFormat {
+pub(in crate::cli) enum EventFormat {
     /// For people.
     Table,
     /// For people, with all columns.

@@ -68,7 +68,7 @@ async fn every_format_tells_the_same_and_every_end_is_in_order() {
     world.end().await;
     formats(&cli).await;
     filters(&cli).await;
-    world.begin(200.0);
+    world.begin(600.0);
     // The reader leaves, as `head -1` does.
     let mut running = cli.start("events");
     assert!(running.line().await.starts_with("CLUSTER"));

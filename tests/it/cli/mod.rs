@@ -206,6 +206,16 @@ impl Told {
         self.0.values().map(Vec::len).sum()
     }
 
+    /// Whether it has the last event of every cluster.
+    pub(crate) fn has_reached(&self, truth: &VecDeque<Event>) -> bool {
+        let last: BTreeMap<_, _> = truth
+            .iter()
+            .map(|event| (&event.cluster, &event.id))
+            .collect();
+        let reached = |(cluster, id)| self.0.get(cluster).and_then(|ids| ids.last()) == Some(id);
+        last.into_iter().all(reached)
+    }
+
     /// Per cluster it is what the truth has, from some moment to some other: nothing is missing,
     /// nothing comes twice.
     pub(crate) fn expect_unbroken(&self, truth: &VecDeque<Event>) {
