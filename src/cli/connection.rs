@@ -17,9 +17,11 @@ const CONTEXT_VARIABLE: &str = "QUORUMWATCH_CONTEXT";
 /// Where nobody names anything.
 const DEFAULT_ENDPOINT: &str = "127.0.0.1:7400";
 
+/// Above these flags in help texts.
+const HEADING: &str = "Where the group is";
+
 /// Where the group is reached.
 #[derive(Clone, Debug, Default, clap::Args)]
-#[command(next_help_heading = "Where the group is")]
 pub(super) struct Connection {
     /// Replicas to ask, like host:7400, joined by ','; the next one is asked where one does not
     /// answer [env: QUORUMWATCH_ENDPOINTS] [default: 127.0.0.1:7400].
@@ -27,16 +29,17 @@ pub(super) struct Connection {
         long,
         value_name = "HOST:PORT",
         value_delimiter = ',',
-        conflicts_with = "context"
+        conflicts_with = "context",
+        help_heading = HEADING
     )]
     endpoints: Vec<Endpoint>,
     /// A context of the client configuration [env: QUORUMWATCH_CONTEXT] [default: its
     /// current_context].
-    #[arg(long, value_name = "NAME")]
+    #[arg(long, value_name = "NAME", help_heading = HEADING)]
     context: Option<String>,
     /// The client configuration [env: QUORUMWATCH_CLIENT_CONFIG] [default:
     /// ~/.config/quorumwatch/config.toml].
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_name = "FILE", help_heading = HEADING)]
     client_config: Option<PathBuf>,
 }
 

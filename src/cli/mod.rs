@@ -51,29 +51,20 @@ struct Arguments {
     command: Command,
 }
 
+/// Each command is described where its arguments are.
 #[derive(Debug, clap::Subcommand)]
 enum Command {
     /// Run a replica.
     Serve(Box<serve::Arguments>),
-    /// See it work: a group of three, a death, a takeover, and an account of every event.
     Demo(Box<demo::Arguments>),
-    /// Run simulated clusters to try things with.
     Sim(sim::Arguments),
-    /// Follow what happens in the clusters.
     Events(Box<events::Arguments>),
-    /// Show who owns what.
     Shards(shards::Arguments),
-    /// Show and change which clusters are monitored.
     Clusters(clusters::Arguments),
-    /// Show the replicas of the group.
     Members(members::Arguments),
-    /// Show the group on one page, and what is wrong with it.
     Status(status::Arguments),
-    /// Show and choose the groups that this command line knows.
     Contexts(contexts::Arguments),
-    /// Show the version.
     Version(version::Arguments),
-    /// Print a completion script for a shell.
     Completions(completions::Arguments),
 }
 

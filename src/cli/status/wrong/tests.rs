@@ -120,14 +120,26 @@ fn a_dead_member_is_wrong_and_the_last_spare_voter_too() {
     let dead = &mut seen.group.members[2];
     dead.health = MemberHealth::Unavailable.into();
     dead.silent_ms = Some(12_345);
+    dead.shards = 2;
     let (wrong, _) = told(&seen);
     assert_eq!(
         wrong[0],
-        "replica c is unavailable, silent for 12s; its shards go to others"
+        "replica c is unavailable, silent for 12s; 2 shards of it wait for another owner"
     );
     assert!(
         wrong[1].contains("one more death stops the group"),
         "{wrong:?}"
+    );
+    // A leader may not know yet that it leads nobody.
+    seen.group.members[1].health = MemberHealth::Unavailable.into();
+    let (wrong, _) = told(&seen);
+    let quorum = wrong
+        .iter()
+        .find(|what| what.contains("no quorum"))
+        .unwrap();
+    assert!(
+        quorum.contains("1 of 3 voters are up, 2 are needed"),
+        "{quorum}"
     );
     // Of five, one may be missed.
     seen.group = group(5);
