@@ -23,7 +23,9 @@ use crate::proto::v1::{
     UpdateClusterRequest, cluster_service_client::ClusterServiceClient, cluster_source::Source,
 };
 
-/// The clusters that are monitored. Without a command, `list`.
+/// Show and change which clusters are monitored.
+///
+/// Without a command, all of them are shown.
 #[derive(Debug, clap::Args)]
 #[command(args_conflicts_with_subcommands = true, after_help = AFTER_HELP)]
 pub(super) struct Arguments {

@@ -7,7 +7,7 @@ use clap_complete::Shell;
 
 use super::{Error, output};
 
-/// A script that completes commands, flags and their values.
+/// Print a completion script for a shell.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Examples:

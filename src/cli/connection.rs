@@ -17,9 +17,11 @@ const CONTEXT_VARIABLE: &str = "QUORUMWATCH_CONTEXT";
 /// Where nobody names anything.
 const DEFAULT_ENDPOINT: &str = "127.0.0.1:7400";
 
+/// Above these flags in help texts.
+const HEADING: &str = "Where the group is";
+
 /// Where the group is reached.
 #[derive(Clone, Debug, Default, clap::Args)]
-#[command(next_help_heading = "Where the group is")]
 pub(super) struct Connection {
     /// Replicas to ask, like host:7400, joined by ','; the next one is asked where one does not
     /// answer [env: QUORUMWATCH_ENDPOINTS] [default: 127.0.0.1:7400].
@@ -27,16 +29,17 @@ pub(super) struct Connection {
         long,
         value_name = "HOST:PORT",
         value_delimiter = ',',
-        conflicts_with = "context"
+        conflicts_with = "context",
+        help_heading = HEADING
     )]
     endpoints: Vec<Endpoint>,
     /// A context of the client configuration [env: QUORUMWATCH_CONTEXT] [default: its
     /// current_context].
-    #[arg(long, value_name = "NAME")]
+    #[arg(long, value_name = "NAME", help_heading = HEADING)]
     context: Option<String>,
     /// The client configuration [env: QUORUMWATCH_CLIENT_CONFIG] [default:
     /// ~/.config/quorumwatch/config.toml].
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_name = "FILE", help_heading = HEADING)]
     client_config: Option<PathBuf>,
 }
 
@@ -76,7 +79,7 @@ impl Choice {
         file: impl FnOnce() -> Result<Option<ClientConfig>, Error>,
     ) -> Result<Endpoints, Error> {
         if !self.endpoints.is_empty() {
-            return named(self.endpoints, "--endpoints");
+            return named(self.endpoints, "that --endpoints names");
         }
         if let Some(context) = self.context {
             return of_context(file()?, &context, "--context");
@@ -85,7 +88,7 @@ impl Choice {
             let endpoints: Result<Vec<_>, _> = text.split(',').map(str::parse).collect();
             let endpoints = endpoints
                 .map_err(|error| Error::Usage(format!("{ENDPOINTS_VARIABLE}: {error}")))?;
-            return named(endpoints, ENDPOINTS_VARIABLE);
+            return named(endpoints, "that QUORUMWATCH_ENDPOINTS names");
         }
         if let Some(context) = self.context_variable {
             return of_context(file()?, &context, CONTEXT_VARIABLE);
@@ -97,7 +100,7 @@ impl Choice {
             }
             _ => {
                 let endpoint = DEFAULT_ENDPOINT.parse().map_err(usage)?;
-                named(vec![endpoint], "the default; --endpoints names another")
+                named(vec![endpoint], "that is the default")
             }
         }
     }
@@ -123,7 +126,10 @@ fn of_context(
         ))
     })?;
     let endpoints = file.endpoints(context, chosen_by)?;
-    named(endpoints, &format!("context {context}, from {chosen_by}"))
+    named(
+        endpoints,
+        &format!("of the context {context}, which {chosen_by} names"),
+    )
 }
 
 fn usage(error: impl std::fmt::Display) -> Error {
@@ -149,7 +155,7 @@ impl Endpoints {
     pub fn new(first: Endpoint, others: impl IntoIterator<Item = Endpoint>) -> Self {
         Self {
             all: [first].into_iter().chain(others).collect(),
-            origin: "as given".into(),
+            origin: "that were given".into(),
         }
     }
 
@@ -175,10 +181,25 @@ impl Endpoints {
     where
         A: Future<Output = Result<Response<T>, Status>>,
     {
-        self.call(question, |status| {
-            matches!(status.code(), Code::Unavailable | Code::DeadlineExceeded)
-        })
-        .await
+        let mut tried = Vec::new();
+        for endpoint in &self.all {
+            let Some(channel) = connected(endpoint, &mut tried).await else {
+                continue;
+            };
+            let status = match question(channel).await {
+                Ok(response) => return Ok(response.into_inner()),
+                Err(status) => status,
+            };
+            let is_last = tried.len() + 1 == self.len();
+            match cause(&status) {
+                Some(cause) if !is_foreign(&status) => tried.push(format!("{endpoint}: {cause}")),
+                None if is_transient(&status) && !is_last => {
+                    tried.push(format!("{endpoint}: {}", status.message()));
+                }
+                _ => return Err(refused(endpoint.clone(), Box::new(status))),
+            }
+        }
+        Err(self.no_answer(tried))
     }
 
     /// Asks for a change. It goes to another replica only where none can have begun with it.
@@ -186,36 +207,45 @@ impl Endpoints {
     where
         A: Future<Output = Result<Response<T>, Status>>,
     {
-        self.call(change, |_| false).await
-    }
-
-    async fn call<T, A>(
-        &self,
-        call: impl Fn(Channel) -> A,
-        elsewhere: impl Fn(&Status) -> bool,
-    ) -> Result<T, Error>
-    where
-        A: Future<Output = Result<Response<T>, Status>>,
-    {
         let mut tried = Vec::new();
         for endpoint in &self.all {
-            let channel = match endpoint.connect().await {
-                Ok(channel) => channel,
-                Err(error) => {
-                    tried.push(format!("{endpoint}: {}", chain(&error)));
-                    continue;
-                }
+            let Some(channel) = connected(endpoint, &mut tried).await else {
+                continue;
             };
-            match call(channel).await {
+            let status = match change(channel).await {
                 Ok(response) => return Ok(response.into_inner()),
-                Err(status) if elsewhere(&status) && tried.len() + 1 < self.len() => {
-                    tried.push(format!("{endpoint}: {}", status.message()));
-                }
-                Err(status) => return Err(refused(endpoint.clone(), Box::new(status))),
-            }
+                Err(status) => status,
+            };
+            return Err(match cause(&status) {
+                Some(why) if !is_foreign(&status) => Error::Unanswered {
+                    endpoint: endpoint.clone(),
+                    why,
+                },
+                _ => refused(endpoint.clone(), Box::new(status)),
+            });
         }
         Err(self.no_answer(tried))
     }
+}
+
+/// A connection; where there is none, why not is added to what was tried.
+async fn connected(endpoint: &Endpoint, tried: &mut Vec<String>) -> Option<Channel> {
+    match endpoint.connect().await {
+        Ok(channel) => Some(channel),
+        Err(error) => {
+            tried.push(format!("{endpoint}: {}", chain(&error)));
+            None
+        }
+    }
+}
+
+/// What broke, where a status is none that a replica sent: the connection did.
+pub(super) fn cause(status: &Status) -> Option<String> {
+    std::error::Error::source(status).map(chain)
+}
+
+fn is_transient(status: &Status) -> bool {
+    matches!(status.code(), Code::Unavailable | Code::DeadlineExceeded)
 }
 
 /// What an answer that is an error means.

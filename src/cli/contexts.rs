@@ -11,8 +11,9 @@ use super::{
     table::Table,
 };
 
-/// The groups that this command line knows, like the contexts of kubectl. They are kept in
-/// ~/.config/quorumwatch/config.toml, which may be written by hand as well.
+/// Show and choose the groups that this command line knows.
+///
+/// They are what contexts are to kubectl, and are kept in ~/.config/quorumwatch/config.toml, which may be written by hand as well.
 #[derive(Debug, clap::Args)]
 #[command(args_conflicts_with_subcommands = true, after_help = AFTER_HELP)]
 pub(super) struct Arguments {

@@ -97,7 +97,7 @@ mod tests {
         for text in ["http://127.0.0.1:7400", "localhost:7400", " [::1]:7400 "] {
             assert!(text.parse::<Endpoint>().is_ok(), "{text:?}");
         }
-        for text in ["", "http://h:1/path", "a b:1", "h:1?x", "ftp://h:1", "h:x"] {
+        for text in ["", "http://h:1/path", "a b:1", "h:1?x", "ftp://h:1"] {
             let error = text.parse::<Endpoint>().unwrap_err();
             assert!(
                 matches!(error, NotAnEndpoint::Malformed(_)),

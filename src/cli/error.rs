@@ -49,8 +49,9 @@ pub enum Error {
     Unhealthy,
     /// No endpoint answers.
     #[error(
-        "no replica answers. Is one running, and is this where it listens for clients ({origin})? \
-         Tried: {}", .tried.join("; ")
+        "no replica answers at the address{} {origin}. Is one running, and does it listen for \
+         clients there? Tried: {}",
+        if .tried.len() == 1 { "" } else { "es" }, .tried.join("; ")
     )]
     NoAnswer {
         /// Each endpoint, with why it did not answer.
@@ -71,6 +72,17 @@ pub enum Error {
         endpoint: Endpoint,
         /// Its answer.
         status: Box<tonic::Status>,
+    },
+    /// The connection broke while a replica worked on a change.
+    #[error(
+        "{endpoint} did not answer ({why}): the change may have been made or not. Look before \
+         trying again"
+    )]
+    Unanswered {
+        /// Which replica.
+        endpoint: Endpoint,
+        /// What broke.
+        why: String,
     },
     /// A cursor file that cannot be resumed from.
     #[error(
@@ -102,7 +114,7 @@ pub enum Error {
 fn verb(code: Code) -> String {
     match code {
         Code::InvalidArgument => "refuses".to_owned(),
-        Code::NotFound => "does not know".to_owned(),
+        Code::NotFound => "answers".to_owned(),
         code => format!("answers {code:?}"),
     }
 }
@@ -111,7 +123,7 @@ impl Error {
     /// The exit code that tells scripts of it.
     pub(super) fn exit_code(&self) -> u8 {
         match self {
-            Self::Usage(_) | Self::Configuration(_) => USAGE,
+            Self::Usage(_) | Self::Configuration(_) | Self::CursorFile { .. } => USAGE,
             Self::Refused { status, .. } if status.code() == Code::InvalidArgument => USAGE,
             Self::Unhealthy => UNHEALTHY,
             _ => FAILURE,

@@ -17,7 +17,7 @@ use crate::proto::v1::{
     group_service_client::GroupServiceClient,
 };
 
-/// The replicas of the group, as the one that answers sees them.
+/// Show the replicas of the group, or remove one that is gone for good.
 #[derive(Debug, clap::Args)]
 #[command(
     args_conflicts_with_subcommands = true,

@@ -53,31 +53,21 @@ struct Arguments {
     command: Command,
 }
 
+/// Each command is described where its arguments are.
 #[derive(Debug, clap::Subcommand)]
 enum Command {
     /// Run a replica.
     Serve(Box<serve::Arguments>),
-    /// Check a configuration, and whether what it names can be reached.
     Check(Box<check::Arguments>),
-    /// See it work: a group of three, a death, a takeover, and an account of every event.
     Demo(Box<demo::Arguments>),
-    /// Run simulated clusters to try things with.
     Sim(sim::Arguments),
-    /// Follow what happens in the clusters.
     Events(Box<events::Arguments>),
-    /// Show who owns what.
     Shards(shards::Arguments),
-    /// Show and change which clusters are monitored.
     Clusters(clusters::Arguments),
-    /// Show the replicas of the group.
     Members(members::Arguments),
-    /// Show the group on one page, and what is wrong with it.
     Status(status::Arguments),
-    /// Show and choose the groups that this command line knows.
     Contexts(contexts::Arguments),
-    /// Show the version.
     Version(version::Arguments),
-    /// Print a completion script for a shell.
     Completions(completions::Arguments),
 }
 
@@ -158,6 +148,37 @@ mod tests {
     }
 
     #[test]
+    fn the_reference_names_every_command_variable_and_exit_code() {
+        let reference = include_str!("../docs/commands.md");
+        for command in Arguments::command().get_subcommands() {
+            let row = format!("| `{}` |", command.get_name());
+            assert!(reference.contains(&row), "{row}");
+        }
+        for format in <super::events::EventFormat as clap::ValueEnum>::value_variants() {
+            let name = format!("{format:?}").to_lowercase();
+            assert!(reference.contains(&format!("| `{name}` |")), "{name}");
+        }
+        for row in ["ENDPOINTS", "CONTEXT", "CLIENT_CONFIG"] {
+            assert!(
+                reference.contains(&format!("| `QUORUMWATCH_{row}` |")),
+                "{row}"
+            );
+        }
+        for code in [0, 1, 2, 3, 130] {
+            assert!(reference.contains(&format!("\n| {code} |")), "{code}");
+        }
+    }
+
+    #[test]
+    fn every_command_shows_examples() {
+        for command in Arguments::command().get_subcommands_mut() {
+            let help = command.render_long_help().to_string();
+            let has_examples = help.contains("Examples:") || command.get_name() == "serve";
+            assert!(has_examples, "{help}");
+        }
+    }
+
+    #[test]
     fn what_contradicts_itself_is_wrong_usage() {
         for line in [
             "quorumwatch",
@@ -170,6 +191,11 @@ mod tests {
             "quorumwatch clusters add a --in-cluster --label l",
             "quorumwatch demo --for 1s",
             "quorumwatch demo --kube-context c",
+            "quorumwatch events -n a -A",
+            "quorumwatch events --for web-0",
+            "quorumwatch shards prod-eu --watch",
+            "quorumwatch status --endpoints h:1 --context c",
+            "quorumwatch contexts set a",
             "quorumwatch shards --endpoints https://h:1",
         ] {
             let parsed = Arguments::try_parse_from(line.split(' '));
@@ -183,6 +209,8 @@ mod tests {
             "quorumwatch serve --name a --peers a=h:1,b=h:2 --exit-with-parent",
             "quorumwatch events -n shop -l env=prod --object Pod/web-0 --since-cursor f -o jsonl",
             "quorumwatch events --type warning --object pod/web-0",
+            "quorumwatch events -A --watch --types Normal,Warning --for Pod/web-0 -o yaml",
+            "quorumwatch status --watch --context prod",
             "quorumwatch clusters -o json",
             "quorumwatch clusters add a --kubeconfig f --kube-context c -l k=v --resource v1/pods",
             "quorumwatch shards -w -o json --endpoints a:1,http://b:2",

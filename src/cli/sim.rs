@@ -10,7 +10,9 @@ use super::{
 };
 use crate::sim::{Fleet, FleetOptions, LoadOptions};
 
-/// Simulated clusters that serve real HTTP, with events in them, until Ctrl-C.
+/// Run simulated clusters to try things with.
+///
+/// They serve real HTTP, with events in them, until Ctrl-C.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Examples:

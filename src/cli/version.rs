@@ -15,7 +15,7 @@ const API: &str = "quorumwatch.v1";
 /// Of what it was built; set by whoever builds a release.
 const COMMIT: Option<&str> = option_env!("QUORUMWATCH_COMMIT");
 
-/// The version of this executable, of the API that it speaks, and of the data that it writes.
+/// Show the version of this executable, of its API and of its storage format.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Examples:

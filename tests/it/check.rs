@@ -284,7 +284,7 @@ async fn every_cluster_is_asked_what_may_be_done_there() {
     let kubeconfig = folder.path().join("kubeconfig");
     fs::write(&kubeconfig, fleet.kubeconfig("bad")).unwrap();
     let kubeconfig = kubeconfig.to_string_lossy();
-    let check = ["check", "--kubeconfig", &kubeconfig, "--context"];
+    let check = ["check", "--kubeconfig", &kubeconfig, "--kube-context"];
     let refused = quorumwatch(&[&check[..], &["bad"]].concat());
     let shown = String::from_utf8(refused.stdout).unwrap();
     assert_eq!(refused.status.code(), Some(1), "{shown}");

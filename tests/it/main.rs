@@ -7,6 +7,7 @@ mod harness;
 
 mod bootstrap;
 mod check;
+mod cli;
 mod clients;
 mod clusters;
 mod failures_clusters;

@@ -34,6 +34,8 @@ const TICK: Duration = Duration::from_secs(1);
 /// Below, there is no time for a takeover and a rebalance.
 const LENGTH_MIN: Duration = Duration::from_secs(4);
 
+/// See it work: a group of three, a death, a takeover, and an account of every event.
+///
 /// Three replicas of this executable watch simulated clusters; one replica is killed and comes
 /// back; in the end every event is accounted for. Exit code 0 only where none was lost and none
 /// came twice.

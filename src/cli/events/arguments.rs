@@ -8,16 +8,14 @@ use crate::{
     proto::v1::{Filter, ObjectReference},
 };
 
-/// Follow what happens in the clusters, until Ctrl-C: like `kubectl get events -A --watch` over all
-/// of them, merged. It goes on at another replica where the one that serves it goes away, without
-/// losing or repeating a line.
+/// Follow what happens in the clusters, like kubectl get events -A --watch.
+///
+/// All clusters are merged into one stream. It runs until Ctrl-C, and goes on at another replica where the one that serves it goes away,
+/// without losing or repeating a line. Filters of different kinds are joined by "and", the values
+/// of one by "or".
 #[derive(Debug, clap::Args)]
 #[command(after_help = AFTER_HELP)]
 pub(in crate::cli) struct Arguments {
-    #[command(flatten)]
-    pub(super) connection: Connection,
-    #[command(flatten)]
-    output: Output,
     #[command(flatten)]
     which: Which,
     /// Begin with what exists now.
@@ -41,11 +39,13 @@ pub(in crate::cli) struct Arguments {
     /// End after this time, like 30s or 5m.
     #[arg(long, value_name = "TIME", value_parser = duration::parse, help_heading = "Until when")]
     pub(super) duration: Option<Duration>,
+    #[command(flatten)]
+    output: Output,
+    #[command(flatten)]
+    pub(super) connection: Connection,
 }
 
 const AFTER_HELP: &str = "\
-Filters of different kinds are joined by \"and\", the values of one by \"or\".
-
 Examples:
   quorumwatch events                                    everything from now on
   quorumwatch events --type Warning -n payments         as `kubectl get events` has it
@@ -69,6 +69,9 @@ gaps are in the data as well.
 Fields of --field-selector: metadata.name, metadata.namespace, type, reason, source,
 reportingComponent, involvedObject.kind, .namespace, .name and .uid, with =, == and !=.";
 
+/// Above the filters in help texts.
+const WHICH: &str = "Which events";
+
 /// How it is printed.
 #[derive(Debug, clap::Args)]
 struct Output {
@@ -91,10 +94,9 @@ struct Output {
 
 /// Which events are wanted.
 #[derive(Debug, clap::Args)]
-#[command(next_help_heading = "Which events")]
 struct Which {
     /// Only these clusters, joined by ','; may be repeated.
-    #[arg(long = "cluster", value_name = "NAME", value_delimiter = ',')]
+    #[arg(long = "cluster", value_name = "NAME", value_delimiter = ',', help_heading = WHICH)]
     clusters: Vec<String>,
     /// Only clusters whose labels match, like env=prod,tier!=test.
     #[arg(
@@ -102,19 +104,17 @@ struct Which {
         long,
         value_name = "SELECTOR",
         default_value = "",
-        hide_default_value = true
-    )]
+        hide_default_value = true, help_heading = WHICH)]
     selector: String,
     /// Only objects in these namespaces, joined by ','; may be repeated.
     #[arg(
         short = 'n',
         long = "namespace",
         value_name = "NAMESPACE",
-        value_delimiter = ','
-    )]
+        value_delimiter = ',', help_heading = WHICH)]
     namespaces: Vec<String>,
     /// Objects in all namespaces: as it is where -n is not given.
-    #[arg(short = 'A', long, conflicts_with = "namespaces")]
+    #[arg(short = 'A', long, conflicts_with = "namespaces", help_heading = WHICH)]
     all_namespaces: bool,
     /// Only Kubernetes Events of this type, Normal or Warning.
     #[arg(
@@ -123,36 +123,33 @@ struct Which {
         value_name = "TYPE",
         value_enum,
         ignore_case = true,
-        value_delimiter = ','
-    )]
+        value_delimiter = ',', help_heading = WHICH)]
     types: Vec<EventType>,
     /// Only Kubernetes Events of these reasons, like BackOff, joined by ','; may be repeated.
-    #[arg(long = "reason", value_name = "REASON", value_delimiter = ',')]
+    #[arg(long = "reason", value_name = "REASON", value_delimiter = ',', help_heading = WHICH)]
     reasons: Vec<String>,
     /// Only Kubernetes Events about this object, like pod/web-0, or pod/ for all of a kind.
     #[arg(
         long = "for",
         visible_alias = "object",
         value_name = "KIND/NAME",
-        value_parser = involved_object
-    )]
+        value_parser = involved_object, help_heading = WHICH)]
     object: Option<ObjectReference>,
     /// Only what has these fields, like type=Warning,involvedObject.name!=web-0.
     #[arg(
         long,
         value_name = "SELECTOR",
         default_value = "",
-        hide_default_value = true
-    )]
+        hide_default_value = true, help_heading = WHICH)]
     field_selector: String,
     /// Only these resources, like v1/configmaps, joined by ','; may be repeated.
-    #[arg(long = "resource", value_name = "RESOURCE", value_delimiter = ',')]
+    #[arg(long = "resource", value_name = "RESOURCE", value_delimiter = ',', help_heading = WHICH)]
     resources: Vec<String>,
 }
 
 /// What is printed of a stream.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
-pub(super) enum EventFormat {
+pub(in crate::cli) enum EventFormat {
     /// For people.
     Table,
     /// For people, with all columns.

@@ -13,9 +13,12 @@ use crate::{
     proto::v1::{SubscribeResponse, subscribe_response::Frame},
 };
 
-/// What the last column gets at least, on a terminal.
-const MESSAGE_MIN: usize = 20;
-/// Below this width columns stand closer together.
+/// What the last column should get on a terminal; other columns give way until they are at their
+/// least.
+const MESSAGE_WIDTH: usize = 30;
+/// Below this width there is no column for what live events have in common.
+const ROOMY: usize = 140;
+/// Below this width columns stand closer together, and names are cut.
 const NARROW: usize = 100;
 
 /// One column: its head, the cell, the width that it begins with, and the least on a terminal.
@@ -59,8 +62,8 @@ impl EventTable {
             column("LAST SEEN", |row| &row.last_seen, 9, 9),
             column("CHANGE", |row| &row.change, 8, 8),
             column("TYPE", |row| &row.kind, 7, 7),
-            column("REASON", |row| &row.reason, 16, 10),
-            column("OBJECT", |row| &row.object, 32, 16),
+            column("REASON", |row| &row.reason, 16, 12),
+            column("OBJECT", |row| &row.object, 32, 28),
         ];
         if is_wide {
             columns.extend([
@@ -76,11 +79,14 @@ impl EventTable {
         let mut gutter = "   ";
         if let Some(terminal) = terminal {
             // Live events were seen just now, and the colour or the type tells the change.
-            if terminal < 120 {
+            if terminal < ROOMY {
                 columns.retain(|column| column.head != "LAST SEEN");
             }
             if terminal < NARROW {
                 columns.retain(|column| column.head != "CHANGE");
+                for column in &mut columns {
+                    column.least = column.least.min(20);
+                }
                 gutter = "  ";
             }
         }
@@ -171,9 +177,7 @@ impl EventTable {
             line.push_str(self.gutter);
         }
         let message = plain(&row.message);
-        let room = terminal.map_or(usize::MAX, |terminal| {
-            terminal.saturating_sub(self.taken()).max(MESSAGE_MIN)
-        });
+        let room = terminal.map_or(usize::MAX, |terminal| terminal.saturating_sub(self.taken()));
         line.push_str(&clipped(&message, room, terminal.is_some()));
         let tone = row.tone.unwrap_or(Tone::Plain);
         tone.paint(line.trim_end(), self.colours)
@@ -187,7 +191,7 @@ impl EventTable {
 
     /// Makes columns as narrow as the terminal asks for, the roomiest first.
     fn shrink(&mut self, terminal: usize) {
-        while self.taken() + MESSAGE_MIN > terminal {
+        while self.taken() + MESSAGE_WIDTH > terminal {
             let roomiest = self
                 .columns
                 .iter_mut()
@@ -200,7 +204,7 @@ impl EventTable {
     }
 
     fn grow(&mut self, row: &Row, terminal: Option<usize>) {
-        let taken = self.taken() + MESSAGE_MIN;
+        let taken = self.taken() + MESSAGE_WIDTH;
         let mut spare = terminal.map_or(usize::MAX, |terminal| terminal.saturating_sub(taken));
         for column in &mut self.columns {
             let wanted = width_of(&plain((column.cell)(row)));
@@ -244,7 +248,7 @@ mod tests {
 
     #[test]
     fn a_line_is_never_wider_than_the_terminal() {
-        for terminal in [80, 99, 100, 119, 120, 160, 240] {
+        for terminal in [80, 99, 100, 139, 140, 160, 240] {
             let mut table = EventTable::for_terminal(Some(terminal), false, false);
             for _ in 0..3 {
                 let line = table.line(&row(), Some(terminal));

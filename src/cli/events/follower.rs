@@ -12,8 +12,10 @@ use super::{
 use crate::{
     cli::{
         Endpoint, Endpoints, Error, output,
+        status::LAG_MAX_MS,
         subscription::{Subscription, Update},
         terminal,
+        time::short,
     },
     proto::v1::{Progress, ShardChange, subscribe_response::Frame},
 };
@@ -39,6 +41,8 @@ pub(super) struct Follower {
     covers: bool,
     /// The clusters of the streams that match.
     clusters: BTreeSet<String>,
+    /// Streams that have not been heard for too long.
+    lagging: BTreeSet<String>,
     /// Attempts that failed since the last one that did not.
     failed: Vec<String>,
 }
@@ -65,6 +69,7 @@ impl Follower {
             interrupted: None,
             covers: true,
             clusters: BTreeSet::new(),
+            lagging: BTreeSet::new(),
             failed: Vec::new(),
         }
     }
@@ -185,6 +190,24 @@ impl Follower {
         self.covers = covers;
         let clusters = progress.streams.iter();
         self.clusters = clusters.map(|stream| stream.cluster.clone()).collect();
+        for stream in &progress.streams {
+            self.lags(&stream.cluster, &stream.resource, stream.lag_ms);
+        }
+    }
+
+    /// Silence may also be an API server that is not heard any more.
+    fn lags(&mut self, cluster: &str, resource: &str, lag_ms: u64) {
+        let name = format!("{cluster} {resource}");
+        if lag_ms <= LAG_MAX_MS {
+            if self.lagging.remove(&name) {
+                output::note(&format!("{name} is heard again"));
+            }
+        } else if self.lagging.insert(name.clone()) {
+            let lag = short(lag_ms);
+            output::note(&format!(
+                "{name} has not been heard for {lag}; `quorumwatch status` says why"
+            ));
+        }
     }
 
     fn owner_changed(&mut self, change: &ShardChange) -> Result<(), Error> {

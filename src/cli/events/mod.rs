@@ -15,6 +15,8 @@ use super::{
     subscription::{Begin, Subscription},
 };
 pub(super) use arguments::Arguments;
+#[cfg(test)]
+pub(super) use arguments::EventFormat;
 use cursor_file::CursorFile;
 use follower::Follower;
 use owners::OwnerChanges;

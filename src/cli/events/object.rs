@@ -71,7 +71,7 @@ fn kind_of(word: &str) -> &str {
         .find(|kind| stem.is_some_and(|stem| kind.eq_ignore_ascii_case(stem)));
     short
         .map(|(_, kind)| *kind)
-        .or(plural.copied())
+        .or_else(|| plural.copied())
         .unwrap_or(word)
 }
 

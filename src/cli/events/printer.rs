@@ -2,6 +2,8 @@
 
 use std::io::Write;
 
+use serde::Serialize;
+
 use super::{
     arguments::{Arguments, EventFormat},
     columns::EventTable,
@@ -142,7 +144,7 @@ impl Printer {
     }
 }
 
-fn yaml(frame: &json::FrameLine<'_>) -> Result<String, Error> {
+fn yaml(frame: &impl Serialize) -> Result<String, Error> {
     // By way of a tree, in which objects are no longer text.
     let tree = serde_json::to_value(frame).map_err(unwritable)?;
     serde_saphyr::to_string(&tree)
@@ -160,4 +162,32 @@ fn gap_note(gap: &Gap) -> String {
         gap.resource,
         row::gap_message(gap)
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::yaml;
+
+    #[test]
+    fn yaml_keeps_text_that_looks_like_something_else() {
+        let texts = [
+            "no",
+            "~",
+            "1e3",
+            "0x1F",
+            "12:30:45",
+            "2024-01-01",
+            "- x",
+            "# c",
+            " a",
+            "a: b",
+            "",
+        ];
+        for text in texts {
+            let told = yaml(&serde_json::json!({ "m": text })).unwrap();
+            assert_eq!(told, format!("m: \"{text}\"\n"));
+        }
+        let told = yaml(&serde_json::json!({ "m": "plain", "x": 7, "l": [], "z": null })).unwrap();
+        assert_eq!(told, "l: []\nm: plain\nx: 7\nz: null\n");
+    }
 }

@@ -26,7 +26,7 @@ use crate::proto::v1::{
 use moves::Moves;
 pub(super) use moves::reason;
 
-/// One shard with its streams, or all of them.
+/// Show who owns what, and every change of it.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Examples:

@@ -23,6 +23,7 @@ use crate::{
     clock,
     proto::v1::{Cluster, GetGroupResponse, Shard},
 };
+pub(super) use wrong::LAG_MAX_MS;
 use wrong::{Finding, Seen};
 
 /// How often `--watch` looks anew.
@@ -32,8 +33,9 @@ const PROBE_WITHIN: Duration = Duration::from_secs(1);
 /// Replicas beyond this many are not probed: no group has so many voters.
 const PROBES_MAX: usize = 16;
 
-/// The group on one page, as the replica that answers knows it, and what is wrong with it. Also
-/// without a leader.
+/// Show the group on one page, and what is wrong with it.
+///
+/// It shows what the replica that answers knows, also where the group has no leader.
 #[derive(Debug, clap::Args)]
 #[command(after_help = AFTER_HELP)]
 pub(super) struct Arguments {

@@ -11,7 +11,7 @@ use crate::{
 
 /// An API server is heard at least once a minute, by its bookmarks. One that has been silent for
 /// twice as long is no longer followed.
-const LAG_MAX_MS: u64 = 120_000;
+pub(in crate::cli) const LAG_MAX_MS: u64 = 120_000;
 /// A cluster of which no owner has told anything for so long is not merely new.
 const UNREPORTED_MAX_MS: u64 = 30_000;
 /// Names that a sentence lists; of more it gives the number.
@@ -116,25 +116,28 @@ pub(super) fn findings(seen: &Seen) -> Vec<Finding> {
     findings
 }
 
+/// What a group without a quorum does.
+const STANDS_STILL: &str = "no shard moves, no cluster can be added or changed, and owners stop \
+                            publishing when their leases end; nothing is lost, it waits";
+
 fn without_leader(seen: &Seen) -> Finding {
     let voters = seen.voters();
     let quorum = voters.len() / 2 + 1;
     let silent = |member: &&&Member| seen.silent.contains(&member.name);
     let down: Vec<_> = voters.iter().filter(silent).map(|m| &m.name).collect();
     let answering = voters.len() - down.len();
-    let what = "the group has no leader: no shard moves, no cluster can be added or changed, and \
-                owners stop publishing when their leases end; nothing is lost, it waits";
     if answering < quorum {
         return Finding::wrong(
             format!(
-                "{what}. {answering} of {} voters answer here, {quorum} are needed",
+                "the group has no leader: {STANDS_STILL}. {answering} of {} voters answer here, \
+                 {quorum} are needed",
                 voters.len()
             ),
             format!("start {} again", listed(down.into_iter())),
         );
     }
     Finding::wrong(
-        what.into(),
+        format!("the group has no leader: {STANDS_STILL}"),
         "an election takes about a second, so look again; if it lasts, see whether the replicas \
          reach each other at their peer addresses, and what their logs say",
     )
@@ -160,9 +163,14 @@ fn member(member: &Member) -> Option<Finding> {
     let silent = member
         .silent_ms
         .map_or_else(String::new, |ms| format!(", silent for {}", short(ms)));
+    let shards = match member.shards {
+        0 => String::new(),
+        1 => "; a shard of it waits for another owner".to_owned(),
+        count => format!("; {count} shards of it wait for another owner"),
+    };
     match member.health() {
         MemberHealth::Unavailable => Some(Finding::wrong(
-            format!("replica {name} is unavailable{silent}; its shards go to others"),
+            format!("replica {name} is unavailable{silent}{shards}"),
             format!(
                 "start it again with its data; if it is gone for good: \
                  `quorumwatch members remove {name}`"
@@ -180,14 +188,24 @@ fn member(member: &Member) -> Option<Finding> {
     }
 }
 
-/// A quorum that stands, with nothing to spare.
+/// A leader without a quorum, or one with nothing to spare.
 fn margin(seen: &Seen) -> Option<Finding> {
     let voters = seen.voters();
     let down = |member: &&&Member| member.health() == MemberHealth::Unavailable;
-    let down = voters.iter().filter(down).count();
+    let down: Vec<_> = voters.iter().filter(down).map(|m| &m.name).collect();
     let quorum = voters.len() / 2 + 1;
-    let up = voters.len() - down;
-    (down > 0 && up == quorum).then(|| {
+    let up = voters.len() - down.len();
+    if up < quorum {
+        return Some(Finding::wrong(
+            format!(
+                "the group has no quorum: {STANDS_STILL}. {up} of {} voters are up, {quorum} are \
+                 needed",
+                voters.len()
+            ),
+            format!("start {} again", listed(down.into_iter())),
+        ));
+    }
+    (!down.is_empty() && up == quorum).then(|| {
         Finding::wrong(
             format!(
                 "{up} of {} voters are up, and {quorum} are needed: one more death stops the group",
@@ -312,3 +330,6 @@ pub(super) fn shards_by_owner(shards: &[Shard]) -> BTreeMap<&str, usize> {
     }
     counts
 }
+
+#[cfg(test)]
+mod tests;
