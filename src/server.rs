@@ -4,12 +4,12 @@ use std::{
     collections::BTreeMap, io, net::SocketAddr, path::PathBuf, sync::Arc, time::Duration,
 };
 
-use tokio::{net::TcpListener, task::JoinSet};
+use tokio::{net::TcpListener, sync::watch, task::JoinSet};
 use tokio_util::sync::CancellationToken;
 use tonic::transport::Server;
 
 use crate::{
-    agent,
+    agent::{self, lease::LeaseClock},
     api::{Clusters, Events, Group, LeaderView, Peers, Shards, encoded::EventServiceServer},
     clock::unix_now,
     config::Serve,
@@ -57,6 +57,10 @@ const HAND_OVER_WITHIN: Duration = Duration::from_millis(500);
 /// How long a replica that stops waits for its listeners to close by themselves.
 /// Streams of consensus close only with their sender.
 const CLOSE_WITHIN: Duration = Duration::from_millis(300);
+
+/// How long a lease may be over before it counts as lost contact: elections and freezes take less,
+/// and subscribers should not be sent away for them.
+const CONTACT_GRACE: Duration = Duration::from_secs(5);
 
 /// Why a replica ended.
 #[derive(Debug, thiserror::Error)]
@@ -134,6 +138,8 @@ pub async fn run(config: Serve, shutdown: CancellationToken) -> Result<(), Error
         channels,
         raft: raft.clone(),
         owned: Owned::default(),
+        lease: LeaseClock::default(),
+        contact: watch::Sender::new(true),
     };
     let result = replica.run(client_listener, peer_listener, shutdown).await;
     raft.shutdown().await;
@@ -211,6 +217,9 @@ struct Replica {
     channels: Channels,
     raft: Raft,
     owned: Owned,
+    lease: LeaseClock,
+    /// Whether a majority of the group is reached; so until the contrary is known.
+    contact: watch::Sender<bool>,
 }
 
 impl Replica {
@@ -232,6 +241,8 @@ impl Replica {
             Some(ended) = listeners.join_next() => Err(listener_error(ended)),
             failure = self.raft.failed() => Err(failure.into()),
             () = look_for_the_dead(&self.raft, &controller) => Ok(()),
+            () = self.watch_contact() => Ok(()),
+            supplanted = self.raft.supplanted() => Err(supplanted.into()),
             () = controller.stopped() => Err(Error::Failed("the controller stopped".into())),
         };
         close.cancel();
@@ -272,10 +283,30 @@ impl Replica {
         Ok(())
     }
 
+    /// Follows whether this replica is in contact with a majority of the group: a leader that has
+    /// none grants no lease.
+    async fn watch_contact(&self) {
+        self.lease.wait().await;
+        loop {
+            self.lease.lost_for(CONTACT_GRACE).await;
+            self.contact.send_replace(false);
+            let reach = self.raft.reach().await;
+            tracing::warn!(
+                seconds = CONTACT_GRACE.as_secs(),
+                "no contact with a majority of the group, nothing is published and no write is \
+                 taken: {reach}"
+            );
+            self.lease.wait().await;
+            self.contact.send_replace(true);
+            tracing::info!("in contact with a majority of the group again");
+        }
+    }
+
     fn agent_options(&self) -> agent::Options {
         agent::Options {
             raft: self.raft.clone(),
             channels: self.channels.clone(),
+            lease: self.lease.clone(),
             owned: self.owned.clone(),
             credentials: Arc::new(credentials(&self.config)),
             watch: WatchPolicy::default(),
@@ -327,10 +358,11 @@ impl Replica {
         let limits = self.config.limits;
         let hub = Hub::new(Arc::new(sources), raft.watch_state(), limits.hub_ring_bytes);
         let slow_after = Duration::from_millis(limits.slow_subscriber_ms);
-        let events = Events::new(hub, raft.clone(), slow_after, close.clone());
+        let contact = self.contact.subscribe();
+        let events = Events::new(hub, raft.clone(), slow_after, contact.clone(), close.clone());
         let leader = LeaderView::new(raft.clone(), self.channels.clone());
         let (health, health_service) = tonic_health::server::health_reporter();
-        tokio::spawn(report_health(health, raft.clone(), close.clone()));
+        tokio::spawn(report_health(health, raft.clone(), contact, close.clone()));
         let server = Server::builder()
             .tcp_nodelay(true)
             .http2_keepalive_interval(Some(Duration::from_secs(10)))
@@ -422,15 +454,18 @@ fn reflection<'a>() -> tonic_reflection::server::Builder<'a> {
         .with_service_name("grpc.reflection.v1.ServerReflection")
 }
 
-/// A replica serves once it is part of a group that has a leader.
+/// A replica serves once it is part of a group that has a leader, and while it is in contact with
+/// a majority of it.
 async fn report_health(
     health: tonic_health::server::HealthReporter,
     raft: Raft,
+    mut contact: watch::Receiver<bool>,
     close: CancellationToken,
 ) {
     let mut leadership = raft.leadership();
     loop {
-        let serving = leadership.borrow_and_update().leader.is_some();
+        let led = leadership.borrow_and_update().leader.is_some();
+        let serving = led && *contact.borrow_and_update();
         let status = if serving {
             tonic_health::ServingStatus::Serving
         } else {
@@ -442,6 +477,7 @@ async fn report_health(
             .await;
         tokio::select! {
             changed = leadership.changed() => if changed.is_err() { return },
+            changed = contact.changed() => if changed.is_err() { return },
             () = close.cancelled() => {
                 health.set_service_status("", tonic_health::ServingStatus::NotServing).await;
                 return;

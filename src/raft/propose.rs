@@ -8,7 +8,7 @@ use tokio::time::Instant;
 use tonic::{Code, Status};
 
 use super::{
-    Raft,
+    Raft, Reach,
     types::{Reply, Request},
 };
 use crate::{
@@ -62,11 +62,8 @@ pub enum ProposeError {
         leader: Option<ReplicaId>,
     },
     /// There was no leader for as long as we tried; nothing was proposed.
-    #[error(
-        "the group has no leader: fewer than a majority of its voters can reach each other; \
-         look at their logs and network"
-    )]
-    NoLeader,
+    #[error("{0}. Nothing was changed; what is read is what this replica knew last")]
+    NoLeader(Reach),
     /// The command may have been committed, or may still be: read the state to know.
     #[error("the outcome is unknown ({0}): the command may still take effect; read back")]
     Unknown(String),
@@ -97,6 +94,10 @@ impl Raft {
         }
         let gate = Instant::now() + GATE_PATIENCE;
         let mut pause = GATE_PAUSE_FIRST;
+        if self.has_lost_its_quorum() {
+            // An entry would only wait in the log, and its outcome would be unknown.
+            return Err(ProposeError::NotLeader { leader: None });
+        }
         loop {
             let write = self.inner.raft.client_write(Request(command.clone()));
             let written = tokio::time::timeout(COMMIT_PATIENCE, write).await;
@@ -150,7 +151,9 @@ impl Raft {
                     let changed = changes.wait_for(|now| *now != leadership);
                     drop(tokio::time::timeout(SUBMIT_PAUSE, changed).await);
                 }
-                Err(ProposeError::NotLeader { .. }) => return Err(ProposeError::NoLeader),
+                Err(ProposeError::NotLeader { .. }) => {
+                    return Err(ProposeError::NoLeader(self.reach().await));
+                }
                 result => return result,
             }
         }
@@ -230,7 +233,7 @@ fn status_of(error: &ProposeError) -> Status {
     let text = error.to_string();
     let mut status = match error {
         ProposeError::Unknown(_) => return Status::unknown(text),
-        ProposeError::NotLeader { .. } | ProposeError::NoLeader => {
+        ProposeError::NotLeader { .. } | ProposeError::NoLeader(_) => {
             Status::failed_precondition(text)
         }
         ProposeError::TooLarge(_) | ProposeError::Refused(_) => Status::invalid_argument(text),
