@@ -1,8 +1,6 @@
 //! The composition root: builds, wires, starts in order, stops in reverse order.
 
-use std::{
-    collections::BTreeMap, io, net::SocketAddr, path::PathBuf, sync::Arc, time::Duration,
-};
+use std::{collections::BTreeMap, io, net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 
 use tokio::{net::TcpListener, sync::watch, task::JoinSet};
 use tokio_util::sync::CancellationToken;
@@ -66,7 +64,10 @@ const CONTACT_GRACE: Duration = Duration::from_secs(5);
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// A listener could not be opened.
-    #[error("listen on {address} for {who}: {source}; {}", listen_hint(source, flag))]
+    #[error(
+        "listen on {address} for {who}: {source}; {}",
+        listen_hint(source, flag)
+    )]
     Listen {
         /// For whom.
         who: &'static str,
@@ -359,7 +360,13 @@ impl Replica {
         let hub = Hub::new(Arc::new(sources), raft.watch_state(), limits.hub_ring_bytes);
         let slow_after = Duration::from_millis(limits.slow_subscriber_ms);
         let contact = self.contact.subscribe();
-        let events = Events::new(hub, raft.clone(), slow_after, contact.clone(), close.clone());
+        let events = Events::new(
+            hub,
+            raft.clone(),
+            slow_after,
+            contact.clone(),
+            close.clone(),
+        );
         let leader = LeaderView::new(raft.clone(), self.channels.clone());
         let (health, health_service) = tonic_health::server::health_reporter();
         tokio::spawn(report_health(health, raft.clone(), contact, close.clone()));

@@ -119,9 +119,9 @@ impl Peers {
             let understood = protocol::check(&who, request.protocol, &request.version);
             let answer = match understood {
                 Err(error) => Err(Status::permission_denied(error.to_string())),
-                Ok(()) => self
-                    .heartbeat(&request)
-                    .ok_or_else(|| Status::failed_precondition("this replica grants no leases now")),
+                Ok(()) => self.heartbeat(&request).ok_or_else(|| {
+                    Status::failed_precondition("this replica grants no leases now")
+                }),
             };
             let refused = answer.is_err();
             if grants.send(answer).await.is_err() || refused {

@@ -47,7 +47,10 @@ impl About {
             return;
         };
         self.clock.push(sample);
-        let Some(ahead_ms) = self.clock.ms().filter(|_| self.clock.is_off() != self.is_clock_told)
+        let Some(ahead_ms) = self
+            .clock
+            .ms()
+            .filter(|_| self.clock.is_off() != self.is_clock_told)
         else {
             return;
         };

@@ -187,6 +187,8 @@ fn heartbeat(replica: ReplicaId) -> HeartbeatIn {
         leaving: false,
         streams: Vec::new(),
         applied_index: 0,
+        version: String::new(),
+        clock_sample_ms: None,
     }
 }
 

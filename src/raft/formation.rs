@@ -218,7 +218,11 @@ impl Raft {
         }
         let why: Vec<_> = why.into_iter().map(String::as_str).collect();
         let why = why.join("; ");
-        tracing::info!(?names, why, "waiting for replicas, to found the group together");
+        tracing::info!(
+            ?names,
+            why,
+            "waiting for replicas, to found the group together"
+        );
     }
 
     fn say_disagreement(&self, others: &BTreeMap<String, BTreeSet<String>>) {
@@ -407,7 +411,6 @@ impl Raft {
             drop(tokio::time::timeout(ROUND_PAUSE, state.changed()).await);
         }
     }
-
 }
 
 /// What is to be done, given who answered. `own` is this replica, which is empty.
@@ -523,7 +526,10 @@ mod tests {
         };
         let answers = BTreeMap::from([("b".to_owned(), answer)]);
         let step = decide((1, node), &peers(&["a", "b"]), &answers);
-        assert_eq!(step, Step::Disagreement([("b".to_owned(), founders)].into()));
+        assert_eq!(
+            step,
+            Step::Disagreement([("b".to_owned(), founders)].into())
+        );
     }
 
     #[test]

@@ -90,7 +90,8 @@ impl Raft {
         let advertised = self.inner.options.peer_address.clone();
         // Where this replica was when it last registered.
         let registered = self.peer_address_of(self.replica_id());
-        let addresses: BTreeSet<String> = registered.into_iter().chain([advertised.clone()]).collect();
+        let addresses: BTreeSet<String> =
+            registered.into_iter().chain([advertised.clone()]).collect();
         for address in addresses {
             let name = self.name().to_owned();
             let own = Peer { name, address };
@@ -146,7 +147,12 @@ impl Raft {
             tracing::warn!(%error, "a peer of another version says hello");
         }
         let mistaken = request.expected_name != self.name();
-        if mistaken && self.inner.voice.is_due(&format!("mistaken {}", request.name)) {
+        if mistaken
+            && self
+                .inner
+                .voice
+                .is_due(&format!("mistaken {}", request.name))
+        {
             tracing::warn!(
                 peer = request.name,
                 expected_name = request.expected_name,

@@ -25,7 +25,11 @@ pub struct Incompatible {
 }
 
 fn shown(version: &str) -> &str {
-    if version.is_empty() { "unknown" } else { version }
+    if version.is_empty() {
+        "unknown"
+    } else {
+        version
+    }
 }
 
 /// Refuses a peer that would misread what it is told, or be misread.

@@ -108,11 +108,22 @@ mod tests {
             silent: names(&["b (h:1: x)", "c (h:2: y)"]),
         };
         let said = reach.to_string();
-        assert!(said.contains("no quorum: 1 of 3 voters answers (a), 2 must"), "{said}");
+        assert!(
+            said.contains("no quorum: 1 of 3 voters answers (a), 2 must"),
+            "{said}"
+        );
         assert!(said.ends_with("b (h:1: x); c (h:2: y)"), "{said}");
         reach.answering = names(&["a", "d"]);
-        assert!(reach.to_string().contains("2 of 4 voters answer (a, d), 3 must"));
+        assert!(
+            reach
+                .to_string()
+                .contains("2 of 4 voters answer (a, d), 3 must")
+        );
         reach.silent.clear();
-        assert!(reach.to_string().contains("no leader just now, although 2 of 2"));
+        assert!(
+            reach
+                .to_string()
+                .contains("no leader just now, although 2 of 2")
+        );
     }
 }

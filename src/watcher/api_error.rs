@@ -174,7 +174,10 @@ fn status_hint(status: &Status, selector: &ResourceSelector, source: &Source) ->
     let resource = &selector.resource;
     match status.code {
         300..=399 => "something before the API server redirects: correct `server`".into(),
-        401 => format!("the credentials are wrong or have expired: {}", renew(source)),
+        401 => format!(
+            "the credentials are wrong or have expired: {}",
+            renew(source)
+        ),
         403 => format!(
             "grant it with this rule in a {}: {{apiGroups: [\"{}\"], resources: [\"{}\"], \
              verbs: [\"get\", \"list\", \"watch\"]}}",

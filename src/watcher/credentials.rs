@@ -120,7 +120,11 @@ fn choices(known: &[String]) -> String {
     if known.is_empty() {
         return "it has none at all: is it a kubeconfig?".to_owned();
     }
-    let more = if known.len() > CHOICES_MAX { ", ..." } else { "" };
+    let more = if known.len() > CHOICES_MAX {
+        ", ..."
+    } else {
+        ""
+    };
     let first = &known[..known.len().min(CHOICES_MAX)];
     format!("name one of its contexts: {}{more}", first.join(", "))
 }
@@ -311,7 +315,13 @@ fn select<'a>(
     } else {
         context
     };
-    let known = || config.contexts.iter().map(|named| named.name.clone()).collect();
+    let known = || {
+        config
+            .contexts
+            .iter()
+            .map(|named| named.name.clone())
+            .collect()
+    };
     if name.is_empty() {
         return Err(CredentialError::NoCurrentContext(known()));
     }

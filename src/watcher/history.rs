@@ -10,8 +10,8 @@ use tokio::{
 
 use super::{
     HistoryItem, MESSAGES_MAX, Tasks,
-    backoff::Backoff,
     api_error::ApiError,
+    backoff::Backoff,
     lists::Pager,
     outlet::{Batch, Outlet, Stopped},
     repair::{Publication, RepairError},

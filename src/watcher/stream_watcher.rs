@@ -11,8 +11,8 @@ use rand::Rng as _;
 use tokio::time::{Instant, sleep, sleep_until};
 
 use super::{
-    backoff::Backoff,
     api_error::{ApiError, status_failure},
+    backoff::Backoff,
     client::{ApiServer, read_chunk},
     frames::{Line, LineSplitter, read_line},
     health::Reporter,

@@ -112,7 +112,10 @@ async fn data_in_use_is_refused() {
     group.launch(0);
     let exit = group.replicas[0].exit(REFUSAL).await;
     assert_eq!(exit.status.code(), Some(1), "{}", exit.log);
-    let says = format!("in use by another process, process {}", first.pid().unwrap());
+    let says = format!(
+        "in use by another process, process {}",
+        first.pid().unwrap()
+    );
     assert!(exit.log.contains(&says), "{}", exit.log);
 }
 

@@ -1,7 +1,9 @@
 //! Clusters that cannot be watched say why, and what to do about it, in `ListClusters` and in the
 //! log; none disturbs another, and no credential is ever shown.
 
-use std::{collections::BTreeMap, fs, os::unix::fs::PermissionsExt as _, path::Path, time::Duration};
+use std::{
+    collections::BTreeMap, fs, os::unix::fs::PermissionsExt as _, path::Path, time::Duration,
+};
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use quorumwatch::{
@@ -14,7 +16,8 @@ use quorumwatch::{
 use tempfile::TempDir;
 
 use crate::harness::{
-    ApiServer, Authority, EMPTY_LIST, Group, Options, Reply, Script, empty_cluster, free_ports, holds,
+    ApiServer, Authority, EMPTY_LIST, Group, Options, Reply, Script, empty_cluster, free_ports,
+    holds,
 };
 
 /// What must never be seen: it stands in every kubeconfig, and in what plugins print.
@@ -36,7 +39,10 @@ impl Ward {
     async fn open(policy: &str) -> Self {
         let folder = TempDir::with_prefix("quorumwatch-it-").unwrap();
         let path = folder.path().display().to_string();
-        let config = format!("kubeconfig_dirs = [{path:?}]\n{}", policy.replace("FOLDER", &path));
+        let config = format!(
+            "kubeconfig_dirs = [{path:?}]\n{}",
+            policy.replace("FOLDER", &path)
+        );
         Self {
             group: Group::start_with(1, &Options { config }).await,
             folder,
@@ -60,7 +66,8 @@ impl Ward {
     async fn admit(&mut self, name: &str, yaml: &str, condition: ClusterCondition, says: &[&str]) {
         fs::write(self.path(name), yaml).unwrap();
         let path = self.path(name);
-        self.admit_file(name, &path, "v1/events", "", condition, says).await;
+        self.admit_file(name, &path, "v1/events", "", condition, says)
+            .await;
     }
 
     async fn admit_file(
@@ -115,13 +122,22 @@ impl Ward {
         }
         let everything = format!("{:?}", client.clusters().await.unwrap());
         let log = self.group.replicas[0].log();
-        assert!(!everything.contains(SECRET) && !log.contains(SECRET), "{log}");
+        assert!(
+            !everything.contains(SECRET) && !log.contains(SECRET),
+            "{log}"
+        );
         for (name, (condition, _)) in &self.expected {
             let about = format!("cluster={name} ");
-            let lines = log.lines().filter(|line| line.contains(" WARN ") && line.contains(&about));
+            let lines = log
+                .lines()
+                .filter(|line| line.contains(" WARN ") && line.contains(&about));
             let count = lines.count();
             // Each cause once: two where the first answer was another one.
-            let most = if *condition == ClusterCondition::Connected { 0 } else { 2 };
+            let most = if *condition == ClusterCondition::Connected {
+                0
+            } else {
+                2
+            };
             assert!(count <= most, "{name}: {count} lines\n{log}");
         }
     }
@@ -153,14 +169,19 @@ async fn a_kubeconfig_that_cannot_be_used_says_why() {
     use ClusterCondition::Unauthorised;
     let mut ward = Ward::open("").await;
     let gone = ward.path("gone");
-    let says = ["cannot be read on this replica", "mount it, or correct the path"];
-    ward.admit_file("missing", &gone, "v1/events", "", Unauthorised, &says).await;
+    let says = [
+        "cannot be read on this replica",
+        "mount it, or correct the path",
+    ];
+    ward.admit_file("missing", &gone, "v1/events", "", Unauthorised, &says)
+        .await;
     let elsewhere = TempDir::new().unwrap();
     let outside = elsewhere.path().join("config");
     fs::write(&outside, at("http://127.0.0.1:1")).unwrap();
     let outside = outside.display().to_string();
     let says = ["outside of the allowed folders", "kubeconfig_dirs"];
-    ward.admit_file("outside", &outside, "v1/events", "", Unauthorised, &says).await;
+    ward.admit_file("outside", &outside, "v1/events", "", Unauthorised, &says)
+        .await;
     let torn = format!("apiVersion: v1\nusers:\n- name: u\n  user: {{token: {SECRET}\n");
     let says = ["is not YAML of kind Config: look at line", "/malformed"];
     ward.admit("malformed", &torn, Unauthorised, &says).await;
@@ -168,23 +189,40 @@ async fn a_kubeconfig_that_cannot_be_used_says_why() {
     fs::write(ward.path("whole"), &whole).unwrap();
     let path = ward.path("whole");
     let says = ["has no context \"x\"; name one of its contexts: c"];
-    ward.admit_file("context-unknown", &path, "v1/events", "x", Unauthorised, &says).await;
+    ward.admit_file(
+        "context-unknown",
+        &path,
+        "v1/events",
+        "x",
+        Unauthorised,
+        &says,
+    )
+    .await;
     let undecided = whole.replace("current-context: c\n", "");
     let says = ["has no current-context; name one of its contexts: c"];
-    ward.admit("context-not-chosen", &undecided, Unauthorised, &says).await;
+    ward.admit("context-not-chosen", &undecided, Unauthorised, &says)
+        .await;
     let userless = whole.replace("[{name: u, ", "[{name: other, ");
     let says = ["names user \"u\", which is not there"];
-    ward.admit("user-missing", &userless, Unauthorised, &says).await;
+    ward.admit("user-missing", &userless, Unauthorised, &says)
+        .await;
     let server = "server: 'http://127.0.0.1:1'";
-    let exec = kubeconfig(server, &format!("exec: {{command: /bin/aws, args: [{SECRET}]}}"));
+    let exec = kubeconfig(
+        server,
+        &format!("exec: {{command: /bin/aws, args: [{SECRET}]}}"),
+    );
     let says = ["runs the credential command \"/bin/aws\"", "allow_exec"];
     ward.admit("exec-refused", &exec, Unauthorised, &says).await;
     let file = kubeconfig(server, "tokenFile: /run/token");
     let says = ["refers to a file (tokenFile)", "allow_file_references"];
     ward.admit("file-refused", &file, Unauthorised, &says).await;
-    let base64 = kubeconfig(&format!("{server}, certificate-authority-data: '{SECRET}'"), "");
+    let base64 = kubeconfig(
+        &format!("{server}, certificate-authority-data: '{SECRET}'"),
+        "",
+    );
     let says = ["certificate authority is not valid base64"];
-    ward.admit("authority-garbled", &base64, Unauthorised, &says).await;
+    ward.admit("authority-garbled", &base64, Unauthorised, &says)
+        .await;
     ward.judge().await;
 }
 
@@ -211,16 +249,28 @@ fn login_page(_: &str) -> Reply {
 }
 
 fn redirects(_: &str) -> Reply {
-    Reply::with("text/html", "302 Found", "location: https://login.example\r\n", "<html/>")
+    Reply::with(
+        "text/html",
+        "302 Found",
+        "location: https://login.example\r\n",
+        "<html/>",
+    )
 }
 
 fn ends_in_mid_answer(_: &str) -> Reply {
-    Reply::Raw(format!("HTTP/1.1 200 OK\r\ncontent-length: 9999\r\n\r\n{EMPTY_LIST}"))
+    Reply::Raw(format!(
+        "HTTP/1.1 200 OK\r\ncontent-length: 9999\r\n\r\n{EMPTY_LIST}"
+    ))
 }
 
 fn is_not_ready(_: &str) -> Reply {
     let body = r#"{"kind":"Status","code":503,"message":"apiserver is shutting down"}"#;
-    Reply::with("application/json", "503 Service Unavailable", "retry-after: 7\r\n", body)
+    Reply::with(
+        "application/json",
+        "503 Service Unavailable",
+        "retry-after: 7\r\n",
+        body,
+    )
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -244,7 +294,10 @@ async fn an_api_server_that_refuses_or_talks_nonsense_is_quoted_with_what_to_do(
             cannot_watch,
             "v1/componentstatuses",
             Degraded,
-            &["answers 405 to a watch", "take it out of the cluster's resources"],
+            &[
+                "answers 405 to a watch",
+                "take it out of the cluster's resources",
+            ],
         ),
         (
             "login",
@@ -272,32 +325,57 @@ async fn an_api_server_that_refuses_or_talks_nonsense_is_quoted_with_what_to_do(
             is_not_ready,
             "v1/events",
             Degraded,
-            &["answers 503 to a list: apiserver is shutting down", "asks for 7 s of patience"],
+            &[
+                "answers 503 to a list: apiserver is shutting down",
+                "asks for 7 s of patience",
+            ],
         ),
     ];
     for (name, script, resource, condition, says) in scripted {
         let port = ward.serve(script).await;
         fs::write(ward.path(name), at(&format!("http://127.0.0.1:{port}"))).unwrap();
         let path = ward.path(name);
-        ward.admit_file(name, &path, resource, "", condition, says).await;
+        ward.admit_file(name, &path, resource, "", condition, says)
+            .await;
     }
     let fleet = Fleet::start(FleetOptions {
         clusters: ["expired", "busy", "unknown"].map(str::to_owned).to_vec(),
         ..FleetOptions::default()
     });
     let fleet = fleet.await.unwrap();
-    fleet.cluster("expired").unwrap().faults().set(Fault::Unauthorised);
-    fleet.cluster("busy").unwrap().faults().set(Fault::TooManyRequests);
+    fleet
+        .cluster("expired")
+        .unwrap()
+        .faults()
+        .set(Fault::Unauthorised);
+    fleet
+        .cluster("busy")
+        .unwrap()
+        .faults()
+        .set(Fault::TooManyRequests);
     let path = ward.path("expired");
     let renew = format!("renew them in {path} on every replica; it is read again by itself");
     let simulated: [(&str, &str, ClusterCondition, Vec<&str>); 3] = [
-        ("expired", "v1/events", Unauthorised, vec!["answers 401 to a list", &renew]),
-        ("busy", "v1/events", Degraded, vec!["answers 429 to a list", "asks for 1 s of patience"]),
+        (
+            "expired",
+            "v1/events",
+            Unauthorised,
+            vec!["answers 401 to a list", &renew],
+        ),
+        (
+            "busy",
+            "v1/events",
+            Degraded,
+            vec!["answers 429 to a list", "asks for 1 s of patience"],
+        ),
         (
             "unknown",
             "example.com/v1/widgets",
             Degraded,
-            vec!["this cluster does not serve example.com/v1/widgets", "kubectl api-resources"],
+            vec![
+                "this cluster does not serve example.com/v1/widgets",
+                "kubectl api-resources",
+            ],
         ),
     ];
     for (name, resource, condition, says) in simulated {
@@ -306,7 +384,8 @@ async fn an_api_server_that_refuses_or_talks_nonsense_is_quoted_with_what_to_do(
         assert!(yaml.contains(SECRET));
         fs::write(ward.path(name), yaml).unwrap();
         let path = ward.path(name);
-        ward.admit_file(name, &path, resource, "", condition, &says).await;
+        ward.admit_file(name, &path, resource, "", condition, &says)
+            .await;
     }
     ward.judge().await;
     // Renewed credentials need nobody's help.
@@ -331,11 +410,26 @@ async fn a_server_that_cannot_be_reached_or_trusted_says_what_is_wrong_with_it()
     let place = format!("the API server at 127.0.0.1:{refusing} cannot be reached");
     let says = [place.as_str(), "Connection refused", "nobody listens there"];
     ward.admit("refused", &yaml, Unreachable, &says).await;
-    let says = ["at no-such-host.invalid:6443 cannot be reached", "does not resolve on this replica"];
-    ward.admit("nameless", &at("https://no-such-host.invalid:6443"), Unreachable, &says).await;
+    let says = [
+        "at no-such-host.invalid:6443 cannot be reached",
+        "does not resolve on this replica",
+    ];
+    ward.admit(
+        "nameless",
+        &at("https://no-such-host.invalid:6443"),
+        Unreachable,
+        &says,
+    )
+    .await;
     let plain = ward.serve(empty_cluster).await;
     let says = ["does not speak TLS", "the scheme of `server`"];
-    ward.admit("plain", &at(&format!("https://127.0.0.1:{plain}")), Unreachable, &says).await;
+    ward.admit(
+        "plain",
+        &at(&format!("https://127.0.0.1:{plain}")),
+        Unreachable,
+        &says,
+    )
+    .await;
 
     let (ours, theirs) = (Authority::new(), Authority::new());
     let good = ours.sign("127.0.0.1", 4000);
@@ -343,12 +437,18 @@ async fn a_server_that_cannot_be_reached_or_trusted_says_what_is_wrong_with_it()
         (
             "wrong-authority",
             theirs.sign("127.0.0.1", 4000).server(None),
-            ["not of an authority that the kubeconfig trusts", "correct certificate-authority-data"],
+            [
+                "not of an authority that the kubeconfig trusts",
+                "correct certificate-authority-data",
+            ],
         ),
         (
             "wrong-name",
             ours.sign("other.example", 4000).server(None),
-            ["its certificate is for other host names", "set tls-server-name"],
+            [
+                "its certificate is for other host names",
+                "set tls-server-name",
+            ],
         ),
         (
             "out-of-date",
@@ -363,7 +463,11 @@ async fn a_server_that_cannot_be_reached_or_trusted_says_what_is_wrong_with_it()
     ];
     for (name, tls, says) in cases {
         let server = ApiServer::start(empty_cluster, Some(tls)).await;
-        let yaml = trusting(&format!("https://127.0.0.1:{}", server.port), &ours.pem, &token);
+        let yaml = trusting(
+            &format!("https://127.0.0.1:{}", server.port),
+            &ours.pem,
+            &token,
+        );
         ward.servers.push(server);
         ward.admit(name, &yaml, Unreachable, &says).await;
     }
@@ -388,7 +492,11 @@ async fn plugins_files_and_client_certificates_work_where_they_are_allowed() {
         r#"{{"apiVersion":"client.authentication.k8s.io/v1","kind":"ExecCredential","status":{{"token":"{SECRET}"}}}}"#
     );
     command(&folder, "good", &format!("echo '{credential}'"));
-    command(&folder, "fails", &format!("echo {SECRET}; echo {SECRET} >&2; exit 3"));
+    command(
+        &folder,
+        "fails",
+        &format!("echo {SECRET}; echo {SECRET} >&2; exit 3"),
+    );
     command(&folder, "garbage", &format!("echo '{{{SECRET}'"));
     let port = ward.serve(empty_cluster).await;
     let server = format!("server: 'http://127.0.0.1:{port}'");
@@ -401,19 +509,30 @@ async fn plugins_files_and_client_certificates_work_where_they_are_allowed() {
         kubeconfig(&server, &exec)
     };
     ward.admit("plugin", &run("good"), Connected, &[]).await;
-    let says = ["the credential command failed (exit status: 3)", "run it by hand"];
-    ward.admit("plugin-fails", &run("fails"), Unauthorised, &says).await;
+    let says = [
+        "the credential command failed (exit status: 3)",
+        "run it by hand",
+    ];
+    ward.admit("plugin-fails", &run("fails"), Unauthorised, &says)
+        .await;
     let says = ["the credential command did not print an ExecCredential"];
-    ward.admit("plugin-garbage", &run("garbage"), Unauthorised, &says).await;
-    let says = ["the credential command cannot be started", "install it on every replica"];
-    ward.admit("plugin-gone", &run("gone"), Unauthorised, &says).await;
+    ward.admit("plugin-garbage", &run("garbage"), Unauthorised, &says)
+        .await;
+    let says = [
+        "the credential command cannot be started",
+        "install it on every replica",
+    ];
+    ward.admit("plugin-gone", &run("gone"), Unauthorised, &says)
+        .await;
 
     let absent = kubeconfig(&server, "tokenFile: /nowhere/token");
     let says = ["the token file /nowhere/token cannot be read"];
-    ward.admit("token-file-gone", &absent, Unauthorised, &says).await;
+    ward.admit("token-file-gone", &absent, Unauthorised, &says)
+        .await;
     let absent = kubeconfig(&format!("{server}, certificate-authority: /nowhere/ca"), "");
     let says = ["names /nowhere/ca as certificate authority, which cannot be read"];
-    ward.admit("authority-gone", &absent, Unauthorised, &says).await;
+    ward.admit("authority-gone", &absent, Unauthorised, &says)
+        .await;
     fs::write(folder.join("token"), SECRET).unwrap();
     let token = folder.join("token").display().to_string();
     let by_file = kubeconfig(&server, &format!("tokenFile: '{token}'"));
@@ -428,9 +547,14 @@ async fn plugins_files_and_client_certificates_work_where_they_are_allowed() {
         STANDARD.encode(&us.certificate),
         STANDARD.encode(&us.key)
     );
-    let yaml = trusting(&format!("https://127.0.0.1:{}", secured.port), &authority.pem, &user);
+    let yaml = trusting(
+        &format!("https://127.0.0.1:{}", secured.port),
+        &authority.pem,
+        &user,
+    );
     ward.servers.push(secured);
-    ward.admit("client-certificate", &yaml, Connected, &[]).await;
+    ward.admit("client-certificate", &yaml, Connected, &[])
+        .await;
     ward.judge().await;
 
     let bearer = format!("Bearer {SECRET}");

@@ -26,7 +26,10 @@ async fn refuses(group: &mut Group, says: &[&str]) -> String {
     for text in says {
         assert!(said.contains(text), "{text:?} is not in {said}");
     }
-    assert!(!said.contains("panicked") && !said.contains("kind:"), "{said}");
+    assert!(
+        !said.contains("panicked") && !said.contains("kind:"),
+        "{said}"
+    );
     eprintln!("{}", said.lines().last().unwrap_or_default());
     said
 }
@@ -51,7 +54,10 @@ async fn a_directory_that_cannot_be_used_says_why() {
     let data = group.replicas[0].data_dir();
     let named = format!("open the data directory {}", data.display());
     fs::write(&data, "a file").unwrap();
-    let says = [&named, "A part of the path is a file: choose a directory with --data-dir"];
+    let says = [
+        &named,
+        "A part of the path is a file: choose a directory with --data-dir",
+    ];
     refuses(&mut group, &says).await;
     fs::remove_file(&data).unwrap();
     fs::create_dir(&data).unwrap();
@@ -61,13 +67,25 @@ async fn a_directory_that_cannot_be_used_says_why() {
         let drop_all = ["setpriv", "--bounding-set=-all", "--inh-caps=-all"];
         group.replicas[0].wrapper = drop_all.map(str::to_owned).to_vec();
     }
-    refuses(&mut group, &[&named, "Permission denied", "may not write there: `chown -R`"]).await;
+    refuses(
+        &mut group,
+        &[
+            &named,
+            "Permission denied",
+            "may not write there: `chown -R`",
+        ],
+    )
+    .await;
     fs::set_permissions(&data, fs::Permissions::from_mode(0o700)).unwrap();
     let Some(disk) = SmallDisk::mount(&data, "size=1m,ro") else {
         return;
     };
     group.replicas[0].wrapper = disk.enter();
-    refuses(&mut group, &[&named, "The file system is read-only: mount it writable"]).await;
+    refuses(
+        &mut group,
+        &[&named, "The file system is read-only: mount it writable"],
+    )
+    .await;
 }
 
 /// A small file system of its own for a directory, which only processes that enter it see.
@@ -98,7 +116,10 @@ impl SmallDisk {
             return None;
         }
         let inside = directory.strip_prefix("/").unwrap();
-        let seen_at = Path::new("/proc").join(holder.id().to_string()).join("root").join(inside);
+        let seen_at = Path::new("/proc")
+            .join(holder.id().to_string())
+            .join("root")
+            .join(inside);
         Some(Self { holder, seen_at })
     }
 
@@ -162,12 +183,20 @@ async fn a_full_disk_ends_the_replica_and_room_brings_it_back() {
     assert_eq!(exit.status.code(), Some(1), "{}", exit.log);
     let last = exit.log.lines().last().unwrap_or_default().to_owned();
     eprintln!("{last}");
-    assert!(last.contains("the data can no longer be written (no space left on device)"), "{last}");
-    assert!(last.contains("Nothing is acknowledged that is not on disk"), "{last}");
+    assert!(
+        last.contains("the data can no longer be written (no space left on device)"),
+        "{last}"
+    );
+    assert!(
+        last.contains("Nothing is acknowledged that is not on disk"),
+        "{last}"
+    );
     assert!(make_room.iter().all(|text| last.contains(text)), "{last}");
     client.create(in_cluster("after")).await.unwrap();
     created.push("after".to_owned());
-    group.owned_by_the_living(&client, created.len(), PATIENCE).await;
+    group
+        .owned_by_the_living(&client, created.len(), PATIENCE)
+        .await;
     refuses(group, &make_room).await;
 
     disk.make_room();
@@ -182,7 +211,7 @@ async fn a_full_disk_ends_the_replica_and_room_brings_it_back() {
     holds("it has everything again", PATIENCE, has_all).await;
 }
 
-fn in_cluster(name: &str) -> quorumwatch::proto::v1::Cluster {
+pub(crate) fn in_cluster(name: &str) -> quorumwatch::proto::v1::Cluster {
     use quorumwatch::proto::v1::{Cluster, ClusterSource, InCluster, cluster_source::Source};
     Cluster {
         name: name.to_owned(),
@@ -197,18 +226,31 @@ fn in_cluster(name: &str) -> quorumwatch::proto::v1::Cluster {
 type Damage = (&'static str, fn(&Path));
 
 const DAMAGES: [Damage; 7] = [
-    ("everything is overwritten", |raft| overwrite(raft, 0, usize::MAX)),
-    ("the first bytes are overwritten", |raft| overwrite(raft, 0, 512)),
-    ("the middle is overwritten", |raft| overwrite(raft, 1024, 1024)),
+    ("everything is overwritten", |raft| {
+        overwrite(raft, 0, usize::MAX)
+    }),
+    ("the first bytes are overwritten", |raft| {
+        overwrite(raft, 0, 512)
+    }),
+    ("the middle is overwritten", |raft| {
+        overwrite(raft, 1024, 1024)
+    }),
     ("half is cut off", |raft| {
-        let db = fs::File::options().write(true).open(raft.join("log/db")).unwrap();
+        let db = fs::File::options()
+            .write(true)
+            .open(raft.join("log/db"))
+            .unwrap();
         db.set_len(db.metadata().unwrap().len() / 2).unwrap();
     }),
     ("all is cut off", |raft| {
         fs::write(raft.join("log/db"), "").unwrap();
     }),
-    ("the file is gone", |raft| fs::remove_file(raft.join("log/db")).unwrap()),
-    ("the fence is gone", |raft| fs::remove_file(raft.join("fence")).unwrap()),
+    ("the file is gone", |raft| {
+        fs::remove_file(raft.join("log/db")).unwrap()
+    }),
+    ("the fence is gone", |raft| {
+        fs::remove_file(raft.join("fence")).unwrap()
+    }),
 ];
 
 fn overwrite(raft: &Path, from: usize, length: usize) {
@@ -254,7 +296,10 @@ async fn damaged_data_is_refused_with_the_way_back() {
         damage(&data.join("raft"));
         let says: Vec<_> = way_back.iter().map(String::as_str).collect();
         let said = refuses(&mut group, &says).await;
-        assert!(said.contains("damaged") || said.contains("has lost its newest part"), "{said}");
+        assert!(
+            said.contains("damaged") || said.contains("has lost its newest part"),
+            "{said}"
+        );
     }
     // What the message advises, in a group of one.
     fs::remove_dir_all(data.join("raft")).unwrap();
@@ -268,10 +313,16 @@ async fn data_of_another_format_is_refused_and_left_alone() {
     assert!(group.replicas[0].terminate(PATIENCE).await.status.success());
     let log = group.replicas[0].data_dir().join("raft").join("log");
     set_format(&log, 2);
-    let newer = ["is of format 2, which is newer than format 1", "Start the newer version"];
+    let newer = [
+        "is of format 2, which is newer than format 1",
+        "Start the newer version",
+    ];
     refuses(&mut group, &newer).await;
     set_format(&log, 0);
-    let older = ["is of format 0, which is not readable", "Upgrade through a version that reads"];
+    let older = [
+        "is of format 0, which is not readable",
+        "Upgrade through a version that reads",
+    ];
     refuses(&mut group, &older).await;
     set_format(&log, 1);
     group.launch(0);

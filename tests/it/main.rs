@@ -9,6 +9,8 @@ mod bootstrap;
 mod clusters;
 mod failures_clusters;
 mod failures_data;
+mod failures_group;
+mod failures_peers;
 mod handover;
 mod load;
 mod recovery;

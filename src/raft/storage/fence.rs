@@ -61,7 +61,9 @@ impl Mark {
         };
         let lost = |what: &str, known: Option<LogId>, remembered: Option<LogId>| {
             let (known, remembered) = (show(known), show(remembered));
-            Some(format!("its log {what} with {remembered}, the data has {known}"))
+            Some(format!(
+                "its log {what} with {remembered}, the data has {known}"
+            ))
         };
         if self.last < fence.last {
             return lost("ended", self.last, fence.last);

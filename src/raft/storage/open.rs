@@ -256,7 +256,10 @@ fn lock(dir: &Path) -> Result<File, OpenError> {
     }
     // Who has it, for the message to the next one. A lock without a number is as good.
     let text = std::process::id().to_string();
-    drop(file.set_len(0).and_then(|()| file.write_all_at(text.as_bytes(), 0)));
+    drop(
+        file.set_len(0)
+            .and_then(|()| file.write_all_at(text.as_bytes(), 0)),
+    );
     Ok(file)
 }
 

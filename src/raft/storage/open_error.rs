@@ -21,7 +21,9 @@ pub enum OpenError {
         known: u32,
     },
     /// A version that is too old wrote it.
-    #[error("its data is of format {found}, which is not readable by this version (format {known})")]
+    #[error(
+        "its data is of format {found}, which is not readable by this version (format {known})"
+    )]
     OlderFormat {
         /// The format found.
         found: u32,
@@ -77,12 +79,14 @@ impl OpenError {
             Self::NewerFormat { .. } => {
                 "Nothing was changed. Start the newer version of quorumwatch again.".into()
             }
-            Self::OlderFormat { .. } => "Nothing was changed. Upgrade through a version that reads \
+            Self::OlderFormat { .. } => {
+                "Nothing was changed. Upgrade through a version that reads \
                                          both formats."
-                .into(),
-            Self::AnotherName { found, wanted } => format!(
-                "Start with --name {found}, or with the --data-dir of {wanted}."
-            ),
+                    .into()
+            }
+            Self::AnotherName { found, wanted } => {
+                format!("Start with --name {found}, or with the --data-dir of {wanted}.")
+            }
             Self::Behind(_) | Self::Damaged(_) => format!(
                 "This replica does not start with it: it could break a promise that it has \
                  forgotten. Let it begin anew: `quorumwatch members remove {name} --endpoints \
@@ -134,7 +138,10 @@ mod tests {
         let full = OpenError::from(io::Error::from(io::ErrorKind::StorageFull));
         assert!(matches!(full, OpenError::Io(_)), "{full}");
         let remedy = full.remedy(Path::new("/d"), "a");
-        assert!(remedy.contains("make room") && !remedy.contains("rm -r"), "{remedy}");
+        assert!(
+            remedy.contains("make room") && !remedy.contains("rm -r"),
+            "{remedy}"
+        );
         let torn = OpenError::from(io::Error::from(io::ErrorKind::UnexpectedEof));
         assert!(matches!(torn, OpenError::Damaged(_)), "{torn}");
         assert!(torn.remedy(Path::new("/d"), "a").contains("rm -r /d/raft"));

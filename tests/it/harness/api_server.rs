@@ -205,6 +205,8 @@ impl Identity {
             }
         };
         let key = PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(self.key_der.clone()));
-        config.with_single_cert(vec![self.der.clone()], key).unwrap()
+        config
+            .with_single_cert(vec![self.der.clone()], key)
+            .unwrap()
     }
 }
