@@ -43,6 +43,9 @@ const APPLY_WITHIN: Duration = Duration::from_secs(10);
 /// Pause before the peers are asked whether this replica was removed.
 const REMOVAL_PAUSE: Duration = Duration::from_secs(2);
 
+/// A replica that hears nothing for so long asks whether another one took its place.
+const SUPPLANTED_PAUSE: Duration = Duration::from_secs(3);
+
 /// Why the replica could not become part of the group.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum FormError {
@@ -212,12 +215,14 @@ impl Raft {
 
     /// Says whom this replica waits for and why: at once where that changes, and now and then.
     fn say_whom(&self, names: &BTreeSet<String>, silence: &Silence) {
-        let why: Vec<_> = names.iter().filter_map(|name| silence.get(name)).collect();
-        if !self.inner.voice.is_due(&format!("{names:?} {why:?}")) {
+        let why = |name: &String| match silence.get(name) {
+            Some(why) => why.clone(),
+            None => format!("{name} answers, and founds it"),
+        };
+        let why = names.iter().map(why).collect::<Vec<_>>().join("; ");
+        if !self.inner.voice.is_due(&why) {
             return;
         }
-        let why: Vec<_> = why.into_iter().map(String::as_str).collect();
-        let why = why.join("; ");
         tracing::info!(
             ?names,
             why,
@@ -339,7 +344,10 @@ impl Raft {
                     return Ok(());
                 }
                 Err(ProposeError::Stopped(error)) => return Err(FormError::Stopped(error)),
-                Err(ProposeError::Refused(error)) => return Err(FormError::Refused(error)),
+                Err(ProposeError::Refused(error)) => {
+                    let removed = self.removed().await;
+                    return Err(removed.unwrap_or(FormError::Refused(error)));
+                }
                 // Registering twice does no harm, so "unknown" is tried again too.
                 Err(error) => {
                     if self.inner.voice.is_due(&error.to_string()) {
@@ -355,14 +363,19 @@ impl Raft {
         loop {
             // A member registers long before this.
             tokio::time::sleep(REMOVAL_PAUSE).await;
-            if let Some(by) = self.who_removed().await {
-                return FormError::Removed {
-                    name: self.name().to_owned(),
-                    by,
-                    dir: self.inner.options.data_dir.clone(),
-                };
+            if let Some(removed) = self.removed().await {
+                return removed;
             }
         }
+    }
+
+    async fn removed(&self) -> Option<FormError> {
+        let by = self.who_removed().await?;
+        Some(FormError::Removed {
+            name: self.name().to_owned(),
+            by,
+            dir: self.inner.options.data_dir.clone(),
+        })
     }
 
     /// Waits until another process has registered with this replica's identity: one of the two must
@@ -370,23 +383,35 @@ impl Raft {
     pub async fn supplanted(&self) -> FormError {
         let mut registered = self.inner.registered.subscribe();
         let own = registered.wait_for(Option::is_some).await;
-        let own = own.ok().and_then(|own| *own);
+        let Some(own) = own.ok().and_then(|own| *own) else {
+            // The sender lives in `self`, so waiting does not fail.
+            return std::future::pending().await;
+        };
+        let supplanted = |address: String| FormError::Supplanted {
+            name: self.name().to_owned(),
+            address,
+        };
         let id = self.replica_id();
         let mut states = self.watch_state();
         loop {
             let state = states.borrow_and_update().clone();
-            if let (Some(own), Some(member)) = (own, state.members.get(&id))
+            if let Some(member) = state.members.get(&id)
                 && member.incarnation > own.incarnation
                 && member.started != own.at
             {
-                return FormError::Supplanted {
-                    name: self.name().to_owned(),
-                    address: member.peer_address.clone(),
-                };
+                return supplanted(member.peer_address.clone());
             }
-            if states.changed().await.is_err() {
+            let changed = tokio::time::timeout(SUPPLANTED_PAUSE, states.changed()).await;
+            match changed {
+                Ok(Ok(())) => {}
                 // Consensus has stopped, which ends the replica by itself.
-                std::future::pending::<()>().await;
+                Ok(Err(_)) => std::future::pending::<()>().await,
+                // Nothing is heard, perhaps because another one hears it in its place.
+                Err(_) => {
+                    if let Some(address) = self.who_supplanted(own).await {
+                        return supplanted(address);
+                    }
+                }
             }
         }
     }

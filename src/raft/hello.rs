@@ -5,11 +5,11 @@ use std::{collections::BTreeSet, error::Error as _, time::Duration};
 use tonic::{Code, Status};
 
 use super::{
-    FormError, Peer, Raft,
+    FormError, Peer, Raft, Registered,
     protocol::{self, PROTOCOL, VERSION},
 };
 use crate::{
-    domain::id::GroupId,
+    domain::id::{GroupId, ReplicaId},
     proto::internal::v1::{HelloRequest, HelloResponse, peer_service_client::PeerServiceClient},
 };
 
@@ -138,6 +138,34 @@ impl Raft {
         None
     }
 
+    /// Where another process has registered with this replica's identity after it, if the leader
+    /// says so; where no leader is known, if a configured peer does.
+    pub(super) async fn who_supplanted(&self, own: Registered) -> Option<String> {
+        let state = self.state();
+        let leader = self.inner.leadership.borrow().leader;
+        let leader = leader.and_then(|leader| state.members.get(&leader));
+        let peers: Vec<Peer> = match leader {
+            Some(leader) => vec![Peer {
+                name: leader.name.clone(),
+                address: leader.peer_address.clone(),
+            }],
+            None => self.inner.options.peers.clone(),
+        };
+        for peer in peers.iter().filter(|peer| peer.name != self.name()) {
+            let Ok(answer) = self.ask(peer).await else {
+                continue;
+            };
+            let ours = self.inner.store.group();
+            let same_group = ours.is_some_and(|group| answer.group_id == group.0[..]);
+            // The same process may have registered twice, where the first outcome was unknown.
+            let elsewhere = answer.sender_address != self.inner.options.peer_address;
+            if same_group && elsewhere && answer.sender_incarnation > own.incarnation.0 {
+                return Some(answer.sender_address);
+            }
+        }
+        None
+    }
+
     /// Answers `PeerService.Hello`.
     pub fn hello(&self, request: &HelloRequest) -> HelloResponse {
         let who = format!("replica {:?}", request.name);
@@ -161,8 +189,10 @@ impl Raft {
         }
         let leader = self.inner.leadership.borrow().leader;
         let group = self.inner.store.group();
-        let is_voting = |id: u64| self.membership().membership().get_node(&id).is_some();
-        let sender = crate::domain::id::ReplicaId(request.replica_id);
+        let is_listed = |id: u64| self.membership().membership().get_node(&id).is_some();
+        let sender = ReplicaId(request.replica_id);
+        let state = self.state();
+        let member = state.members.get(&sender);
         HelloResponse {
             name: self.name().to_owned(),
             replica_id: self.replica_id().0,
@@ -175,7 +205,9 @@ impl Raft {
             version: VERSION.to_owned(),
             process_id: self.inner.process_id,
             founders: self.founders().into_iter().collect(),
-            knows_sender: self.state().members.contains_key(&sender) || is_voting(sender.0),
+            knows_sender: member.is_some() || is_listed(sender.0),
+            sender_incarnation: member.map_or(0, |member| member.incarnation.0),
+            sender_address: member.map_or_else(String::new, |member| member.peer_address.clone()),
         }
     }
 

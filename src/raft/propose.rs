@@ -34,8 +34,9 @@ const GATE_PAUSE_MAX: Duration = Duration::from_millis(50);
 /// How long a majority may take to store an entry. Beyond it the outcome is unknown.
 const COMMIT_PATIENCE: Duration = Duration::from_secs(5);
 
-/// How long [`Raft::submit`] looks for a leader: several elections.
-const LEADER_PATIENCE: Duration = Duration::from_secs(10);
+/// How long [`Raft::submit`] looks for a leader: several elections, and short enough that who asks
+/// is told the reason before it loses patience itself (the command line after 10 s).
+const LEADER_PATIENCE: Duration = Duration::from_secs(6);
 
 /// Pause before another try where nothing better tells when to try.
 const SUBMIT_PAUSE: Duration = Duration::from_millis(50);
@@ -195,6 +196,19 @@ impl Raft {
         let command = request.command.unwrap_or_default();
         let command = Command::try_from(command)
             .map_err(|error| Status::invalid_argument(error.to_string()))?;
+        if let Command::RegisterMember { replica, name, .. } = &command
+            && self.inner.leadership.borrow().is_self
+            && self
+                .membership()
+                .membership()
+                .get_node(&replica.0)
+                .is_none()
+        {
+            // It would be shown as a member and never hear anything.
+            return Err(Status::permission_denied(format!(
+                "replica {name:?} is not, or no longer, part of the group"
+            )));
+        }
         let proposed = self
             .propose(command)
             .await

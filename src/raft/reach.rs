@@ -63,7 +63,9 @@ impl Raft {
             Some(self.ask_voter(id, name))
         });
         let mut reach = Reach::default();
-        for (name, trouble) in futures::future::join_all(asked).await {
+        let mut told = futures::future::join_all(asked).await;
+        told.sort();
+        for (name, trouble) in told {
             match trouble {
                 None => reach.answering.push(name),
                 Some(why) => reach.silent.push(format!("{name} ({why})")),

@@ -7,19 +7,13 @@ use std::{
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
-use quorumwatch::{
-    domain::{
-        command::Command,
-        id::{ReplicaId, UnixMillis},
-    },
-    proto::internal::v1::{
-        Envelope, HeartbeatRequest, HeartbeatResponse, HelloRequest, HelloResponse, JoinRequest,
-        JoinResponse, ObserveRequest, ObserveResponse, ProposeRequest, ProposeResponse,
-        RelayRequest, RelayResponse, RemoveRequest, RemoveResponse, VoteRequest,
-        peer_service_client::PeerServiceClient,
-        peer_service_server::{PeerService, PeerServiceServer},
-        raft_service_client::RaftServiceClient,
-    },
+use quorumwatch::proto::internal::v1::{
+    Envelope, HeartbeatRequest, HeartbeatResponse, HelloRequest, HelloResponse, JoinRequest,
+    JoinResponse, ObserveRequest, ObserveResponse, ProposeRequest, ProposeResponse, RelayRequest,
+    RelayResponse, RemoveRequest, RemoveResponse, VoteRequest,
+    peer_service_client::PeerServiceClient,
+    peer_service_server::{PeerService, PeerServiceServer},
+    raft_service_client::RaftServiceClient,
 };
 use tokio::{net::TcpListener, sync::mpsc};
 use tokio_stream::wrappers::{ReceiverStream, TcpListenerStream};
@@ -174,21 +168,14 @@ async fn a_replica_refuses_every_kind_of_call_of_another_version() {
     assert!(lines[0].contains(FOREIGN_IS), "{lines:?}");
 }
 
-/// Registers a member that exists only in this test, and sends its heartbeats, with a clock that
-/// is ahead, until dropped.
-async fn ghost(address: String, ahead: Duration, version: &'static str) -> AbortOnDropHandle<()> {
+/// Sends a dead member's heartbeats in its place, with a clock that is ahead, until dropped.
+async fn ghost(
+    address: String,
+    replica_id: u64,
+    ahead: Duration,
+    version: &'static str,
+) -> AbortOnDropHandle<()> {
     let mut peer = PeerServiceClient::connect(address).await.unwrap();
-    let command = Command::RegisterMember {
-        replica: ReplicaId(77),
-        name: "ghost".into(),
-        peer_address: "127.0.0.1:1".into(),
-        client_address: "127.0.0.1:1".into(),
-        at: UnixMillis(1),
-    };
-    let request = ProposeRequest {
-        command: Some((&command).into()),
-    };
-    peer.propose(request).await.unwrap();
     let (beats, queue) = mpsc::channel(1);
     AbortOnDropHandle::new(tokio::spawn(async move {
         let sending = async {
@@ -197,7 +184,7 @@ async fn ghost(address: String, ahead: Duration, version: &'static str) -> Abort
                 tick.tick().await;
                 let clock = SystemTime::now().duration_since(UNIX_EPOCH).unwrap() + ahead;
                 let beat = HeartbeatRequest {
-                    replica_id: 77,
+                    replica_id,
                     incarnation: u64::MAX,
                     sequence,
                     protocol: 1,
@@ -224,11 +211,18 @@ async fn ghost(address: String, ahead: Duration, version: &'static str) -> Abort
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_clock_that_is_off_and_another_version_are_shown() {
-    let group = Group::start(1).await;
-    let address = format!("http://127.0.0.1:{}", group.replicas[0].peer_port);
+    let group = Group::start(2).await;
+    let leader = group.leader().await;
+    let ghost_name = group.replicas[1 - leader].name.clone();
+    let leader_name = group.replicas[leader].name.clone();
+    let address = format!("http://127.0.0.1:{}", group.replicas[leader].peer_port);
+    let client = group.replicas[leader].client();
+    let members = client.group().await.unwrap().members;
+    let member = members.iter().find(|member| member.name == ghost_name);
+    let id = member.unwrap().id.parse().unwrap();
+    // It goes on as a voter: only its heartbeats to the leader are sent by somebody else as well.
     let hour = Duration::from_secs(3600);
-    let _ghost = ghost(address, hour, "0.0.9").await;
-    let client = group.client();
+    let _ghost = ghost(address, id, hour, "0.0.9").await;
     let (told, _) = eventually("both clocks are known", PATIENCE, async || {
         let told = client.group().await.ok()?;
         let known = told
@@ -246,17 +240,17 @@ async fn a_clock_that_is_off_and_another_version_are_shown() {
             .unwrap();
         (member.clock_offset_ms.unwrap(), member.version.as_str())
     };
-    let (own, ghost) = (of("a"), of("ghost"));
+    let (own, ghost) = (of(&leader_name), of(&ghost_name));
     assert!(own.0.abs() < 500, "{own:?}");
     assert_eq!(own.1, env!("CARGO_PKG_VERSION"));
     assert!((3_590_000..3_610_000).contains(&ghost.0), "{ghost:?}");
     assert_eq!(ghost.1, "0.0.9");
-    let log = group.replicas[0].log();
+    let log = group.replicas[leader].log();
     let says = "the clock of this replica is not the leader's";
     let lines: Vec<_> = log.lines().filter(|line| line.contains(says)).collect();
     assert_eq!(lines.len(), 1, "{lines:?}");
     assert!(
-        lines[0].contains(" WARN ") && lines[0].contains("name=\"ghost\""),
+        lines[0].contains(" WARN ") && lines[0].contains(&format!("name={ghost_name:?}")),
         "{lines:?}"
     );
     assert!(lines[0].contains("ahead_ms=3"), "{lines:?}");
