@@ -83,8 +83,7 @@ pub async fn run(options: Options, stop: CancellationToken) {
         () = agent.follow_state(|_| false) => {}
         () = stop.cancelled() => {}
     }
-    leaving.cancel();
-    agent.hand_over().await;
+    agent.hand_over(&leaving).await;
     checkpoints_stop.cancel();
     let runs = std::mem::take(&mut agent.running);
     let ended = futures::future::join_all(runs.into_values().map(ShardRun::end));
@@ -103,8 +102,8 @@ struct Agent {
 }
 
 impl Agent {
-    /// Publishes until others own what this replica owned.
-    async fn hand_over(&mut self) {
+    /// Tells the leader that this replica leaves, and publishes until others own what it owned.
+    async fn hand_over(&mut self, leaving: &CancellationToken) {
         let replica = self.options.raft.replica_id();
         let state = self.options.raft.state();
         if state.members.keys().all(|member| *member == replica) {
@@ -113,6 +112,7 @@ impl Agent {
             }
             return;
         }
+        leaving.cancel();
         let left = self.follow_state(|state| !state.owns_any(replica));
         if tokio::time::timeout(LEAVE_WITHIN, left).await.is_err() {
             tracing::warn!(

@@ -112,6 +112,26 @@ pub enum FormError {
         /// Where the other one is.
         address: String,
     },
+    /// The data is older than what the leader knows of it.
+    #[error(
+        "the data is older than what this replica has acknowledged: leader {by:?} knows its log up \
+         to entry {known}, the data ends with entry {last}. Was it restored from a copy? This \
+         replica must not go on with it: `quorumwatch members remove {name} --endpoints \
+         OTHER-REPLICA`, then `rm -r {}/raft`, then start it again",
+        dir.display()
+    )]
+    Behind {
+        /// The leader.
+        by: String,
+        /// What it knows.
+        known: u64,
+        /// What there is.
+        last: u64,
+        /// This replica's name.
+        name: String,
+        /// This replica's data directory.
+        dir: PathBuf,
+    },
     /// The group does not know this replica any more.
     #[error(
         "replica {name:?} was removed from the group (says its leader, {by:?}): its data is of no \
@@ -169,6 +189,7 @@ impl Raft {
         self.check_is_alone().await?;
         // Even a replica that is a member asks once: it may have been given the wrong peers.
         let (mut answers, mut silence) = self.ask_peers().await?;
+        self.inner.admitted.send_replace(true);
         while !self.is_initialised() {
             self.running().map_err(FormError::Stopped)?;
             match self.next_step(&answers) {

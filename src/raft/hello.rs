@@ -2,6 +2,7 @@
 
 use std::{collections::BTreeSet, error::Error as _, time::Duration};
 
+use openraft::async_runtime::WatchReceiver as _;
 use tonic::{Code, Status};
 
 use super::{
@@ -57,6 +58,16 @@ impl Raft {
                 address: peer.address.clone(),
                 found: answer.name.clone(),
                 expected: peer.name.clone(),
+            });
+        }
+        let last = self.inner.store.last_index();
+        if answer.sender_matched > last {
+            return Err(FormError::Behind {
+                by: answer.name.clone(),
+                known: answer.sender_matched,
+                last,
+                name: self.name().to_owned(),
+                dir: self.inner.options.data_dir.clone(),
             });
         }
         let theirs = <[u8; 16]>::try_from(&answer.group_id[..]).ok().map(GroupId);
@@ -208,7 +219,17 @@ impl Raft {
             knows_sender: member.is_some() || is_listed(sender.0),
             sender_incarnation: member.map_or(0, |member| member.incarnation.0),
             sender_address: member.map_or_else(String::new, |member| member.peer_address.clone()),
+            sender_matched: self.matched(sender),
         }
+    }
+
+    /// Up to which log index a follower's log is known to be this leader's; 0 where nothing is.
+    fn matched(&self, follower: ReplicaId) -> u64 {
+        let metrics = self.inner.raft.metrics();
+        let metrics = metrics.borrow_watched();
+        let matched = metrics.replication.as_ref();
+        let matched = matched.and_then(|all| all.get(&follower.0).copied().flatten());
+        matched.map_or(0, |id| id.index)
     }
 
     /// The names of those who found the group, as this replica was told.

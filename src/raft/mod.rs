@@ -222,6 +222,9 @@ struct Inner {
     cut_off: Arc<watch::Sender<(u64, u64)>>,
     /// Drawn at the start: tells this process from another one with the same data.
     process_id: u64,
+    /// Whether it has been checked that this replica may take part. Until then it answers no call
+    /// of Raft: its data may be a copy, or older than what it has acknowledged.
+    admitted: watch::Sender<bool>,
     /// What is said again and again, and how often.
     voice: Arc<Voice>,
     /// How this process registered, once it has.
@@ -256,6 +259,7 @@ impl Raft {
             leadership: watch::Sender::default(),
             cut_off: Arc::new(watch::Sender::default()),
             process_id: rand::random_range(1..=u64::MAX),
+            admitted: watch::Sender::new(false),
             voice: Arc::default(),
             registered: watch::Sender::default(),
             stopping: CancellationToken::new(),
@@ -273,6 +277,7 @@ impl Raft {
             raft: self.inner.raft.clone(),
             store: Arc::clone(&self.inner.store),
             cut_off: Arc::clone(&self.inner.cut_off),
+            admitted: self.inner.admitted.subscribe(),
             voice: Arc::clone(&self.inner.voice),
         };
         RaftServiceServer::new(service).max_decoding_message_size(wire::MESSAGE_BYTES_MAX)

@@ -37,6 +37,8 @@ pub struct Service {
     pub(super) store: Arc<Store>,
     /// The replica whose stream of entries has ended last, counted up each time.
     pub(super) cut_off: Arc<watch::Sender<(u64, u64)>>,
+    /// Whether calls are answered yet.
+    pub(super) admitted: watch::Receiver<bool>,
     pub(super) voice: Arc<Voice>,
 }
 
@@ -67,6 +69,9 @@ impl Service {
             return Err(Status::failed_precondition(
                 "the call comes from this replica itself: two replicas have one data directory",
             ));
+        }
+        if !*self.admitted.borrow() {
+            return Err(Status::unavailable("this replica starts"));
         }
         match self.store.group() {
             Some(group) if !envelope.group_id.is_empty() && envelope.group_id != group.0[..] => {

@@ -389,8 +389,20 @@ async fn of_two_processes_with_one_identity_only_one_goes_on() {
     );
     group.whole().await;
 
-    // While the first one is frozen it cannot be asked; so it ends when it wakes.
+    // While the first one is frozen it cannot be asked, but the leader knows what it has stored.
     group.replicas[victim].freeze();
+    second.launch(&peers);
+    let exit = second.exit(REFUSAL).await;
+    let last = exit.log.lines().last().unwrap_or_default();
+    eprintln!("{last}");
+    assert!(
+        last.contains("the data is older than what this replica has acknowledged"),
+        "{last}"
+    );
+
+    // A copy that lacks nothing takes its place; so the first one ends when it wakes.
+    fs::remove_dir_all(second.data_dir()).unwrap();
+    copy(&group.replicas[victim].data_dir(), &second.data_dir());
     second.launch(&peers);
     let client = group.client_besides(victim);
     let address = format!("127.0.0.1:{}", second.peer_port);
