@@ -142,7 +142,7 @@ pub async fn run(config: Serve, shutdown: CancellationToken) -> Result<(), Error
         lease: LeaseClock::default(),
         contact: watch::Sender::new(true),
     };
-    let result = replica.run(client_listener, peer_listener, shutdown).await;
+    let result = Box::pin(replica.run(client_listener, peer_listener, shutdown)).await;
     raft.shutdown().await;
     result
 }
@@ -242,8 +242,8 @@ impl Replica {
             Some(ended) = listeners.join_next() => Err(listener_error(ended)),
             failure = self.raft.failed() => Err(failure.into()),
             () = look_for_the_dead(&self.raft, &controller) => Ok(()),
-            () = self.watch_contact() => Ok(()),
-            supplanted = self.raft.supplanted() => Err(supplanted.into()),
+            () = Box::pin(self.watch_contact()) => Ok(()),
+            supplanted = Box::pin(self.raft.supplanted()) => Err(supplanted.into()),
             () = controller.stopped() => Err(Error::Failed("the controller stopped".into())),
         };
         close.cancel();
@@ -262,7 +262,7 @@ impl Replica {
         stop: CancellationToken,
         shutdown: CancellationToken,
     ) -> Result<(), Error> {
-        match self.raft.form(shutdown.clone()).await {
+        match Box::pin(self.raft.form(shutdown.clone())).await {
             Err(raft::FormError::Cancelled) => return Ok(()),
             formed => formed?,
         }

@@ -164,6 +164,7 @@ impl Term {
         });
         Observed {
             replicas,
+            leaving: self.leases.leaving(),
             moves_in_flight: self.settling.len(),
         }
     }
