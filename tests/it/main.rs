@@ -12,6 +12,8 @@ mod clients;
 mod clusters;
 mod failures_clusters;
 mod failures_data;
+mod failures_group;
+mod failures_peers;
 mod handover;
 mod load;
 mod recovery;
