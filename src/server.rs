@@ -305,7 +305,12 @@ impl Replica {
         let leader = LeaderView::new(raft.clone(), self.channels.clone());
         let (health, health_service) = tonic_health::server::health_reporter();
         let formed = self.formed.subscribe();
-        tokio::spawn(report_health(health, raft.clone(), formed, close.clone()));
+        tokio::spawn(report_health(
+            health,
+            raft.watch_led(),
+            formed,
+            close.clone(),
+        ));
         let server = Server::builder()
             .tcp_nodelay(true)
             .http2_keepalive_interval(Some(Duration::from_secs(10)))
@@ -405,21 +410,17 @@ const READINESS: [&str; 3] = ["", "readiness", "quorumwatch.v1.EventService"];
 /// is well: to restart it would help nobody.
 const LIVENESS: &str = "liveness";
 
-/// How often a leader is asked whether it is still followed, which nothing else tells.
-const LOOK_AT_QUORUM_EVERY: Duration = Duration::from_millis(500);
-
 async fn report_health(
     health: tonic_health::server::HealthReporter,
-    raft: Raft,
+    mut led: watch::Receiver<bool>,
     mut formed: watch::Receiver<bool>,
     close: CancellationToken,
 ) {
     let serving = tonic_health::ServingStatus::Serving;
     health.set_service_status(LIVENESS, serving).await;
-    let mut leadership = raft.leadership();
     loop {
-        leadership.mark_unchanged();
-        let ready = raft.is_led() && *formed.borrow_and_update() && !close.is_cancelled();
+        let ready =
+            *led.borrow_and_update() && *formed.borrow_and_update() && !close.is_cancelled();
         let status = if ready {
             serving
         } else {
@@ -432,11 +433,9 @@ async fn report_health(
             return;
         }
         tokio::select! {
-            changed = leadership.changed() => if changed.is_err() { return },
+            changed = led.changed() => if changed.is_err() { return },
             Ok(()) = formed.changed() => {}
             () = close.cancelled() => {}
-            // poll: whether a majority still follows
-            () = tokio::time::sleep(LOOK_AT_QUORUM_EVERY) => {}
         }
     }
 }

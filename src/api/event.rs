@@ -3,7 +3,7 @@
 use std::{pin::Pin, time::Duration};
 
 use bytes::Bytes;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 use tokio_stream::{Stream, wrappers::ReceiverStream};
 use tonic::{Request, Response, Status};
 use uuid::Uuid;
@@ -36,6 +36,10 @@ const RESPONSES_MAX: usize = 256;
 
 /// How long a cursor that is ahead of this replica may wait for it to catch up with the group.
 const CATCH_UP_WITHIN: Duration = Duration::from_secs(2);
+
+/// How long a replica may be without a leader before its subscribers are sent elsewhere: longer than
+/// an election takes, so that they are not sent round while nobody leads.
+const UNLED_PATIENCE: Duration = Duration::from_secs(1);
 
 /// The namespace of event ids; a UUID drawn once, for good.
 const EVENT_IDS: Uuid = Uuid::from_u128(0x9c1d_58a1_7c0f_4d0e_8f55_51a5_3cf0_6d2b);
@@ -135,21 +139,39 @@ impl EventService for Events {
             slow_after: self.slow_after,
         };
         let stop = self.stop.clone();
+        let led = self.raft.watch_led();
         tokio::spawn(async move {
             let sender = serve.sender.clone();
-            tokio::select! {
-                () = serve.run() => {}
-                () = sender.closed() => {}
+            let why = tokio::select! {
+                () = serve.run() => return,
+                () = sender.closed() => return,
                 () = stop.cancelled() => {
-                    let status = Status::unavailable(
-                        "this replica is stopping; resume at another one with the cursor",
-                    );
-                    // A subscriber that does not read learns it from the closed connection.
-                    let _ = sender.try_send(Err(status));
+                    "this replica is stopping; resume at another one with the cursor"
                 }
-            }
+                () = left_alone(led) => {
+                    "this replica hears nothing of the group's leader, or as leader of its \
+                     majority, and so nothing new; resume at another one with the cursor"
+                }
+            };
+            // A subscriber that does not read learns it from the closed connection.
+            let _ = sender.try_send(Err(Status::unavailable(why)));
         });
         Ok(Response::new(Box::pin(ReceiverStream::new(receiver))))
+    }
+}
+
+/// Returns when the replica has been without a leader for [`UNLED_PATIENCE`]: what it serves may
+/// stand still, while others go on.
+async fn left_alone(mut led: watch::Receiver<bool>) {
+    loop {
+        if led.wait_for(|led| !led).await.is_err() {
+            // Consensus has stopped, which ends the replica by itself.
+            std::future::pending::<()>().await;
+        }
+        let again = led.wait_for(|led| *led);
+        if tokio::time::timeout(UNLED_PATIENCE, again).await.is_err() {
+            return;
+        }
     }
 }
 
@@ -297,5 +319,30 @@ fn stream_progress(progress: &StreamProgress) -> v1::StreamProgress {
             .unwrap_or_default(),
         lag_ms: millis(progress.lag),
         catching_up: progress.catching_up,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use tokio::{sync::watch, time::timeout};
+
+    use super::{UNLED_PATIENCE, left_alone};
+
+    #[tokio::test(start_paused = true)]
+    async fn an_election_is_waited_for_and_a_longer_silence_is_not() {
+        let led = watch::Sender::new(true);
+        let mut alone = tokio::spawn(left_alone(led.subscribe()));
+        for _ in 0..3 {
+            led.send_replace(false);
+            let waited = timeout(UNLED_PATIENCE / 2, &mut alone).await;
+            assert!(waited.is_err(), "sent away during an election");
+            led.send_replace(true);
+            let led_again = timeout(Duration::from_secs(60), &mut alone).await;
+            assert!(led_again.is_err(), "sent away while somebody leads");
+        }
+        led.send_replace(false);
+        timeout(2 * UNLED_PATIENCE, alone).await.unwrap().unwrap();
     }
 }

@@ -16,6 +16,9 @@ use crate::{domain::id::ReplicaId, peer};
 /// Patience for the refusal: on a busy machine a process takes a while to end.
 const REFUSAL: Duration = Duration::from_millis(500);
 
+/// How often a leader looks whether a majority still follows, which nothing else tells it.
+const LOOK_AT_QUORUM_EVERY: Duration = Duration::from_millis(200);
+
 /// Followers see a death at the same instant; each waits this much longer than the one before it,
 /// so that the first is elected before the second asks.
 const STAGGER: Duration = Duration::from_millis(40);
@@ -28,6 +31,14 @@ impl Raft {
             tokio::select! {
                 () = stopping.cancelled() => {}
                 () = publisher.publish_leadership() => {}
+            }
+        });
+        let observer = self.clone();
+        let stopping = self.inner.stopping.clone();
+        tokio::spawn(async move {
+            tokio::select! {
+                () = stopping.cancelled() => {}
+                () = observer.publish_led() => {}
             }
         });
         let successor = self.clone();
@@ -62,6 +73,26 @@ impl Raft {
             }
             if metrics.changed().await.is_err() {
                 return;
+            }
+        }
+    }
+
+    async fn publish_led(&self) {
+        let mut leadership = self.inner.leadership.subscribe();
+        let patience = 2 * self.inner.options.timing.election_max;
+        loop {
+            let now = *leadership.borrow_and_update();
+            let followed = || self.quorum_ack_age().is_some_and(|age| age < patience);
+            let is_led = now.leader.is_some() && (!now.is_self || followed());
+            self.inner.led.send_if_modified(|led| {
+                let is_news = *led != is_led;
+                *led = is_led;
+                is_news
+            });
+            tokio::select! {
+                changed = leadership.changed() => if changed.is_err() { return },
+                // poll: whether a majority still follows
+                () = tokio::time::sleep(LOOK_AT_QUORUM_EVERY) => {}
             }
         }
     }

@@ -161,6 +161,8 @@ struct Inner {
     raft: OpenRaft<TypeConfig, StateMachine>,
     published: Arc<Published>,
     leadership: watch::Sender<Leadership>,
+    /// See [`Raft::watch_led`].
+    led: watch::Sender<bool>,
     cut_off: Arc<watch::Sender<(u64, u64)>>,
     /// Ends the tasks of this handle.
     stopping: CancellationToken,
@@ -190,6 +192,7 @@ impl Raft {
             raft,
             published,
             leadership: watch::Sender::default(),
+            led: watch::Sender::default(),
             cut_off: Arc::new(watch::Sender::default()),
             stopping: CancellationToken::new(),
         };
@@ -254,11 +257,8 @@ impl Raft {
     /// Whether the group can decide, as far as this replica knows: somebody leads, and a leader is
     /// still followed by a majority. One that is cut off calls itself leader until it hears of
     /// another.
-    pub fn is_led(&self) -> bool {
-        let leadership = *self.inner.leadership.borrow();
-        let patience = 2 * self.inner.options.timing.election_max;
-        leadership.leader.is_some()
-            && (!leadership.is_self || self.quorum_ack_age().is_some_and(|age| age < patience))
+    pub fn watch_led(&self) -> watch::Receiver<bool> {
+        self.inner.led.subscribe()
     }
 
     /// Changes of ownership after `revision`.
