@@ -8,7 +8,7 @@
 use std::{sync::Arc, time::Duration};
 
 use openraft::{ServerState, async_runtime::WatchReceiver as _, raft::TransferLeaderRequest};
-use tokio::sync::watch;
+use tokio::{sync::watch, time::Instant};
 
 use super::{Leadership, Raft, Role};
 use crate::{domain::id::ReplicaId, peer};
@@ -80,9 +80,19 @@ impl Raft {
     async fn publish_led(&self) {
         let mut leadership = self.inner.leadership.subscribe();
         let patience = 2 * self.inner.options.timing.election_max;
+        let mut known = Leadership::default();
+        let mut since = Instant::now();
         loop {
             let now = *leadership.borrow_and_update();
-            let followed = || self.quorum_ack_age().is_some_and(|age| age < patience);
+            if now != known {
+                (known, since) = (now, Instant::now());
+            }
+            // Whoever was elected a moment ago has the votes of a majority.
+            let elected = since.elapsed();
+            let followed = || {
+                let acknowledged = self.quorum_ack_age();
+                acknowledged.map_or(elected, |age| age.min(elected)) < patience
+            };
             let is_led = now.leader.is_some() && (!now.is_self || followed());
             self.inner.led.send_if_modified(|led| {
                 let is_news = *led != is_led;
