@@ -149,8 +149,9 @@ impl EventService for Events {
                     "this replica is stopping; resume at another one with the cursor"
                 }
                 () = left_alone(led) => {
-                    "this replica hears nothing of the group's leader, or as leader of its \
-                     majority, and so nothing new; resume at another one with the cursor"
+                    "this replica has no contact with a majority of the group, so nothing new \
+                     reaches it; resume at another one with the cursor. `quorumwatch members` \
+                     says who is missing"
                 }
             };
             // A subscriber that does not read learns it from the closed connection.

@@ -39,8 +39,9 @@ async fn a_leader_that_nobody_follows_sends_its_subscribers_away() {
     );
     let group = replica.client().group().await.unwrap();
     assert_eq!(group.leader, "", "{group:?}");
-    let told =
-        |reason: &String| reason.contains("this replica hears nothing of the group's leader");
+    let told = |reason: &String| {
+        reason.contains("this replica has no contact with a majority of the group")
+    };
     recorder
         .sees("the subscriber is sent away", PATIENCE, |record| {
             record.interruptions.iter().any(told)
