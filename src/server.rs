@@ -59,7 +59,7 @@ const CLOSE_WITHIN: Duration = Duration::from_millis(300);
 
 /// How long a lease may be over before it counts as lost contact: elections and freezes take less,
 /// and subscribers should not be sent away for them.
-const CONTACT_GRACE: Duration = Duration::from_secs(5);
+const CONTACT_GRACE: Duration = Duration::from_secs(2);
 
 /// Why a replica ended.
 #[derive(Debug, thiserror::Error)]

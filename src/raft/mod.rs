@@ -361,7 +361,11 @@ impl Raft {
         Status {
             term: metrics.current_term,
             applied: Revision(metrics.last_applied.map_or(0, |id| id.index)),
-            leader: metrics.current_leader.map(ReplicaId),
+            // Raft lets a leader that is cut off call itself so until it hears of another.
+            leader: metrics
+                .current_leader
+                .map(ReplicaId)
+                .filter(|leader| *leader != self.replica_id() || !self.has_lost_its_quorum()),
             roles: membership
                 .nodes()
                 .map(|(id, _)| (ReplicaId(*id), role(id)))

@@ -5,6 +5,7 @@
 
 mod harness;
 
+mod alone;
 mod bootstrap;
 mod check;
 mod cli;
