@@ -8,6 +8,7 @@ mod harness;
 mod bootstrap;
 mod clients;
 mod clusters;
+mod documented;
 mod handover;
 mod load;
 mod recovery;
