@@ -44,7 +44,7 @@ const (
 	pauseMin, pauseMax = 50 * time.Millisecond, 2 * time.Second
 	// Frames that wait to be written. Beyond that nothing is read, and the replica holds back.
 	framesMax = 256
-	// Above the largest object that etcd stores; the default of 4 MiB is not.
+	// An object may have 8 MiB; the default is 4 MiB.
 	messageBytesMax = 32 << 20
 )
 

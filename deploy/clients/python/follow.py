@@ -34,7 +34,7 @@ FIRST_FRAME_WITHIN = 5.0
 PAUSE_MIN, PAUSE_MAX = 0.05, 2.0
 
 CHANNEL_OPTIONS = [
-    # Above the largest object that etcd stores; the default of 4 MiB is not.
+    # An object may have 8 MiB; the default is 4 MiB.
     ("grpc.max_receive_message_length", 32 * 1024 * 1024),
     ("grpc.keepalive_time_ms", 10_000),
     ("grpc.keepalive_timeout_ms", 5_000),
