@@ -74,7 +74,7 @@ func openJournal(outputPath, statePath string) (*journal, error) {
 	}
 	// Two processes with one cursor would write everything twice.
 	if err := syscall.Flock(int(output.Fd()), syscall.LOCK_EX|syscall.LOCK_NB); err != nil {
-		return nil, fmt.Errorf("lock %s: %w", outputPath, err)
+		return nil, fmt.Errorf("%s is in use by another process: %w", outputPath, err)
 	}
 	length, err := output.Seek(0, io.SeekEnd)
 	if err != nil {
