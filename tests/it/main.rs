@@ -6,9 +6,12 @@
 mod harness;
 
 mod bootstrap;
+mod check;
 mod clients;
 mod clusters;
 mod documented;
+mod failures_clusters;
+mod failures_data;
 mod handover;
 mod load;
 mod recovery;

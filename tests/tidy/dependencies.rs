@@ -41,7 +41,7 @@ const RULES: &[Rule] = &[
     ),
     rule("clock", &["domain"], &[]),
     rule("docs", &[], &[]),
-    rule("config", &["domain"], &["serde", "toml"]),
+    rule("config", &["domain"], &["strsim", "toml"]),
     rule(
         "proto",
         &[],
@@ -188,14 +188,27 @@ const RULES: &[Rule] = &[
         &[
             "chrono",
             "clap",
+            "clap_complete",
             "crc32c",
             "http",
             "prost_types",
+            "rustix",
             "serde",
             "serde_json",
+            "serde_saphyr",
             "tempfile",
+            "toml",
             "tonic",
+            "unicode_width",
         ],
+    ),
+    // It asks whoever would be asked at the start what would come of it.
+    rule(
+        "cli/check",
+        &[
+            "cli", "config", "domain", "peer", "proto", "raft", "server", "watcher",
+        ],
+        &["clap", "rustix", "serde", "tonic"],
     ),
 ];
 
