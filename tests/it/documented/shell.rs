@@ -75,6 +75,11 @@ impl Shell {
         let mut child = command
             .args(["bash", "--norc", "--noprofile"])
             .env("PATH", path)
+            // Nobody's own contexts and addresses.
+            .env("HOME", folder.path())
+            .env_remove("XDG_CONFIG_HOME")
+            .env_remove("QUORUMWATCH_CONTEXT")
+            .env_remove("QUORUMWATCH_CLIENT_CONFIG")
             .env_remove("QUORUMWATCH_ENDPOINTS")
             .current_dir(folder.path())
             .stdin(Stdio::piped())
