@@ -11,6 +11,7 @@ mod check;
 mod cli;
 mod clients;
 mod clusters;
+mod documented;
 mod failures_clusters;
 mod failures_data;
 mod failures_group;
