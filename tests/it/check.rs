@@ -279,24 +279,39 @@ async fn every_cluster_is_asked_what_may_be_done_there() {
     let manifest = document["manifests"]["cluster shop"].as_str().unwrap();
     assert!(manifest.contains("kind: ClusterRoleBinding"), "{manifest}");
     assert!(manifest.contains("name: \"simulated\""), "{manifest}");
+}
 
-    bad.faults().set(Fault::Unauthorised);
-    let kubeconfig = folder.path().join("kubeconfig");
-    fs::write(&kubeconfig, fleet.kubeconfig("bad")).unwrap();
-    let kubeconfig = kubeconfig.to_string_lossy();
-    let check = ["check", "--kubeconfig", &kubeconfig, "--context"];
-    let refused = quorumwatch(&[&check[..], &["bad"]].concat());
-    let shown = String::from_utf8(refused.stdout).unwrap();
-    assert_eq!(refused.status.code(), Some(1), "{shown}");
+#[tokio::test(flavor = "multi_thread")]
+async fn a_kubeconfig_can_be_tried_before_its_cluster_is_added() {
+    let options = FleetOptions {
+        clusters: ["good", "bad"].map(str::to_owned).to_vec(),
+        ..FleetOptions::default()
+    };
+    let fleet = Fleet::start(options).await.unwrap();
+    let folder = TempDir::with_prefix("quorumwatch-it-").unwrap();
+    fleet
+        .cluster("bad")
+        .unwrap()
+        .faults()
+        .set(Fault::Unauthorised);
+    let check = |name: &str, more: &[&str]| {
+        let kubeconfig = folder.path().join(name);
+        fs::write(&kubeconfig, fleet.kubeconfig(name)).unwrap();
+        let kubeconfig = kubeconfig.to_string_lossy();
+        let check = ["check", "--kubeconfig", &kubeconfig, "--context", name];
+        let output = quorumwatch(&[&check[..], more].concat());
+        let shown = String::from_utf8(output.stdout).unwrap();
+        (output.status.code().unwrap(), shown)
+    };
+    let (code, shown) = check("bad", &[]);
+    assert_eq!(code, 1, "{shown}");
     assert!(
         shown.contains("FAILED") && shown.contains("answered 401"),
         "{shown}"
     );
     assert!(shown.contains("renew the token"), "{shown}");
-    fs::write(&*kubeconfig, fleet.kubeconfig("good")).unwrap();
-    let fine = quorumwatch(&[&check[..], &["good", "--resource", "v1/pods"]].concat());
-    let shown = String::from_utf8(fine.stdout).unwrap();
-    assert_eq!(fine.status.code(), Some(0), "{shown}");
+    let (code, shown) = check("good", &["--resource", "v1/pods"]);
+    assert_eq!(code, 0, "{shown}");
     assert!(
         shown.contains("v1/pods") && !shown.contains("What to change"),
         "{shown}"
