@@ -295,13 +295,8 @@ async fn a_kubeconfig_can_be_tried_before_its_cluster_is_added() {
         .faults()
         .set(Fault::Unauthorised);
     let check = |name: &str, more: &[&str]| {
-        let kubeconfig = folder.path().join(name);
-        fs::write(&kubeconfig, fleet.kubeconfig(name)).unwrap();
-        let kubeconfig = kubeconfig.to_string_lossy();
-        let check = ["check", "--kubeconfig", &kubeconfig, "--context", name];
-        let output = quorumwatch(&[&check[..], more].concat());
-        let shown = String::from_utf8(output.stdout).unwrap();
-        (output.status.code().unwrap(), shown)
+        let flags = [&["--context", name], more].concat();
+        try_kubeconfig(folder.path(), &fleet.kubeconfig(name), &flags)
     };
     let (code, shown) = check("bad", &[]);
     assert_eq!(code, 1, "{shown}");
@@ -310,10 +305,31 @@ async fn a_kubeconfig_can_be_tried_before_its_cluster_is_added() {
         "{shown}"
     );
     assert!(shown.contains("renew the token"), "{shown}");
+    // Another cluster's address, where nobody listens.
+    let [nobody] = free_ports();
+    let gone = fleet
+        .kubeconfig("good")
+        .replace(&fleet.address().to_string(), &format!("127.0.0.1:{nobody}"));
+    let (code, shown) = try_kubeconfig(folder.path(), &gone, &["--context", "good"]);
+    assert_eq!(code, 1, "{shown}");
+    assert!(
+        shown.contains("refused") && shown.contains("start the API server"),
+        "{shown}"
+    );
     let (code, shown) = check("good", &["--resource", "v1/pods"]);
     assert_eq!(code, 0, "{shown}");
     assert!(
         shown.contains("v1/pods") && !shown.contains("What to change"),
         "{shown}"
     );
+}
+
+/// The exit code, and what is shown.
+fn try_kubeconfig(folder: &Path, kubeconfig: &str, flags: &[&str]) -> (i32, String) {
+    let path = folder.join("kubeconfig");
+    fs::write(&path, kubeconfig).unwrap();
+    let path = path.to_string_lossy();
+    let output = quorumwatch(&[&["check", "--kubeconfig", &path], flags].concat());
+    let shown = String::from_utf8(output.stdout).unwrap();
+    (output.status.code().unwrap(), shown)
 }
