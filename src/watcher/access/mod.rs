@@ -371,11 +371,23 @@ fn advice(error: &ApiError) -> &'static str {
             404 => "is this the URL of an API server?",
             _ => "look into the API server's log",
         },
-        ApiError::Transport(_) => {
-            "correct server or certificate-authority-data in the kubeconfig, or open the way there"
-        }
+        ApiError::Transport(text) => transport_advice(text),
         ApiError::Timeout(_) => "open the way there: a firewall may swallow the packets",
         ApiError::Malformed(_) | ApiError::PageTooLong => "is this the URL of an API server?",
+    }
+}
+
+/// The causes are those of other libraries, which tell them apart in words alone.
+fn transport_advice(text: &str) -> &'static str {
+    if text.contains("certificate") {
+        "correct certificate-authority-data in the kubeconfig, or its server: the host name must be \
+         one of the certificate's"
+    } else if text.contains("dns error") {
+        "correct the host name of server in the kubeconfig, or the name service of this machine"
+    } else if text.contains("refused") {
+        "start the API server, or correct the port of server in the kubeconfig"
+    } else {
+        "correct server in the kubeconfig, or open the way there"
     }
 }
 
