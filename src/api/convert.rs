@@ -86,6 +86,7 @@ pub(super) fn filter(filter: Option<v1::Filter>) -> Result<Filter, Status> {
         resources: resources.collect::<Result<_, _>>().map_err(invalid)?,
         namespaces: filter.namespaces,
         names: filter.names,
+        fields: filter.field_selector.parse().map_err(invalid)?,
         event: EventFilter {
             types: filter.event_types,
             reasons: filter.event_reasons,

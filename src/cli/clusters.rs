@@ -15,7 +15,7 @@ use super::{
     json::{self, word},
     output::{self, Format, Out, Output},
     table::{Table, or_dash},
-    time::{age, instant},
+    time::{age, instant, short},
 };
 use crate::proto::v1::{
     Cluster, ClusterSource, CreateClusterRequest, DeleteClusterRequest, GetClusterRequest,
@@ -23,15 +23,35 @@ use crate::proto::v1::{
     UpdateClusterRequest, cluster_service_client::ClusterServiceClient, cluster_source::Source,
 };
 
-/// The clusters that are monitored.
+/// Show and change which clusters are monitored.
+///
+/// Without a command, all of them are shown.
 #[derive(Debug, clap::Args)]
-#[command(args_conflicts_with_subcommands = true)]
+#[command(args_conflicts_with_subcommands = true, after_help = AFTER_HELP)]
 pub(super) struct Arguments {
     #[command(subcommand)]
     action: Option<Action>,
     #[command(flatten)]
     client: Client,
 }
+
+const AFTER_HELP: &str = "\
+Examples:
+  quorumwatch clusters
+  quorumwatch clusters add prod-eu --kubeconfig /etc/kube/config --kube-context prod-eu -l env=prod
+  quorumwatch clusters get prod-eu -o json
+  quorumwatch clusters pause prod-eu";
+
+const AFTER_HELP_OF_ADD: &str = "\
+Examples:
+  a kubeconfig that lies on every replica, in a folder that it may read:
+    quorumwatch clusters add prod-eu --kubeconfig /etc/kube/config --kube-context prod-eu
+  a source in the replicas' own configuration, [sources.prod-eu]:
+    quorumwatch clusters add prod-eu --source prod-eu -l env=prod
+  the cluster that the replicas run in:
+    quorumwatch clusters add home --in-cluster
+  more than Kubernetes Events:
+    quorumwatch clusters add home --in-cluster --resource v1/events --resource apps/v1/deployments";
 
 #[derive(Debug, clap::Subcommand)]
 enum Action {
@@ -66,7 +86,7 @@ struct Named {
 }
 
 #[derive(Debug, clap::Args)]
-#[command(group = clap::ArgGroup::new("from").required(true).args(
+#[command(after_help = AFTER_HELP_OF_ADD, group = clap::ArgGroup::new("from").required(true).args(
     ["kubeconfig", "kubeconfig_inline", "source", "in_cluster"]
 ))]
 struct Add {
@@ -79,13 +99,18 @@ struct Add {
     #[arg(long, value_name = "FILE")]
     kubeconfig_inline: Option<PathBuf>,
     /// The context of the kubeconfig; its current context where it is not set.
-    #[arg(long, default_value = "", hide_default_value = true)]
-    context: String,
+    #[arg(
+        long,
+        value_name = "CONTEXT",
+        default_value = "",
+        hide_default_value = true
+    )]
+    kube_context: String,
     /// The name of a source in the replicas' own configuration.
-    #[arg(long, value_name = "NAME", conflicts_with = "context")]
+    #[arg(long, value_name = "NAME", conflicts_with = "kube_context")]
     source: Option<String>,
     /// The service account of the pod that a replica runs in.
-    #[arg(long, conflicts_with = "context")]
+    #[arg(long, conflicts_with = "kube_context")]
     in_cluster: bool,
     /// A label that subscribers can select by; may be repeated.
     #[arg(short = 'l', long = "label", value_name = "KEY=VALUE", value_parser = key_and_value)]
@@ -100,23 +125,27 @@ struct Add {
     client: Client,
 }
 
+/// What is told where nothing is monitored.
+pub(super) const NO_CLUSTERS: &str =
+    "no clusters yet; add one with `quorumwatch clusters add` (see its --help)";
+
 pub(super) async fn run(arguments: Arguments) -> Result<(), Error> {
     match arguments.action.unwrap_or(Action::List(arguments.client)) {
         Action::List(client) => {
-            let clusters = list(&client.connection.endpoints()).await?;
+            let clusters = list(&client.connection.endpoints()?).await?;
             show_all(client.output.format, &clusters)
         }
         Action::Get(Named { name, client }) => {
-            let cluster = get(&client.connection.endpoints(), &name).await?;
+            let cluster = get(&client.connection.endpoints()?, &name).await?;
             show_one(client.output.format, &cluster)
         }
         Action::Add(add) => {
             let cluster = add.cluster()?;
-            let created = create(&add.client.connection.endpoints(), cluster).await?;
+            let created = create(&add.client.connection.endpoints()?, cluster).await?;
             show_one(add.client.output.format, &created)
         }
         Action::Remove(Named { name, client }) => {
-            remove(&client.connection.endpoints(), &name).await?;
+            remove(&client.connection.endpoints()?, &name).await?;
             match client.output.format {
                 Format::Json => output::write_json(&mut output::open(), &json!({ "name": name })),
                 Format::Table => {
@@ -126,11 +155,11 @@ pub(super) async fn run(arguments: Arguments) -> Result<(), Error> {
             }
         }
         Action::Pause(Named { name, client }) => {
-            let cluster = pause(&client.connection.endpoints(), name, true).await?;
+            let cluster = pause(&client.connection.endpoints()?, name, true).await?;
             show_one(client.output.format, &cluster)
         }
         Action::Resume(Named { name, client }) => {
-            let cluster = pause(&client.connection.endpoints(), name, false).await?;
+            let cluster = pause(&client.connection.endpoints()?, name, false).await?;
             show_one(client.output.format, &cluster)
         }
     }
@@ -142,11 +171,11 @@ impl Add {
             let absolute = std::path::absolute(path).map_err(|error| unreadable(path, error))?;
             Source::KubeconfigFile(KubeconfigFile {
                 path: absolute.display().to_string(),
-                context: self.context.clone(),
+                context: self.kube_context.clone(),
             })
         } else if let Some(path) = &self.kubeconfig_inline {
             let yaml = std::fs::read_to_string(path).map_err(|error| unreadable(path, error))?;
-            let context = self.context.clone();
+            let context = self.kube_context.clone();
             Source::KubeconfigInline(KubeconfigInline { yaml, context })
         } else if let Some(name) = &self.source {
             Source::Configured(name.clone())
@@ -183,7 +212,7 @@ fn key_and_value(text: &str) -> Result<(String, String), &'static str> {
     Ok((key.to_owned(), value.to_owned()))
 }
 
-/// All clusters, page by page.
+/// All clusters, page by page; sorted by name.
 pub(super) async fn list(endpoints: &Endpoints) -> Result<Vec<Cluster>, Error> {
     let mut clusters = Vec::new();
     let mut request = ListClustersRequest::default();
@@ -285,6 +314,10 @@ fn show_all(format: Format, clusters: &[Cluster]) -> Result<(), Error> {
             let clusters: Vec<_> = clusters.iter().map(json::cluster).collect();
             output::write_json(&mut out, &json!({ "clusters": clusters }))
         }
+        Format::Table if clusters.is_empty() => {
+            output::note(NO_CLUSTERS);
+            Ok(())
+        }
         Format::Table => write_table(&mut out, clusters).map_err(Error::Output),
     }
 }
@@ -315,12 +348,17 @@ fn write_table(out: &mut Out, clusters: &[Cluster]) -> io::Result<()> {
     out.flush()
 }
 
-fn row(cluster: &Cluster) -> [String; 8] {
+/// How it fares, in a word.
+pub(super) fn condition(cluster: &Cluster) -> String {
     let health = cluster.health.clone().unwrap_or_default();
-    let condition = match (cluster.paused, health.condition()) {
+    match (cluster.paused, health.condition()) {
         (true, _) => "paused".to_owned(),
         (false, condition) => word(condition.as_str_name(), "CLUSTER_CONDITION_"),
-    };
+    }
+}
+
+fn row(cluster: &Cluster) -> [String; 8] {
+    let health = cluster.health.clone().unwrap_or_default();
     let resources: Vec<_> = cluster
         .resources
         .iter()
@@ -332,11 +370,10 @@ fn row(cluster: &Cluster) -> [String; 8] {
         .map(|(key, value)| format!("{key}={value}"))
         .collect();
     let created = cluster.create_time.as_ref().and_then(instant);
-    let lag = cluster.lag_ms.map(|ms| format!("{ms}ms"));
     [
         cluster.name.clone(),
-        condition,
-        lag.unwrap_or_else(|| "-".into()),
+        condition(cluster),
+        cluster.lag_ms.map_or_else(|| "-".into(), short),
         created.map_or_else(|| "-".into(), |at| age(&at)),
         source(cluster),
         or_dash(&resources.join(",")),

@@ -2,22 +2,31 @@
 
 use std::io::{self, Write};
 
+use serde_json::json;
+
 use super::{
     Endpoints, Error,
     connection::Connection,
     json::{self, word},
     output::{self, Format, Out, Output},
     table::{Table, or_dash},
-    time::{age, instant},
+    time::{age, instant, short},
 };
 use crate::proto::v1::{
     GetGroupRequest, GetGroupResponse, Member, RemoveMemberRequest,
     group_service_client::GroupServiceClient,
 };
 
-/// The group as the replica that answers sees it.
+/// Show the replicas of the group, or remove one that is gone for good.
 #[derive(Debug, clap::Args)]
-#[command(args_conflicts_with_subcommands = true)]
+#[command(
+    args_conflicts_with_subcommands = true,
+    after_help = "\
+Examples:
+  quorumwatch members
+  quorumwatch members -o json
+  quorumwatch members remove quorumwatch-2"
+)]
 pub(super) struct Arguments {
     #[command(subcommand)]
     change: Option<Change>,
@@ -35,18 +44,28 @@ enum Change {
         name: String,
         #[command(flatten)]
         connection: Connection,
+        #[command(flatten)]
+        output: Output,
     },
 }
 
 pub(super) async fn run(arguments: Arguments) -> Result<(), Error> {
-    if let Some(Change::Remove { name, connection }) = arguments.change {
-        remove(&connection.endpoints(), &name).await?;
+    if let Some(Change::Remove {
+        name,
+        connection,
+        output,
+    }) = arguments.change
+    {
+        remove(&connection.endpoints()?, &name).await?;
         let mut out = output::open();
-        return writeln!(out, "{name} removed")
-            .and_then(|()| out.flush())
-            .map_err(Error::Output);
+        return match output.format {
+            Format::Json => output::write_json(&mut out, &json!({ "name": name })),
+            Format::Table => writeln!(out, "{name} removed")
+                .and_then(|()| out.flush())
+                .map_err(Error::Output),
+        };
     }
-    let group = get(&arguments.connection.endpoints()).await?;
+    let group = get(&arguments.connection.endpoints()?).await?;
     let mut out = output::open();
     match arguments.output.format {
         Format::Json => output::write_json(&mut out, &json::group(&group)),
@@ -90,22 +109,24 @@ fn write(out: &mut Out, group: &GetGroupResponse) -> io::Result<()> {
         or_dash(&group.answered_by),
     )?;
     let rows: Vec<_> = group.members.iter().map(row).collect();
-    let head = [
-        "NAME", "ROLE", "HEALTH", "SHARDS", "SILENT", "STARTED", "CLIENT", "PEER",
-    ];
-    Table::new(head).write(out, &rows)?;
+    Table::new(HEAD).write(out, &rows)?;
     out.flush()
 }
 
-fn row(member: &Member) -> [String; 8] {
-    let silent = member.silent_ms.map(|ms| format!("{ms}ms"));
+/// The heads of the columns that [`row`] gives.
+pub(super) const HEAD: [&str; 8] = [
+    "NAME", "ROLE", "HEALTH", "SHARDS", "SILENT", "STARTED", "CLIENT", "PEER",
+];
+
+/// A replica in a table.
+pub(super) fn row(member: &Member) -> [String; 8] {
     let started = member.start_time.as_ref().and_then(instant);
     [
         member.name.clone(),
         word(member.role().as_str_name(), "MEMBER_ROLE_"),
         word(member.health().as_str_name(), "MEMBER_HEALTH_"),
         member.shards.to_string(),
-        silent.unwrap_or_else(|| "-".into()),
+        member.silent_ms.map_or_else(|| "-".into(), short),
         started.map_or_else(|| "-".into(), |at| age(&at)),
         or_dash(&member.client_address),
         or_dash(&member.peer_address),

@@ -2,11 +2,16 @@
 //! for `serve`, which is the replica itself.
 
 mod check;
+mod client_config;
 mod clusters;
+mod completions;
 mod configuration;
 mod connection;
+mod contexts;
 mod demo;
 mod duration;
+mod endpoint;
+mod error;
 mod events;
 mod interrupt;
 mod json;
@@ -16,9 +21,12 @@ mod serve;
 mod shard_watch;
 mod shards;
 mod sim;
+mod status;
 pub mod subscription;
 mod table;
+mod terminal;
 mod time;
+mod version;
 
 use std::{
     io::{self, Write as _},
@@ -27,121 +35,75 @@ use std::{
 
 use clap::Parser;
 
-pub use connection::{Endpoint, Endpoints, NotAnEndpoint};
+pub use connection::Endpoints;
+pub use endpoint::{Endpoint, NotAnEndpoint};
+pub use error::Error;
 
 use crate::{
-    config::{self, Log, LogFormat},
-    server, telemetry,
+    config::{Log, LogFormat},
+    telemetry,
 };
+use error::chain;
 
 /// One live, complete, duplicate-free stream of what happens in many Kubernetes clusters.
 #[derive(Debug, Parser)]
-#[command(
-    version,
-    after_help = "Exit codes: 0 success, also where Ctrl-C ends a stream; 1 failure; 2 wrong usage."
-)]
+#[command(version, after_help = AFTER_HELP)]
 struct Arguments {
     #[command(subcommand)]
     command: Command,
 }
 
+/// Each command is described where its arguments are.
 #[derive(Debug, clap::Subcommand)]
 enum Command {
     /// Run a replica.
     Serve(Box<serve::Arguments>),
-    /// Check a configuration, and whether what it names can be reached.
     Check(Box<check::Arguments>),
-    /// See it work: a group of three, a death, a takeover, and an account of every event.
     Demo(Box<demo::Arguments>),
-    /// Run simulated clusters to try things with.
     Sim(sim::Arguments),
-    /// Follow what happens in the clusters.
     Events(Box<events::Arguments>),
-    /// Show who owns what.
     Shards(shards::Arguments),
-    /// Show and change which clusters are monitored.
     Clusters(clusters::Arguments),
-    /// Show the replicas of the group.
     Members(members::Arguments),
+    Status(status::Arguments),
+    Contexts(contexts::Arguments),
+    Version(version::Arguments),
+    Completions(completions::Arguments),
 }
 
-/// Why a command failed.
-#[derive(Debug, thiserror::Error)]
-pub enum Error {
-    /// The arguments contradict each other or name what is not there.
-    #[error("{0}")]
-    Usage(String),
-    /// The configuration is not valid.
-    #[error(transparent)]
-    Configuration(#[from] config::Invalid),
-    /// What was to be reached, or may not be used.
-    #[error("{0} of the checks FAILED; each says what to change")]
-    ChecksFailed(usize),
-    /// The log cannot be set up.
-    #[error(transparent)]
-    Log(#[from] telemetry::Error),
-    /// The runtime or the handling of signals did not start.
-    #[error("start the process")]
-    Start(#[source] io::Error),
-    /// The replica ended with an error.
-    #[error("run the replica")]
-    Serve(#[from] server::Error),
-    /// The simulation refuses.
-    #[error("simulate clusters")]
-    Simulation(#[from] crate::sim::Error),
-    /// The demo went wrong.
-    #[error("{0}")]
-    Demo(String),
-    /// Ctrl-C ended what should have come to an end by itself.
-    #[error("interrupted")]
-    Interrupted,
-    /// No endpoint answers.
-    #[error("no replica answers; is one running, and does --endpoints name it? Tried: {}", .0.join("; "))]
-    NoAnswer(Vec<String>),
-    /// Something answered, but nothing that knows our calls.
-    #[error(
-        "{0} is not where a replica answers clients (--client-listen of `serve`, 7400 where it is \
-         not set); does --endpoints name it?"
-    )]
-    NotAReplica(Endpoint),
-    /// A replica answered with an error.
-    #[error("{endpoint} answers {:?}: {}", status.code(), status.message())]
-    Refused {
-        /// Which replica.
-        endpoint: Endpoint,
-        /// Its answer.
-        status: Box<tonic::Status>,
-    },
-    /// Standard output is gone or full.
-    #[error("write the output")]
-    Output(#[source] io::Error),
-    /// A file cannot be read or written.
-    #[error("{action} {path}")]
-    File {
-        /// What was to be done.
-        action: &'static str,
-        /// With which file.
-        path: String,
-        /// Why not.
-        source: io::Error,
-    },
-}
+const AFTER_HELP: &str = "\
+Examples:
+  quorumwatch demo                        see a death and a takeover, with nothing installed
+  quorumwatch serve                       run a group of one on this machine
+  quorumwatch clusters add prod-eu --kubeconfig /etc/kube/config --kube-context prod-eu
+  quorumwatch events --type Warning       follow the Warnings of all clusters
+  quorumwatch status                      who leads, who owns what, what is wrong
+
+Where the group is found, strongest first:
+  --endpoints or --context; QUORUMWATCH_ENDPOINTS; QUORUMWATCH_CONTEXT; current_context of
+  ~/.config/quorumwatch/config.toml (see `quorumwatch contexts --help`); 127.0.0.1:7400
+
+Exit codes:
+  0    success, also where Ctrl-C, --limit or --duration ends a stream
+  1    failure: no replica answers, a request fails, output or a file cannot be written
+  2    wrong usage: the command line, a configuration file, or a request that cannot be right
+  3    `status` only: the group answers, and something is wrong
+  130  a second Ctrl-C ended what the first one could not";
 
 /// Runs the command that the process was started with.
 pub fn main() -> ExitCode {
     let arguments = Arguments::parse();
-    match run(arguments.command) {
-        Ok(()) => ExitCode::SUCCESS,
-        // Whoever read our output has seen enough.
-        Err(Error::Output(error)) if error.kind() == io::ErrorKind::BrokenPipe => ExitCode::SUCCESS,
-        Err(error) => {
-            // Nobody is left to be told where this fails.
-            let _ = writeln!(io::stderr(), "quorumwatch: {}", chain(&error));
-            match error {
-                Error::Usage(_) | Error::Configuration(_) => ExitCode::from(2),
-                _ => ExitCode::FAILURE,
-            }
-        }
+    let Err(error) = run(arguments.command) else {
+        return ExitCode::SUCCESS;
+    };
+    if !error.is_silent() {
+        // Nobody is left to be told where this fails.
+        let _ = writeln!(io::stderr(), "quorumwatch: {}", chain(&error));
+    }
+    if error.is_broken_pipe() {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::from(error.exit_code())
     }
 }
 
@@ -163,26 +125,15 @@ fn run(command: Command) -> Result<(), Error> {
             Command::Shards(arguments) => shards::run(arguments).await,
             Command::Clusters(arguments) => clusters::run(arguments).await,
             Command::Members(arguments) => members::run(arguments).await,
+            Command::Status(arguments) => status::run(arguments).await,
+            Command::Contexts(arguments) => contexts::run(arguments),
+            Command::Version(arguments) => version::run(&arguments),
+            Command::Completions(arguments) => completions::run(&arguments),
         }
     });
     // A task that hangs must not keep the process alive.
     runtime.shutdown_background();
     result
-}
-
-/// An error with its causes, in one line.
-fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut next = error.source();
-    while let Some(cause) = next {
-        let told = cause.to_string();
-        if !text.contains(&told) {
-            text.push_str(": ");
-            text.push_str(&told);
-        }
-        next = cause.source();
-    }
-    text
 }
 
 #[cfg(test)]
@@ -197,6 +148,37 @@ mod tests {
     }
 
     #[test]
+    fn the_reference_names_every_command_variable_and_exit_code() {
+        let reference = include_str!("../docs/commands.md");
+        for command in Arguments::command().get_subcommands() {
+            let row = format!("| `{}` |", command.get_name());
+            assert!(reference.contains(&row), "{row}");
+        }
+        for format in <super::events::EventFormat as clap::ValueEnum>::value_variants() {
+            let name = format!("{format:?}").to_lowercase();
+            assert!(reference.contains(&format!("| `{name}` |")), "{name}");
+        }
+        for row in ["ENDPOINTS", "CONTEXT", "CLIENT_CONFIG"] {
+            assert!(
+                reference.contains(&format!("| `QUORUMWATCH_{row}` |")),
+                "{row}"
+            );
+        }
+        for code in [0, 1, 2, 3, 130] {
+            assert!(reference.contains(&format!("\n| {code} |")), "{code}");
+        }
+    }
+
+    #[test]
+    fn every_command_shows_examples() {
+        for command in Arguments::command().get_subcommands_mut() {
+            let help = command.render_long_help().to_string();
+            let has_examples = help.contains("Examples:") || command.get_name() == "serve";
+            assert!(has_examples, "{help}");
+        }
+    }
+
+    #[test]
     fn what_contradicts_itself_is_wrong_usage() {
         for line in [
             "quorumwatch",
@@ -208,7 +190,12 @@ mod tests {
             "quorumwatch clusters add a --in-cluster --source s",
             "quorumwatch clusters add a --in-cluster --label l",
             "quorumwatch demo --for 1s",
-            "quorumwatch demo --context c",
+            "quorumwatch demo --kube-context c",
+            "quorumwatch events -n a -A",
+            "quorumwatch events --for web-0",
+            "quorumwatch shards prod-eu --watch",
+            "quorumwatch status --endpoints h:1 --context c",
+            "quorumwatch contexts set a",
             "quorumwatch shards --endpoints https://h:1",
         ] {
             let parsed = Arguments::try_parse_from(line.split(' '));
@@ -222,8 +209,10 @@ mod tests {
             "quorumwatch serve --name a --peers a=h:1,b=h:2 --exit-with-parent",
             "quorumwatch events -n shop -l env=prod --object Pod/web-0 --since-cursor f -o jsonl",
             "quorumwatch events --type warning --object pod/web-0",
+            "quorumwatch events -A --watch --types Normal,Warning --for Pod/web-0 -o yaml",
+            "quorumwatch status --watch --context prod",
             "quorumwatch clusters -o json",
-            "quorumwatch clusters add a --kubeconfig f --context c -l k=v --resource v1/pods",
+            "quorumwatch clusters add a --kubeconfig f --kube-context c -l k=v --resource v1/pods",
             "quorumwatch shards -w -o json --endpoints a:1,http://b:2",
             "quorumwatch demo --kill leader --for 10s --clusters 9 --rate 50",
         ] {

@@ -15,30 +15,12 @@ pub(super) enum Format {
     Json,
 }
 
-/// What a stream prints.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
-pub(super) enum StreamFormat {
-    /// For people.
-    Table,
-    /// One JSON object per line.
-    #[value(alias = "json")]
-    Jsonl,
-}
-
 /// The `-o` of commands that print one answer.
 #[derive(Clone, Copy, Debug, clap::Args)]
 pub(super) struct Output {
     /// What is printed.
     #[arg(short = 'o', long = "output", value_enum, default_value = "table")]
     pub(super) format: Format,
-}
-
-/// The `-o` of commands that print a stream.
-#[derive(Clone, Copy, Debug, clap::Args)]
-pub(super) struct StreamOutput {
-    /// What is printed.
-    #[arg(short = 'o', long = "output", value_enum, default_value = "table")]
-    pub(super) format: StreamFormat,
 }
 
 /// Standard output, buffered: whoever writes to it flushes when there is nothing more at hand.

@@ -49,12 +49,8 @@ impl ShardWatch {
 
     /// Waits for what comes next. It may be dropped and called again at any time.
     pub(super) async fn next(&mut self) -> Result<Told, Error> {
-        let ended = || {
-            Err(Error::NoAnswer(vec![
-                "the watch of ownership has ended".into(),
-            ]))
-        };
-        self.told.recv().await.unwrap_or_else(ended)
+        let next = self.told.recv().await;
+        next.unwrap_or_else(|| Err(Error::Interrupted))
     }
 }
 
@@ -105,7 +101,7 @@ async fn reopen(
 ) -> Result<Streaming<WatchShardsResponse>, Error> {
     loop {
         match open(endpoints, revision).await {
-            Err(Error::NoAnswer(_)) => {}
+            Err(Error::NoAnswer { .. }) => {}
             Err(Error::Refused { status, .. }) if status.code() == Code::Unavailable => {}
             answer => return answer,
         }

@@ -10,8 +10,17 @@ use super::{
 };
 use crate::sim::{Fleet, FleetOptions, LoadOptions};
 
-/// Simulated clusters that serve real HTTP, with events in them, until Ctrl-C.
+/// Run simulated clusters to try things with.
+///
+/// They serve real HTTP, with events in them, until Ctrl-C.
 #[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Examples:
+  quorumwatch sim --kubeconfig-out sim.json
+  quorumwatch sim --clusters 20 --rate 500 --listen 127.0.0.1:0 -o json
+
+Then, where a replica runs:
+  quorumwatch clusters add sim-1 --kubeconfig-inline sim.json --kube-context sim-1")]
 pub(super) struct Arguments {
     #[command(flatten)]
     output: Output,

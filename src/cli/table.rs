@@ -2,11 +2,12 @@
 
 use std::io::{self, Write};
 
+use unicode_width::{UnicodeWidthChar as _, UnicodeWidthStr as _};
+
 /// Between columns, as kubectl has it.
 const GUTTER: &str = "   ";
 
-/// A table whose columns are as wide as their widest cell. Rows that come one by one widen it as
-/// they come.
+/// A table whose columns are as wide as their widest cell.
 #[derive(Clone, Debug)]
 pub(super) struct Table<const N: usize> {
     head: [&'static str; N],
@@ -20,15 +21,6 @@ impl<const N: usize> Table<N> {
             head,
             widths: head.map(str::len),
         }
-    }
-
-    /// Columns at least this wide, for rows that come one by one.
-    pub(super) fn with_widths(head: [&'static str; N], widths: [usize; N]) -> Self {
-        let mut table = Self::new(head);
-        for (width, least) in table.widths.iter_mut().zip(widths) {
-            *width = least.max(*width);
-        }
-        table
     }
 
     /// Writes the heads and all rows.
@@ -52,7 +44,7 @@ impl<const N: usize> Table<N> {
         let mut line = String::new();
         for (cell, width) in row.iter().zip(self.widths) {
             let cell = plain(cell);
-            let blank = width.saturating_sub(cell.chars().count());
+            let blank = width.saturating_sub(width_of(&cell));
             line.push_str(&cell);
             line.extend(std::iter::repeat_n(' ', blank));
             line.push_str(GUTTER);
@@ -64,7 +56,7 @@ impl<const N: usize> Table<N> {
         // The last column may be as long as it likes: nothing stands after it.
         let last = N.saturating_sub(1);
         for (width, cell) in self.widths.iter_mut().zip(row).take(last) {
-            *width = (*width).max(plain(cell).chars().count());
+            *width = (*width).max(width_of(&plain(cell)));
         }
     }
 }
@@ -79,6 +71,29 @@ pub(super) fn plain(text: &str) -> String {
     text.trim_end().chars().map(shown).collect()
 }
 
+/// How many columns of a terminal a text takes.
+pub(super) fn width_of(text: &str) -> usize {
+    text.width()
+}
+
+/// The text, cut to a width with a sign of it, where that is asked for.
+pub(super) fn clipped(text: &str, width: usize, clip: bool) -> String {
+    if !clip || text.width() <= width {
+        return text.to_owned();
+    }
+    let mut kept = String::new();
+    let mut taken = 1;
+    for symbol in text.chars() {
+        taken += symbol.width().unwrap_or(0);
+        if taken > width {
+            break;
+        }
+        kept.push(symbol);
+    }
+    kept.push('\u{2026}');
+    kept
+}
+
 /// What is not known or not there.
 pub(super) fn or_dash(text: &str) -> String {
     if text.is_empty() { "-" } else { text }.to_owned()
@@ -86,7 +101,16 @@ pub(super) fn or_dash(text: &str) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::Table;
+    use super::{Table, clipped, width_of};
+
+    #[test]
+    fn what_is_cut_is_marked_and_fits() {
+        assert_eq!(clipped("abcdef", 4, true), "abc\u{2026}");
+        assert_eq!(clipped("abcd", 4, true), "abcd");
+        assert_eq!(clipped("abcdef", 4, false), "abcdef");
+        let wide = clipped("\u{65e5}\u{672c}\u{8a9e}", 4, true);
+        assert!(width_of(&wide) <= 4, "{wide}");
+    }
 
     #[test]
     fn columns_are_as_wide_as_their_widest_cell() {

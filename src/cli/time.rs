@@ -23,6 +23,14 @@ pub(super) fn age(instant: &DateTime<Utc>) -> String {
     for_seconds(seconds)
 }
 
+/// A span: milliseconds below ten seconds, then as an age.
+pub(super) fn short(milliseconds: u64) -> String {
+    match milliseconds {
+        ..10_000 => format!("{milliseconds}ms"),
+        _ => for_seconds(i64::try_from(milliseconds / 1000).unwrap_or(i64::MAX)),
+    }
+}
+
 fn for_seconds(seconds: i64) -> String {
     let (minutes, hours, days) = (seconds / 60, seconds / 3600, seconds / 86_400);
     match seconds {

@@ -295,7 +295,7 @@ async fn a_kubeconfig_can_be_tried_before_its_cluster_is_added() {
         .faults()
         .set(Fault::Unauthorised);
     let check = |name: &str, more: &[&str]| {
-        let flags = [&["--context", name], more].concat();
+        let flags = [&["--kube-context", name], more].concat();
         try_kubeconfig(folder.path(), &fleet.kubeconfig(name), &flags)
     };
     let (code, shown) = check("bad", &[]);
@@ -310,7 +310,7 @@ async fn a_kubeconfig_can_be_tried_before_its_cluster_is_added() {
     let gone = fleet
         .kubeconfig("good")
         .replace(&fleet.address().to_string(), &format!("127.0.0.1:{nobody}"));
-    let (code, shown) = try_kubeconfig(folder.path(), &gone, &["--context", "good"]);
+    let (code, shown) = try_kubeconfig(folder.path(), &gone, &["--kube-context", "good"]);
     assert_eq!(code, 1, "{shown}");
     assert!(
         shown.contains("refused") && shown.contains("start the API server"),

@@ -1,7 +1,7 @@
 //! What a subscriber may ask for, what it gets, and what it is told when it asks or reads wrongly.
 
 use std::{
-    collections::BTreeSet,
+    collections::{BTreeSet, VecDeque},
     time::{Duration, Instant},
 };
 
@@ -17,7 +17,10 @@ use quorumwatch::{
 };
 use tonic::Code;
 
-use crate::harness::{Options, PATIENCE, Record, Recorder, World, WorldOptions};
+use crate::{
+    cli::{Cli, Running, Told},
+    harness::{Options, PATIENCE, Record, Recorder, World, WorldOptions},
+};
 
 fn alone() -> WorldOptions {
     WorldOptions {
@@ -95,14 +98,14 @@ async fn a_cursor_that_is_none_is_refused_with_the_reason() {
 }
 
 /// The same cursor, one bit of it flipped on the way.
-fn torn(whole: &str) -> String {
+pub(crate) fn torn(whole: &str) -> String {
     let mut bytes = URL_SAFE_NO_PAD.decode(whole).unwrap();
     bytes[8] ^= 1;
     URL_SAFE_NO_PAD.encode(bytes)
 }
 
 /// The same cursor, as a later version might write it.
-fn future(whole: &str) -> String {
+pub(crate) fn future(whole: &str) -> String {
     let mut bytes = URL_SAFE_NO_PAD.decode(whole).unwrap();
     bytes.truncate(bytes.len() - 4);
     bytes[0] += 1;
@@ -136,7 +139,10 @@ async fn a_subscriber_that_stops_reading_is_told_and_resumes_without_loss() {
     let mut record = Record::default();
     // The first progress: from here on everything counts.
     record.take(slow.message().await.unwrap().unwrap());
+    // A command whose output nobody reads.
+    let mut stuck = Cli::of(&world.group, 0).start("events -o jsonl");
     world.begin(600.0);
+    let first = stuck.line().await;
     // Far more than responses, windows and sockets hold, and far longer than the limit.
     let mut slowest = Duration::ZERO;
     for _ in 0..40 {
@@ -160,6 +166,8 @@ async fn a_subscriber_that_stops_reading_is_told_and_resumes_without_loss() {
         started.elapsed()
     );
     assert_eq!(status.code(), Code::ResourceExhausted, "{status}");
+    let said = "the subscriber took nothing for 300 ms; resume with the cursor";
+    assert!(status.message().contains(said), "{status}");
     let cursor = status.metadata().get("quorumwatch-cursor");
     let cursor = cursor.expect("the status carries the cursor");
     // Its own cursor stands at the same place; that of the status is shorter.
@@ -168,6 +176,21 @@ async fn a_subscriber_that_stops_reading_is_told_and_resumes_without_loss() {
     world.flows(&resumed, 500).await;
     world.expect_exactly_once(&resumed).await;
     world.expect_exactly_once(&healthy).await;
+    let truth = healthy.record().events.clone();
+    catches_up(stuck, first, &truth).await;
+}
+
+/// The command is read again: it was cut off, says so, and misses nothing.
+async fn catches_up(mut stuck: Running, first: String, truth: &VecDeque<Event>) {
+    let mut told = Told::default();
+    told.take(&first);
+    while !told.has_reached(truth) {
+        told.take(&stuck.line().await);
+    }
+    told.expect_unbroken(truth);
+    let ran = stuck.interrupt().await;
+    let said = "serves no more (the subscriber took nothing for 300 ms";
+    assert!(ran.code == 0 && ran.stderr.contains(said), "{}", ran.stderr);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -10,6 +10,7 @@ mod control_plane;
 mod group;
 mod judge;
 mod kind;
+mod manifests;
 mod recorder;
 mod replicas;
 mod rest;
@@ -20,6 +21,9 @@ mod writer;
 
 mod access;
 mod away;
+mod deploy;
 mod everything;
 mod health;
+mod in_cluster;
 mod lost_history;
+mod rbac;

@@ -187,13 +187,18 @@ const RULES: &[Rule] = &[
         &[
             "chrono",
             "clap",
+            "clap_complete",
             "crc32c",
             "http",
             "prost_types",
+            "rustix",
             "serde",
             "serde_json",
+            "serde_saphyr",
             "tempfile",
+            "toml",
             "tonic",
+            "unicode_width",
         ],
     ),
     // It asks whoever would be asked at the start what would come of it.

@@ -66,6 +66,7 @@ pub(super) async fn create(
                     Err(Error::Refused { status, .. }) if status.code() == Code::Unavailable => {
                         None
                     }
+                    Err(Error::Unanswered { .. }) => None,
                     Err(error) => Some(Err(error)),
                 },
             )

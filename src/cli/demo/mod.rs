@@ -34,10 +34,17 @@ const TICK: Duration = Duration::from_secs(1);
 /// Below, there is no time for a takeover and a rebalance.
 const LENGTH_MIN: Duration = Duration::from_secs(4);
 
+/// See it work: a group of three, a death, a takeover, and an account of every event.
+///
 /// Three replicas of this executable watch simulated clusters; one replica is killed and comes
 /// back; in the end every event is accounted for. Exit code 0 only where none was lost and none
 /// came twice.
 #[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Examples:
+  quorumwatch demo
+  quorumwatch demo --kill leader --for 15s
+  quorumwatch demo --kubeconfig ~/.kube/config --kube-context kind-dev --kube-context prod-eu")]
 pub(super) struct Arguments {
     #[command(flatten)]
     output: Output,
@@ -60,7 +67,7 @@ pub(super) struct Arguments {
     #[arg(long, value_name = "FILE")]
     kubeconfig: Option<PathBuf>,
     /// A context of the kubeconfig; may be repeated. The current one where it is not set.
-    #[arg(long = "context", value_name = "CONTEXT", requires = "kubeconfig")]
+    #[arg(long = "kube-context", value_name = "CONTEXT", requires = "kubeconfig")]
     contexts: Vec<String>,
     /// A command that the kubeconfig may run for credentials; may be repeated.
     #[arg(long, value_name = "COMMAND", requires = "kubeconfig")]
@@ -89,6 +96,23 @@ fn length(text: &str) -> Result<Duration, &'static str> {
     Ok(length)
 }
 
+/// What is going to happen.
+fn plan(arguments: &Arguments) -> String {
+    let victim = match arguments.kill {
+        Target::Owner => "the replica that owns most",
+        Target::Leader => "the leader",
+        Target::None => {
+            let seconds = arguments.length.as_secs();
+            return format!("three replicas share some clusters for {seconds} s; none is killed");
+        }
+    };
+    let seconds = (arguments.length / 4).as_secs();
+    format!(
+        "three replicas share some clusters; {seconds} s into the load, {victim} is killed with \
+         SIGKILL; in the end every event is accounted for"
+    )
+}
+
 pub(super) async fn run(arguments: Arguments) -> Result<(), Error> {
     let shutdown = interrupt::token()?;
     let json = arguments.output.format == Format::Json;
@@ -103,8 +127,9 @@ pub(super) async fn run(arguments: Arguments) -> Result<(), Error> {
         .keep
         .as_deref()
         .unwrap_or_else(|| temporary.path());
+    voice.say(Tone::Bold, &plan(&arguments))?;
     let mut world = World::start(&arguments).await?;
-    voice.say(Tone::Bold, &world.describe())?;
+    voice.say(Tone::Plain, &world.describe())?;
     let flags = world.replica_flags(&arguments.allow_exec);
     let mut replicas = Replicas::start(folder, flags)?;
     for replica in replicas.iter() {

@@ -1,6 +1,4 @@
-//! Events as `kubectl get events -A --watch` shows them, the cluster first.
-
-use std::io::{self, Write};
+//! What a table shows of each frame: one cell per column.
 
 use chrono::{DateTime, Utc};
 use serde::Deserialize;
@@ -8,19 +6,36 @@ use serde::Deserialize;
 use crate::{
     cli::{
         json::word,
-        output::Out,
-        table::{Table, or_dash},
+        shards,
+        table::or_dash,
+        terminal::Tone,
         time::{age, instant},
     },
-    proto::v1::{Event, Gap, SubscribeResponse, Synced, subscribe_response::Frame},
+    proto::v1::{Event, EventType, Gap, MoveReason, ShardChange, Synced},
 };
 
-/// Rows come one by one, so that columns cannot be fitted beforehand: common lengths.
-const WIDTHS: [usize; 8] = [10, 12, 9, 8, 7, 16, 32, 0];
-
-pub(super) struct EventTable {
-    table: Table<8>,
-    has_head: bool,
+/// The cells of a row.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Row {
+    pub(super) cluster: String,
+    pub(super) namespace: String,
+    pub(super) last_seen: String,
+    /// What happened to the object, or what the row is about if not an object.
+    pub(super) change: String,
+    /// The type of a Kubernetes Event.
+    pub(super) kind: String,
+    pub(super) reason: String,
+    pub(super) object: String,
+    pub(super) message: String,
+    pub(super) subobject: String,
+    pub(super) source: String,
+    pub(super) first_seen: String,
+    pub(super) count: String,
+    pub(super) name: String,
+    pub(super) epoch: String,
+    pub(super) id: String,
+    /// How the row as a whole looks.
+    pub(super) tone: Option<Tone>,
 }
 
 /// What rows show of an object. All of it may be absent: not every object is an Event.
@@ -35,8 +50,28 @@ struct Shown {
     note: Option<serde_json::Value>,
     involved_object: Option<Reference>,
     regarding: Option<Reference>,
+    first_timestamp: Option<String>,
     last_timestamp: Option<String>,
     event_time: Option<String>,
+    count: Option<u64>,
+    series: Option<Series>,
+    source: Option<Source>,
+    deprecated_source: Option<Source>,
+    reporting_component: Option<String>,
+    reporting_controller: Option<String>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct Series {
+    count: Option<u64>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct Source {
+    component: Option<String>,
+    host: Option<String>,
 }
 
 #[derive(Default, Deserialize)]
@@ -46,53 +81,15 @@ struct Metadata {
 }
 
 #[derive(Default, Deserialize)]
-#[serde(default)]
+#[serde(default, rename_all = "camelCase")]
 struct Reference {
     kind: Option<String>,
     name: Option<String>,
+    field_path: Option<String>,
 }
 
-impl EventTable {
-    pub(super) fn new() -> Self {
-        let head = [
-            "CLUSTER",
-            "NAMESPACE",
-            "LAST SEEN",
-            "CHANGE",
-            "TYPE",
-            "REASON",
-            "OBJECT",
-            "MESSAGE",
-        ];
-        Self {
-            table: Table::with_widths(head, WIDTHS),
-            has_head: false,
-        }
-    }
-
-    pub(super) fn write(&mut self, out: &mut Out, response: &SubscribeResponse) -> io::Result<()> {
-        let row = match &response.frame {
-            Some(Frame::Event(event)) => event_row(event),
-            Some(Frame::Gap(gap)) => gap_row(gap),
-            Some(Frame::Synced(synced)) => synced_row(synced),
-            // The head tells that the subscription stands.
-            Some(Frame::Progress(_)) if !self.has_head => return self.write_head(out),
-            Some(Frame::Progress(_)) | None => return Ok(()),
-        };
-        self.write_head(out)?;
-        self.table.write_row(out, &row)
-    }
-
-    fn write_head(&mut self, out: &mut impl Write) -> io::Result<()> {
-        if self.has_head {
-            return Ok(());
-        }
-        self.has_head = true;
-        self.table.write_head(out)
-    }
-}
-
-fn event_row(event: &Event) -> [String; 8] {
+/// An event, of whatever object.
+pub(super) fn event(event: &Event) -> Row {
     let shown: Shown = serde_json::from_slice(&event.object_json).unwrap_or_default();
     let (namespace, name) = match &event.object {
         Some(object) => (object.namespace.as_str(), object.name.as_str()),
@@ -100,27 +97,41 @@ fn event_row(event: &Event) -> [String; 8] {
     };
     let about = shown.involved_object.as_ref().or(shown.regarding.as_ref());
     let object = match about {
-        Some(Reference { kind, name }) => object(kind.as_deref(), name.as_deref()),
+        Some(about) => object(about.kind.as_deref(), about.name.as_deref()),
         // Lists of built-in resources carry no kind: the plural says it.
         None => {
             let plural = event.resource.rsplit('/').next();
             object(shown.kind.as_deref().or(plural), Some(name))
         }
     };
-    let seen = || event.seen_time.as_ref().and_then(instant);
-    [
-        event.cluster.clone(),
-        or_dash(namespace),
-        shown
-            .last_seen()
-            .or_else(seen)
-            .map_or_else(|| "-".into(), |at| age(&at)),
-        word(event.r#type().as_str_name(), "EVENT_TYPE_").to_uppercase(),
-        text(shown.r#type.as_ref()),
-        text(shown.reason.as_ref()),
+    let subobject = about.and_then(|about| about.field_path.clone());
+    let seen = event.seen_time.as_ref().and_then(instant);
+    let count = shown.series.as_ref().and_then(|series| series.count);
+    let deleted = event.r#type() == EventType::Deleted;
+    Row {
+        cluster: event.cluster.clone(),
+        namespace: or_dash(namespace),
+        last_seen: ago(shown.last_seen().or(seen)),
+        first_seen: ago(shown.first_seen()),
+        change: word(event.r#type().as_str_name(), "EVENT_TYPE_").to_uppercase(),
+        kind: text(shown.r#type.as_ref()),
+        reason: text(shown.reason.as_ref()),
         object,
-        text(shown.message.as_ref().or(shown.note.as_ref())),
-    ]
+        subobject: or_dash(&subobject.unwrap_or_default()),
+        source: or_dash(&shown.source()),
+        count: count
+            .or(shown.count)
+            .map_or_else(|| "-".into(), |count| count.to_string()),
+        name: name.to_owned(),
+        message: text(shown.message.as_ref().or(shown.note.as_ref())),
+        epoch: event.epoch.to_string(),
+        id: event.id.clone(),
+        tone: deleted.then_some(Tone::Faint),
+    }
+}
+
+fn ago(at: Option<DateTime<Utc>>) -> String {
+    at.map_or_else(|| "-".into(), |at| age(&at))
 }
 
 impl Shown {
@@ -130,9 +141,35 @@ impl Shown {
             &self.event_time,
             &self.metadata.creation_timestamp,
         ];
-        let mut known = times.into_iter().flatten();
-        known.find_map(|time| Some(DateTime::parse_from_rfc3339(time).ok()?.to_utc()))
+        first_known(&times)
     }
+
+    fn first_seen(&self) -> Option<DateTime<Utc>> {
+        let times = [
+            &self.first_timestamp,
+            &self.event_time,
+            &self.metadata.creation_timestamp,
+        ];
+        first_known(&times)
+    }
+
+    /// `kubelet, node-1`, as kubectl has it.
+    fn source(&self) -> String {
+        let source = self.source.as_ref().or(self.deprecated_source.as_ref());
+        let reporting = self.reporting_component.as_ref();
+        let reporting = reporting.or(self.reporting_controller.as_ref());
+        let named = |text: &Option<String>| text.clone().filter(|text| !text.is_empty());
+        let component = source.and_then(|source| named(&source.component));
+        let host = source.and_then(|source| named(&source.host));
+        let parts = [component.or_else(|| reporting.cloned()), host];
+        let parts: Vec<_> = parts.into_iter().flatten().collect();
+        parts.join(", ")
+    }
+}
+
+fn first_known(times: &[&Option<String>]) -> Option<DateTime<Utc>> {
+    let mut known = times.iter().copied().flatten();
+    known.find_map(|time| Some(DateTime::parse_from_rfc3339(time).ok()?.to_utc()))
 }
 
 /// The kind in lowercase, as kubectl prints it.
@@ -150,50 +187,81 @@ fn text(value: Option<&serde_json::Value>) -> String {
     )
 }
 
-fn gap_row(gap: &Gap) -> [String; 8] {
-    let reason = word(gap.reason().as_str_name(), "GAP_REASON_");
+/// What is missing, and what follows, in a sentence.
+pub(super) fn gap_message(gap: &Gap) -> String {
     let follows = if gap.repaired {
         "the net changes follow"
     } else {
         "a snapshot follows"
     };
-    let message = match gap.message.as_str() {
+    match gap.message.as_str() {
         "" => follows.to_owned(),
         message => format!("{message} ({follows})"),
-    };
-    between(&gap.cluster, "GAP", &reason, &gap.resource, message)
+    }
 }
 
-fn synced_row(synced: &Synced) -> [String; 8] {
-    let message = "the snapshot is complete".to_owned();
-    between(&synced.cluster, "SYNCED", "", &synced.resource, message)
+/// Something is missing here.
+pub(super) fn gap(gap: &Gap) -> Row {
+    let reason = word(gap.reason().as_str_name(), "GAP_REASON_").replace('_', " ");
+    Row {
+        reason,
+        message: gap_message(gap),
+        tone: Some(Tone::Bad),
+        ..between(&gap.cluster, "GAP", &gap.resource)
+    }
 }
 
-/// A row that is about a stream, not about an object.
-fn between(
-    cluster: &str,
-    kind: &str,
-    reason: &str,
-    resource: &str,
-    message: String,
-) -> [String; 8] {
+/// A snapshot is complete.
+pub(super) fn synced(synced: &Synced) -> Row {
+    Row {
+        message: "the snapshot is complete".to_owned(),
+        tone: Some(Tone::Faint),
+        ..between(&synced.cluster, "SYNCED", &synced.resource)
+    }
+}
+
+/// A shard has another owner.
+pub(super) fn owner(change: &ShardChange) -> Row {
+    let (old, new) = (or_dash(&change.old_owner), or_dash(&change.new_owner));
+    Row {
+        reason: shards::reason(change.reason()),
+        message: format!("{old} -> {new}, epoch {}", change.epoch),
+        epoch: change.epoch.to_string(),
+        tone: Some(match change.reason() {
+            MoveReason::NoReplica => Tone::Bad,
+            _ => Tone::Move,
+        }),
+        ..between(&change.cluster, "OWNER", &change.id)
+    }
+}
+
+/// A row that is about a stream or a shard, not about an object.
+fn between(cluster: &str, change: &str, object: &str) -> Row {
     let dash = || "-".to_owned();
-    [
-        cluster.to_owned(),
-        dash(),
-        dash(),
-        kind.to_owned(),
-        dash(),
-        or_dash(reason),
-        resource.to_owned(),
-        message,
-    ]
+    Row {
+        cluster: cluster.to_owned(),
+        namespace: dash(),
+        last_seen: dash(),
+        change: change.to_owned(),
+        kind: dash(),
+        reason: dash(),
+        object: object.to_owned(),
+        message: dash(),
+        subobject: dash(),
+        source: dash(),
+        first_seen: dash(),
+        count: dash(),
+        name: dash(),
+        epoch: dash(),
+        id: dash(),
+        tone: None,
+    }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::{Event, event_row};
-    use crate::proto::v1::{EventType, ObjectMeta};
+    use super::{Event, EventType, Row, event as row_of};
+    use crate::proto::v1::ObjectMeta;
 
     fn event(json: &str) -> Event {
         Event {
@@ -210,23 +278,47 @@ mod tests {
         }
     }
 
+    fn main_cells(row: &Row) -> [&str; 5] {
+        [
+            &row.change,
+            &row.kind,
+            &row.reason,
+            &row.object,
+            &row.message,
+        ]
+    }
+
     #[test]
     fn an_event_shows_what_it_is_about() {
-        let row = event_row(&event(
-            r#"{"kind":"Event","type":"Warning","reason":"BackOff","message":"again",
-                "involvedObject":{"kind":"Pod","name":"web-0"},"lastTimestamp":null}"#,
+        let row = row_of(&event(
+            r#"{"kind":"Event","type":"Warning","reason":"BackOff","message":"again","count":7,
+                "involvedObject":{"kind":"Pod","name":"web-0","fieldPath":"spec.containers{a}"},
+                "source":{"component":"kubelet","host":"n1"},"lastTimestamp":null}"#,
         ));
-        assert_eq!(
-            row[3..],
-            ["ADDED", "Warning", "BackOff", "pod/web-0", "again"]
-        );
+        let told = ["ADDED", "Warning", "BackOff", "pod/web-0", "again"];
+        assert_eq!(main_cells(&row), told);
+        let wide = [&row.subobject, &row.source, &row.count, &row.name];
+        assert_eq!(wide, ["spec.containers{a}", "kubelet, n1", "7", "x"]);
+    }
+
+    #[test]
+    fn an_event_of_the_newer_group_shows_the_same() {
+        let row = row_of(&event(
+            r#"{"type":"Normal","reason":"Scheduled","note":"done","series":{"count":3},
+                "regarding":{"kind":"Pod","name":"web-0"},"reportingController":"scheduler",
+                "deprecatedSource":{}}"#,
+        ));
+        let told = ["ADDED", "Normal", "Scheduled", "pod/web-0", "done"];
+        assert_eq!(main_cells(&row), told);
+        assert_eq!([&row.source, &row.count], ["scheduler", "3"]);
     }
 
     #[test]
     fn any_object_shows_its_name() {
         for json in ["{}", "no json", r#"{"type":{"a":1},"data":{}}"#] {
-            let row = event_row(&event(json));
-            assert_eq!(row[3..], ["ADDED", "-", "-", "configmaps/x", "-"], "{json}");
+            let row = row_of(&event(json));
+            let told = ["ADDED", "-", "-", "configmaps/x", "-"];
+            assert_eq!(main_cells(&row), told, "{json}");
         }
     }
 }

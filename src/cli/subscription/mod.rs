@@ -7,7 +7,7 @@ use tonic::{Code, Streaming};
 
 use super::{
     Endpoint, Endpoints, Error, chain,
-    connection::{MESSAGE_BYTES_MAX, is_foreign, refused},
+    connection::{MESSAGE_BYTES_MAX, cause, is_foreign, refused},
 };
 use crate::proto::v1::{
     Filter, Start, SubscribeRequest, SubscribeResponse, event_service_client::EventServiceClient,
@@ -127,9 +127,7 @@ impl Subscription {
                             let ended = tonic::Status::unavailable("the replica ended the stream");
                             return self.interrupted(endpoint, Broken::Status(Box::new(ended)));
                         }
-                        Err(status) => {
-                            return self.interrupted(endpoint, Broken::Status(Box::new(status)));
-                        }
+                        Err(status) => return self.interrupted(endpoint, broken(status)),
                     }
                 }
             }
@@ -193,7 +191,10 @@ impl fmt::Display for Broken {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Unreachable(error) => f.write_str(&chain(error)),
-            Self::Status(status) => f.write_str(status.message()),
+            Self::Status(status) => match cause(status) {
+                Some(cause) => f.write_str(&cause),
+                None => f.write_str(status.message()),
+            },
         }
     }
 }
@@ -209,6 +210,17 @@ async fn open(
     let response = client.subscribe(request).await;
     let stream = response.map_err(|status| Broken::Status(Box::new(status)))?;
     Ok(stream.into_inner())
+}
+
+/// Why a stream that was open ended: in a replica's own words, or else in ours, since what a
+/// transport says of it helps nobody.
+fn broken(status: tonic::Status) -> Broken {
+    let said = match cause(&status) {
+        None => return Broken::Status(Box::new(status)),
+        Some(cause) if cause.contains("timed out") => "it no longer answers",
+        Some(_) => "the connection broke",
+    };
+    Broken::Status(Box::new(tonic::Status::new(status.code(), said)))
 }
 
 /// Whether the request itself is at fault. Everything else is worth another try elsewhere.

@@ -13,12 +13,11 @@ use std::{collections::BTreeMap, sync::Arc};
 use futures::{StreamExt as _, stream};
 
 use super::{
-    CredentialPolicy, WatchPolicy,
-    client::{ApiError, ApiServer},
-    describe, requests,
+    CredentialPolicy, WatchPolicy, api_error::ApiError, client::ApiServer, health::describe,
+    requests,
 };
 use crate::domain::{
-    cluster::{Cluster, ClusterSpec, Health, ResourceSelector},
+    cluster::{Cluster, ClusterSpec, Health, ResourceSelector, Source},
     id::{ClusterId, Revision, UnixMillis},
     position::ResourceVersion,
 };
@@ -76,8 +75,8 @@ impl Answer {
         self
     }
 
-    fn failed(check: impl Into<String>, error: &ApiError) -> Self {
-        Self::new(check, Verdict::Failed, error.to_string()).advise(advice(error))
+    fn failed(check: impl Into<String>, error: &ApiError, source: &Source) -> Self {
+        Self::new(check, Verdict::Failed, error.to_string()).advise(advice(error, source))
     }
 }
 
@@ -89,6 +88,7 @@ pub async fn examine(
     policy: WatchPolicy,
 ) -> Examined {
     let selectors = spec.selectors.clone();
+    let source = spec.source.clone();
     // Nobody has minted an id: the cluster may not be monitored yet.
     let cluster = Cluster {
         id: ClusterId(0),
@@ -99,13 +99,20 @@ pub async fn examine(
         health: Health::unknown(UnixMillis(0)),
     };
     let api = ApiServer::new(Arc::new(cluster), credentials, policy);
-    Examination { api, selectors }.run().await
+    let examination = Examination {
+        api,
+        selectors,
+        source,
+    };
+    examination.run().await
 }
 
 /// One cluster under examination.
 struct Examination {
     api: ApiServer,
     selectors: Vec<ResourceSelector>,
+    /// Where its credentials come from.
+    source: Source,
 }
 
 /// What is known of one stream.
@@ -121,7 +128,7 @@ impl Examination {
         let target = match self.api.target().await {
             Ok(target) => target,
             Err(error) => {
-                answers.push(Answer::failed("credentials", &error));
+                answers.push(Answer::failed("credentials", &error, &self.source));
                 return Examined {
                     answers,
                     manifest: String::new(),
@@ -136,7 +143,7 @@ impl Examination {
             format!("{}, known there as {user}", target.credential)
         };
         answers.push(Answer::new("credentials", Verdict::Ok, who));
-        let server = server(&target.url, version);
+        let server = server(&target.url, version, &self.source);
         let is_reached = server.verdict != Verdict::Failed;
         answers.push(server);
         let mut manifest = String::new();
@@ -164,7 +171,7 @@ impl Examination {
                 Answer::new(check, Verdict::Warning, detail)
                     .advise(format!("grant {}", rbac::IDENTITY_RULE))
             }
-            Err(error) => Answer::failed(check, &error),
+            Err(error) => Answer::failed(check, &error, &self.source),
         }
     }
 
@@ -209,7 +216,7 @@ impl Examination {
             };
         }
         let (reviews, tried) = tokio::join!(self.reviews(selector), self.attempt(selector));
-        judge(check, selector, &tried, &reviews)
+        judge(check, selector, &tried, &reviews, &self.source)
     }
 
     /// What the server's own review says, where it says anything.
@@ -237,7 +244,7 @@ impl Examination {
     }
 }
 
-fn server(url: &str, version: Result<String, ApiError>) -> Answer {
+fn server(url: &str, version: Result<String, ApiError>, source: &Source) -> Answer {
     let check = "API server";
     let plain = if url.starts_with("https:") {
         ""
@@ -255,7 +262,7 @@ fn server(url: &str, version: Result<String, ApiError>) -> Answer {
             Answer::new(check, Verdict::Ok, detail)
         }
         Err(error) => {
-            let mut answer = Answer::failed(check, &error);
+            let mut answer = Answer::failed(check, &error, source);
             answer.detail = format!("{url}: {}", answer.detail);
             answer
         }
@@ -314,6 +321,7 @@ fn judge(
     selector: &ResourceSelector,
     tried: &BTreeMap<Verb, Result<(), ApiError>>,
     reviews: &BTreeMap<Verb, bool>,
+    source: &Source,
 ) -> Stream {
     let refused =
         |result: &Result<(), ApiError>| matches!(result, Err(error) if error.code() == Some(403));
@@ -337,7 +345,7 @@ fn judge(
         Answer::new(check, Verdict::Failed, detail)
             .advise(format!("grant {}", rbac::rule(selector, &missing)))
     } else if let Some((verb, error)) = broken {
-        let mut answer = Answer::failed(check, error);
+        let mut answer = Answer::failed(check, error, source);
         answer.detail = format!("{}: {}", verb.name(), answer.detail);
         answer
     } else {
@@ -359,41 +367,22 @@ fn judge(
 }
 
 /// What to do about a request that failed for another reason than a missing permission.
-fn advice(error: &ApiError) -> &'static str {
-    match error {
-        // These say it themselves.
-        ApiError::Credentials(_) => "",
-        ApiError::Build(_) => "correct the kubeconfig, or what it refers to",
-        ApiError::Status(status) => match status.code {
-            401 => "renew the token or certificate in the kubeconfig",
-            400 => "correct the label or field selector",
-            403 => "grant the permission",
-            404 => "is this the URL of an API server?",
-            _ => "look into the API server's log",
-        },
-        ApiError::Transport(text) => transport_advice(text),
-        ApiError::Timeout(_) => "open the way there: a firewall may swallow the packets",
-        ApiError::Malformed(_) | ApiError::PageTooLong => "is this the URL of an API server?",
-    }
-}
-
-/// The causes are those of other libraries, which tell them apart in words alone.
-fn transport_advice(text: &str) -> &'static str {
-    if text.contains("certificate") {
-        "correct certificate-authority-data in the kubeconfig, or its server: the host name must be \
-         one of the certificate's"
-    } else if text.contains("dns error") {
-        "correct the host name of server in the kubeconfig, or the name service of this machine"
-    } else if text.contains("refused") {
-        "start the API server, or correct the port of server in the kubeconfig"
-    } else {
-        "correct server in the kubeconfig, or open the way there"
-    }
+fn advice(error: &ApiError, source: &Source) -> String {
+    let advice = match error.code() {
+        None | Some(401) => return error.hint_whatever_was_asked(source),
+        Some(400) => "correct the label or field selector",
+        Some(403) => "grant the permission",
+        Some(404) => "is this the URL of an API server?",
+        Some(_) => "look into the API server's log",
+    };
+    advice.to_owned()
 }
 
 #[cfg(test)]
 mod tests {
-    use super::{Answer, ApiError, ResourceSelector, Served, Verb, Verdict, judge, unserved};
+    use super::{
+        Answer, ApiError, ResourceSelector, Served, Source, Verb, Verdict, judge, unserved,
+    };
     use crate::watcher::frames::Status;
 
     fn selector(resource: &str) -> ResourceSelector {
@@ -401,10 +390,13 @@ mod tests {
     }
 
     fn status(code: u16) -> ApiError {
-        ApiError::Status(Status {
-            code,
-            ..Status::default()
-        })
+        ApiError::Status {
+            verb: "list",
+            status: Status {
+                code,
+                ..Status::default()
+            },
+        }
     }
 
     fn judged(
@@ -414,7 +406,15 @@ mod tests {
     ) -> Answer {
         let tried = [(Verb::List, list), (Verb::Watch, watch)].into();
         let reviews = reviews.iter().copied().collect();
-        judge("v1/events".into(), &selector("v1/events"), &tried, &reviews).answer
+        let events = selector("v1/events");
+        judge(
+            "v1/events".into(),
+            &events,
+            &tried,
+            &reviews,
+            &Source::InCluster,
+        )
+        .answer
     }
 
     #[test]

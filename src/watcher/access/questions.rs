@@ -6,7 +6,8 @@ use serde::Deserialize;
 use serde_json::json;
 
 use super::super::{
-    client::{ApiError, ApiServer},
+    api_error::ApiError,
+    client::ApiServer,
     frames::{Malformed, read_list_version, read_uid},
     requests,
 };

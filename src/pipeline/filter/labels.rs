@@ -1,114 +1,6 @@
-//! Which events a subscriber wants. Object bytes are read only where a filter asks for what is in
-//! them.
+//! Label selectors in Kubernetes' words.
 
-use std::{borrow::Cow, collections::BTreeMap};
-
-use serde::Deserialize;
-
-use crate::domain::{
-    cluster::{Cluster, Resource},
-    frame::Frame,
-};
-
-/// Which events a subscriber wants: fields are joined by "and", the values of one by "or", and an
-/// empty field matches everything.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Filter {
-    /// Names of clusters.
-    pub clusters: Vec<String>,
-    /// Labels of clusters.
-    pub cluster_labels: LabelSelector,
-    /// Resources.
-    pub resources: Vec<Resource>,
-    /// Namespaces of the object.
-    pub namespaces: Vec<String>,
-    /// Names of the object.
-    pub names: Vec<String>,
-    /// What Kubernetes Events say.
-    pub event: EventFilter,
-}
-
-/// The part of a filter that only Kubernetes Events can match.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct EventFilter {
-    /// `type`: Normal or Warning.
-    pub types: Vec<String>,
-    /// `reason`.
-    pub reasons: Vec<String>,
-    /// `involvedObject.kind`, in any case; empty for any, as for the following.
-    pub kind: String,
-    /// `involvedObject.namespace`.
-    pub namespace: String,
-    /// `involvedObject.name`.
-    pub name: String,
-    /// `involvedObject.uid`.
-    pub uid: String,
-}
-
-/// What a filter reads of an Event, of either of its two API groups.
-#[derive(Deserialize)]
-struct EventFields<'a> {
-    #[serde(borrow, rename = "type", default)]
-    kind: Cow<'a, str>,
-    #[serde(borrow, default)]
-    reason: Cow<'a, str>,
-    #[serde(borrow, default, alias = "regarding", rename = "involvedObject")]
-    object: ObjectFields<'a>,
-}
-
-#[derive(Default, Deserialize)]
-struct ObjectFields<'a> {
-    #[serde(borrow, default)]
-    kind: Cow<'a, str>,
-    #[serde(borrow, default)]
-    namespace: Cow<'a, str>,
-    #[serde(borrow, default)]
-    name: Cow<'a, str>,
-    #[serde(borrow, default)]
-    uid: Cow<'a, str>,
-}
-
-fn one_of(wanted: &[String], value: &str) -> bool {
-    wanted.is_empty() || wanted.iter().any(|want| want == value)
-}
-
-impl Filter {
-    /// Whether a stream can carry anything that is wanted.
-    pub fn wants_stream(&self, cluster: &Cluster, resource: &Resource) -> bool {
-        one_of(&self.clusters, &cluster.spec.name)
-            && self.cluster_labels.matches(&cluster.spec.labels)
-            && (self.resources.is_empty() || self.resources.contains(resource))
-            && (self.event.is_empty() || resource.is_events())
-    }
-
-    /// Whether a frame of a wanted stream is wanted.
-    pub fn wants_frame(&self, frame: &Frame) -> bool {
-        one_of(&self.namespaces, &frame.namespace)
-            && one_of(&self.names, &frame.name)
-            && (self.event.is_empty() || self.event.matches(&frame.object))
-    }
-}
-
-impl EventFilter {
-    fn is_empty(&self) -> bool {
-        *self == Self::default()
-    }
-
-    fn matches(&self, object: &[u8]) -> bool {
-        // What cannot be read is let through: a filter must never be the cause of a loss.
-        let Ok(event) = serde_json::from_slice::<EventFields<'_>>(object) else {
-            return true;
-        };
-        let same = |want: &str, value: &str| want.is_empty() || want == value;
-        one_of(&self.types, &event.kind)
-            && one_of(&self.reasons, &event.reason)
-            // As kubectl does, and as we print it: pod/web-0 is Pod/web-0.
-            && (self.kind.is_empty() || self.kind.eq_ignore_ascii_case(&event.object.kind))
-            && same(&self.namespace, &event.object.namespace)
-            && same(&self.name, &event.object.name)
-            && same(&self.uid, &event.object.uid)
-    }
-}
+use std::collections::BTreeMap;
 
 /// A label selector in Kubernetes' words: `env=prod,tier!=test,region in (eu, us),!canary`.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -210,7 +102,7 @@ fn requirement(text: &str) -> Result<Requirement, NotASelector> {
 
 #[cfg(test)]
 mod tests {
-    use super::{EventFilter, LabelSelector};
+    use super::LabelSelector;
 
     fn matches(selector: &str, labels: &[(&str, &str)]) -> bool {
         let labels = labels
@@ -250,22 +142,5 @@ mod tests {
         for text in ["a b", "=x", "a in b", "a in (b", "a within (b)", "!"] {
             assert!(text.parse::<LabelSelector>().is_err(), "{text}");
         }
-    }
-
-    #[test]
-    fn event_fields_are_read_from_either_api_group() {
-        let filter = EventFilter {
-            kind: "pod".into(),
-            reasons: vec!["Killing".into()],
-            ..Default::default()
-        };
-        assert!(filter.matches(br#"{"reason":"Killing","involvedObject":{"kind":"Pod"}}"#));
-        assert!(filter.matches(br#"{"reason":"Killing","regarding":{"kind":"Pod"}}"#));
-        assert!(!filter.matches(br#"{"reason":"Killing","involvedObject":{"kind":"Node"}}"#));
-        assert!(!filter.matches(br#"{"reason":"Started","involvedObject":{"kind":"Pod"}}"#));
-        assert!(
-            filter.matches(b"torn {"),
-            "what cannot be read is let through"
-        );
     }
 }

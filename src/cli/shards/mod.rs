@@ -1,5 +1,7 @@
 //! `quorumwatch shards`: who owns what.
 
+mod moves;
+
 use std::io::Write;
 
 use serde_json::json;
@@ -7,21 +9,30 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     Endpoints, Error,
+    clusters::NO_CLUSTERS,
     connection::{Connection, MESSAGE_BYTES_MAX},
     interrupt,
     json::{self, word},
     output::{self, Format, Out, Output},
     shard_watch::{ShardWatch, Told},
     table::{Table, or_dash},
-    time::{age, instant, rfc3339},
+    terminal::Colour,
+    time::{age, instant},
 };
 use crate::proto::v1::{
-    GetShardRequest, ListShardsRequest, Shard, ShardChange, WatchShardsResponse,
+    GetShardRequest, ListShardsRequest, Shard, WatchShardsResponse,
     shard_service_client::ShardServiceClient, watch_shards_response::Update,
 };
+use moves::Moves;
+pub(super) use moves::reason;
 
-/// One shard with its streams, or all of them.
+/// Show who owns what, and every change of it.
 #[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Examples:
+  quorumwatch shards                  who owns what
+  quorumwatch shards prod-eu          one of them, with its streams and checkpoints
+  quorumwatch shards --watch          every change of ownership, as it happens")]
 pub(super) struct Arguments {
     #[command(flatten)]
     connection: Connection,
@@ -30,18 +41,22 @@ pub(super) struct Arguments {
     /// Only this one: "cluster/slice", or the cluster's name.
     #[arg(value_name = "SHARD", conflicts_with = "watch")]
     id: Option<String>,
-    /// Then tell every change of ownership. With -o json: one line per change.
+    /// Then tell every change of ownership, until Ctrl-C. With -o json: one line per change.
     #[arg(short = 'w', long)]
     watch: bool,
+    /// When colours are used.
+    #[arg(long, value_enum, default_value = "auto")]
+    color: Colour,
 }
 
 pub(super) async fn run(arguments: Arguments) -> Result<(), Error> {
-    let endpoints = arguments.connection.endpoints();
+    let endpoints = arguments.connection.endpoints()?;
     let format = arguments.output.format;
     let mut out = output::open();
     if arguments.watch {
         let shutdown = interrupt::token()?;
-        return watch(endpoints, &mut out, format, &shutdown).await;
+        let moves = Moves::new(arguments.color.on_stdout());
+        return watch(endpoints, &mut out, format, moves, &shutdown).await;
     }
     if let Some(id) = arguments.id {
         let shard = get(&endpoints, id).await?;
@@ -55,6 +70,10 @@ pub(super) async fn run(arguments: Arguments) -> Result<(), Error> {
         Format::Json => {
             let shards: Vec<_> = shards.iter().map(json::shard).collect();
             output::write_json(&mut out, &json!({ "shards": shards, "revision": revision }))
+        }
+        Format::Table if shards.is_empty() => {
+            output::note(NO_CLUSTERS);
+            Ok(())
         }
         Format::Table => write_all(&mut out, &shards).map_err(Error::Output),
     }
@@ -99,6 +118,7 @@ async fn watch(
     endpoints: Endpoints,
     out: &mut Out,
     format: Format,
+    mut moves: Moves,
     shutdown: &CancellationToken,
 ) -> Result<(), Error> {
     let mut watch = ShardWatch::open(endpoints).await?;
@@ -109,11 +129,11 @@ async fn watch(
         };
         match told {
             Told::Update(update) => {
-                write_update(out, format, &update)?;
+                write_update(out, format, &mut moves, &update)?;
                 out.flush().map_err(Error::Output)?;
             }
             Told::Interrupted(reason) => {
-                output::note(&format!("the watch ended ({reason}); resuming"));
+                output::note(&format!("the watch of shards ended ({reason}); resuming"));
             }
         }
     }
@@ -122,15 +142,22 @@ async fn watch(
 fn write_update(
     out: &mut Out,
     format: Format,
+    moves: &mut Moves,
     response: &WatchShardsResponse,
 ) -> Result<(), Error> {
     match (&response.update, format) {
         (None, _) => Ok(()),
         (Some(Update::Snapshot(snapshot)), Format::Table) => {
-            write_all(out, &snapshot.shards).map_err(Error::Output)
+            if snapshot.shards.is_empty() {
+                output::note(NO_CLUSTERS);
+            }
+            moves.begin(&snapshot.shards);
+            write_all(out, &snapshot.shards)
+                .and_then(|()| writeln!(out))
+                .map_err(Error::Output)
         }
         (Some(Update::Change(change)), Format::Table) => {
-            writeln!(out, "{}", change_line(change)).map_err(Error::Output)
+            writeln!(out, "{}", moves.line(change)).map_err(Error::Output)
         }
         (Some(Update::Snapshot(snapshot)), Format::Json) => {
             let shards: Vec<_> = snapshot.shards.iter().map(json::shard).collect();
@@ -145,18 +172,6 @@ fn write_update(
             )
         }
     }
-}
-
-/// A change of ownership in one line: `10:00:00.123 prod-eu/0  a -> b  epoch 4  takeover`.
-pub(super) fn change_line(change: &ShardChange) -> String {
-    let at = change.time.as_ref().and_then(instant);
-    let at = at.map_or_else(|| "-".into(), |at| rfc3339(&at));
-    let reason = word(change.reason().as_str_name(), "MOVE_REASON_");
-    let (old, new) = (or_dash(&change.old_owner), or_dash(&change.new_owner));
-    format!(
-        "{at}   {}   {old} -> {new}   epoch {}   {reason}",
-        change.id, change.epoch
-    )
 }
 
 fn write_all(out: &mut Out, shards: &[Shard]) -> std::io::Result<()> {
@@ -175,7 +190,7 @@ fn row(shard: &Shard) -> [String; 7] {
         or_dash(&shard.owner),
         shard.epoch.to_string(),
         word(shard.phase().as_str_name(), "SHARD_PHASE_"),
-        word(shard.reason().as_str_name(), "MOVE_REASON_"),
+        reason(shard.reason()),
         since.map_or_else(|| "-".into(), |since| age(&since)),
         shard.streams.len().to_string(),
     ]

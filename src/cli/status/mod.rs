@@ -1,0 +1,181 @@
+//! `quorumwatch status`: the group on one page, and what is wrong with it.
+
+mod page;
+mod wrong;
+
+use std::{
+    io::{IsTerminal as _, Write},
+    time::Duration,
+};
+
+use serde_json::json;
+use tokio_util::sync::CancellationToken;
+
+use super::{
+    Endpoint, Endpoints, Error, chain, clusters,
+    connection::Connection,
+    interrupt, json, members,
+    output::{self, Format, Out, Output},
+    shards,
+    terminal::Colour,
+};
+use crate::{
+    clock,
+    proto::v1::{Cluster, GetGroupResponse, Shard},
+};
+pub(super) use wrong::LAG_MAX_MS;
+use wrong::{Finding, Seen};
+
+/// How often `--watch` looks anew.
+const REFRESH: Duration = Duration::from_secs(2);
+/// A replica that takes longer to accept a connection is told as not answering.
+const PROBE_WITHIN: Duration = Duration::from_secs(1);
+/// Replicas beyond this many are not probed: no group has so many voters.
+const PROBES_MAX: usize = 16;
+
+/// Show the group on one page, and what is wrong with it.
+///
+/// It shows what the replica that answers knows, also where the group has no leader.
+#[derive(Debug, clap::Args)]
+#[command(after_help = AFTER_HELP)]
+pub(super) struct Arguments {
+    #[command(flatten)]
+    connection: Connection,
+    #[command(flatten)]
+    output: Output,
+    /// Look again every two seconds, until Ctrl-C. With -o json: one line each time.
+    #[arg(short = 'w', long)]
+    watch: bool,
+    /// When colours are used.
+    #[arg(long, value_enum, default_value = "auto")]
+    color: Colour,
+}
+
+const AFTER_HELP: &str = "\
+Examples:
+  quorumwatch status
+  quorumwatch status --watch
+  quorumwatch status --endpoints 10.0.0.10:7400,10.0.0.11:7400,10.0.0.12:7400
+  quorumwatch status -o json | jq -r '.findings[] | select(.severity == \"wrong\") | .what'
+
+Exit codes:
+  0  nothing is wrong (notes are not counted)
+  1  no replica answers
+  2  wrong usage
+  3  the group answers, and something is wrong";
+
+pub(super) async fn run(arguments: Arguments) -> Result<(), Error> {
+    let endpoints = arguments.connection.endpoints()?;
+    let mut out = output::open();
+    let format = arguments.output.format;
+    let colours = arguments.color.on_stdout();
+    if arguments.watch {
+        let shutdown = interrupt::token()?;
+        return watch(&endpoints, &mut out, format, colours, &shutdown).await;
+    }
+    let seen = look(&endpoints).await?;
+    let findings = wrong::findings(&seen);
+    match format {
+        Format::Json => output::write_json(&mut out, &document(&seen, &findings))?,
+        Format::Table => page::write(&mut out, &seen, &findings, colours)
+            .and_then(|()| out.flush())
+            .map_err(Error::Output)?,
+    }
+    if findings.iter().any(Finding::is_wrong) {
+        return Err(Error::Unhealthy);
+    }
+    Ok(())
+}
+
+async fn watch(
+    endpoints: &Endpoints,
+    out: &mut Out,
+    format: Format,
+    colours: bool,
+    shutdown: &CancellationToken,
+) -> Result<(), Error> {
+    let mut tick = tokio::time::interval(REFRESH);
+    tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    let redraws = format == Format::Table && std::io::stdout().is_terminal();
+    loop {
+        let seen = tokio::select! {
+            () = shutdown.cancelled() => return Ok(()),
+            seen = async { tick.tick().await; look(endpoints).await } => seen,
+        };
+        match (seen, format) {
+            (Ok(seen), Format::Json) => {
+                let findings = wrong::findings(&seen);
+                output::write_json_line(out, &document(&seen, &findings))?;
+            }
+            (Ok(seen), Format::Table) => {
+                let findings = wrong::findings(&seen);
+                // The cursor goes home, and what was there is cleared.
+                let clear = if redraws { "\x1b[H\x1b[2J" } else { "" };
+                write!(out, "{clear}")
+                    .and_then(|()| page::write(out, &seen, &findings, colours))
+                    .and_then(|()| writeln!(out))
+                    .map_err(Error::Output)?;
+            }
+            // It may come back: that is what one watches for.
+            (Err(error @ Error::NoAnswer { .. }), _) => output::note(&chain(&error)),
+            (Err(error), _) => return Err(error),
+        }
+        out.flush().map_err(Error::Output)?;
+    }
+}
+
+/// Asks for everything that the page shows.
+async fn look(endpoints: &Endpoints) -> Result<Seen, Error> {
+    let (group, shards, clusters) = tokio::join!(
+        members::get(endpoints),
+        shards::list(endpoints),
+        clusters::list(endpoints),
+    );
+    let group = group?;
+    let silent = if group.leader.is_empty() {
+        silent_members(&group).await
+    } else {
+        Vec::new()
+    };
+    Ok(Seen {
+        group,
+        shards: shards?.0,
+        clusters: clusters?,
+        silent,
+        now: clock::unix_now(),
+    })
+}
+
+/// The members that accept no connection. Without a leader nobody else knows.
+async fn silent_members(group: &GetGroupResponse) -> Vec<String> {
+    let members = group.members.iter().take(PROBES_MAX);
+    let probes = members.map(|member| async move {
+        let endpoint: Endpoint = member.client_address.parse().ok()?;
+        let answer = tokio::time::timeout(PROBE_WITHIN, endpoint.connect()).await;
+        let answers = matches!(answer, Ok(Ok(_)));
+        (!answers).then(|| member.name.clone())
+    });
+    let silent = futures::future::join_all(probes).await;
+    silent.into_iter().flatten().collect()
+}
+
+fn document(seen: &Seen, findings: &[Finding]) -> serde_json::Value {
+    let unowned = seen.unowned().map(|shard| shard.id.as_str());
+    let finding = |finding: &Finding| {
+        json!({
+            "severity": if finding.is_wrong() { "wrong" } else { "note" },
+            "what": finding.what,
+            "to_do": finding.to_do,
+        })
+    };
+    json!({
+        "healthy": !findings.iter().any(Finding::is_wrong),
+        "findings": findings.iter().map(finding).collect::<Vec<_>>(),
+        "group": json::group(&seen.group),
+        "shards": {
+            "count": seen.shards.len(),
+            "unowned": unowned.collect::<Vec<_>>(),
+        },
+        "clusters": seen.clusters.iter().map(json::cluster).collect::<Vec<_>>(),
+    })
+}

@@ -1,0 +1,335 @@
+//! What is wrong with a group: decided from what a replica told, and said in plain sentences.
+
+use std::collections::BTreeMap;
+
+use super::{Cluster, GetGroupResponse, Shard};
+use crate::{
+    cli::time::{instant, short},
+    domain::id::UnixMillis,
+    proto::v1::{ClusterCondition, Member, MemberHealth, MemberRole, MoveReason},
+};
+
+/// An API server is heard at least once a minute, by its bookmarks. One that has been silent for
+/// twice as long is no longer followed.
+pub(in crate::cli) const LAG_MAX_MS: u64 = 120_000;
+/// A cluster of which no owner has told anything for so long is not merely new.
+const UNREPORTED_MAX_MS: u64 = 30_000;
+/// Names that a sentence lists; of more it gives the number.
+const NAMES_MAX: usize = 5;
+
+/// What a replica told, and what was seen from here.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Seen {
+    pub(super) group: GetGroupResponse,
+    pub(super) shards: Vec<Shard>,
+    pub(super) clusters: Vec<Cluster>,
+    /// Members that accept no connection from here; looked for only where there is no leader.
+    pub(super) silent: Vec<String>,
+    pub(super) now: UnixMillis,
+}
+
+/// Something that a person should know.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Finding {
+    severity: Severity,
+    /// What is the case.
+    pub(super) what: String,
+    /// What to do about it.
+    pub(super) to_do: String,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Severity {
+    /// Something does not work, or soon may not.
+    Wrong,
+    /// Works, and could be better.
+    Note,
+}
+
+impl Finding {
+    fn wrong(what: String, to_do: impl Into<String>) -> Self {
+        Self {
+            severity: Severity::Wrong,
+            what,
+            to_do: to_do.into(),
+        }
+    }
+
+    fn note(what: String, to_do: impl Into<String>) -> Self {
+        Self {
+            severity: Severity::Note,
+            what,
+            to_do: to_do.into(),
+        }
+    }
+
+    /// Whether it makes the group unhealthy.
+    pub(super) fn is_wrong(&self) -> bool {
+        self.severity == Severity::Wrong
+    }
+}
+
+impl Seen {
+    /// Shards without an owner that should have one.
+    pub(super) fn unowned(&self) -> impl Iterator<Item = &Shard> {
+        let unowned = self.shards.iter().filter(|shard| shard.owner.is_empty());
+        unowned.filter(|shard| shard.reason() != MoveReason::Paused)
+    }
+
+    fn voters(&self) -> Vec<&Member> {
+        let votes =
+            |member: &&Member| matches!(member.role(), MemberRole::Voter | MemberRole::Leader);
+        self.group.members.iter().filter(votes).collect()
+    }
+}
+
+/// Everything that a person should know, the worst first.
+pub(super) fn findings(seen: &Seen) -> Vec<Finding> {
+    let mut findings = Vec::new();
+    if seen.group.group_id.is_empty() {
+        findings.push(Finding::wrong(
+            "the group is not formed yet".into(),
+            "start every replica that --peers names; the first one founds the group once all \
+             answer and say that they are empty",
+        ));
+    } else if seen.group.leader.is_empty() {
+        findings.push(without_leader(seen));
+    } else {
+        findings.extend(opinions_missing(seen));
+        findings.extend(seen.group.members.iter().filter_map(member));
+        findings.extend(margin(seen));
+    }
+    findings.extend(number_of_voters(seen));
+    findings.extend(unowned(seen));
+    findings.extend(
+        seen.clusters
+            .iter()
+            .filter_map(|cluster| health(cluster, seen.now)),
+    );
+    if seen.clusters.is_empty() && !seen.group.group_id.is_empty() {
+        findings.push(Finding::note(
+            "no cluster is monitored yet".into(),
+            "add one with `quorumwatch clusters add`",
+        ));
+    }
+    findings.sort_by_key(|finding| finding.severity);
+    findings
+}
+
+/// What a group without a quorum does.
+const STANDS_STILL: &str = "no shard moves, no cluster can be added or changed, and owners stop \
+                            publishing when their leases end; nothing is lost, it waits";
+
+fn without_leader(seen: &Seen) -> Finding {
+    let voters = seen.voters();
+    let quorum = voters.len() / 2 + 1;
+    let silent = |member: &&&Member| seen.silent.contains(&member.name);
+    let down: Vec<_> = voters.iter().filter(silent).map(|m| &m.name).collect();
+    let answering = voters.len() - down.len();
+    if answering < quorum {
+        return Finding::wrong(
+            format!(
+                "the group has no leader: {STANDS_STILL}. {answering} of {} voters answer here, \
+                 {quorum} are needed",
+                voters.len()
+            ),
+            format!("start {} again", listed(down.into_iter())),
+        );
+    }
+    Finding::wrong(
+        format!("the group has no leader: {STANDS_STILL}"),
+        "an election takes about a second, so look again; if it lasts, see whether the replicas \
+         reach each other at their peer addresses, and what their logs say",
+    )
+}
+
+/// A leader that this replica cannot ask.
+fn opinions_missing(seen: &Seen) -> Option<Finding> {
+    let members = &seen.group.members;
+    let unknown = |member: &Member| member.health() == MemberHealth::Unspecified;
+    (!members.is_empty() && members.iter().all(unknown)).then(|| {
+        let (leader, asked) = (&seen.group.leader, &seen.group.answered_by);
+        Finding::wrong(
+            format!("{asked} cannot ask the leader {leader}, so health and lag are not known"),
+            format!(
+                "look again; if it lasts, see whether {asked} reaches {leader} at its peer address"
+            ),
+        )
+    })
+}
+
+fn member(member: &Member) -> Option<Finding> {
+    let name = &member.name;
+    let silent = member
+        .silent_ms
+        .map_or_else(String::new, |ms| format!(", silent for {}", short(ms)));
+    let shards = match member.shards {
+        0 => String::new(),
+        1 => "; a shard of it waits for another owner".to_owned(),
+        count => format!("; {count} shards of it wait for another owner"),
+    };
+    match member.health() {
+        MemberHealth::Unavailable => Some(Finding::wrong(
+            format!("replica {name} is unavailable{silent}{shards}"),
+            format!(
+                "start it again with its data; if it is gone for good: \
+                 `quorumwatch members remove {name}`"
+            ),
+        )),
+        MemberHealth::Suspect => Some(Finding::note(
+            format!("replica {name} has not been heard by this leader yet"),
+            "look again in a second",
+        )),
+        _ if member.role() == MemberRole::Unspecified => Some(Finding::note(
+            format!("replica {name} is not yet part of the group's membership"),
+            "it joins by itself while it runs; if it does not, its log says why",
+        )),
+        _ => None,
+    }
+}
+
+/// A leader without a quorum, or one with nothing to spare.
+fn margin(seen: &Seen) -> Option<Finding> {
+    let voters = seen.voters();
+    let down = |member: &&&Member| member.health() == MemberHealth::Unavailable;
+    let down: Vec<_> = voters.iter().filter(down).map(|m| &m.name).collect();
+    let quorum = voters.len() / 2 + 1;
+    let up = voters.len() - down.len();
+    if up < quorum {
+        return Some(Finding::wrong(
+            format!(
+                "the group has no quorum: {STANDS_STILL}. {up} of {} voters are up, {quorum} are \
+                 needed",
+                voters.len()
+            ),
+            format!("start {} again", listed(down.into_iter())),
+        ));
+    }
+    (!down.is_empty() && up == quorum).then(|| {
+        Finding::wrong(
+            format!(
+                "{up} of {} voters are up, and {quorum} are needed: one more death stops the group",
+                voters.len()
+            ),
+            "bring back what is down before anything else is touched",
+        )
+    })
+}
+
+fn number_of_voters(seen: &Seen) -> Option<Finding> {
+    match seen.voters().len() {
+        0 => None,
+        1 => Some(Finding::note(
+            "the group has one voter, and survives no death".into(),
+            "fine for a try; run three replicas for anything else",
+        )),
+        2 => Some(Finding::note(
+            "the group has two voters: the death of either stops it".into(),
+            "run three replicas",
+        )),
+        voters if voters % 2 == 0 => Some(Finding::note(
+            format!(
+                "{voters} voters survive no more deaths than {} do",
+                voters - 1
+            ),
+            "run an odd number of replicas",
+        )),
+        _ => None,
+    }
+}
+
+fn unowned(seen: &Seen) -> Option<Finding> {
+    let ids: Vec<_> = seen.unowned().map(|shard| &shard.id).collect();
+    let what = match ids.as_slice() {
+        [] => return None,
+        [id] => format!("shard {id} has no owner: nothing of it is watched now"),
+        ids => format!(
+            "{} shards have no owner ({}): nothing of them is watched now",
+            ids.len(),
+            listed(ids.iter().copied())
+        ),
+    };
+    Some(Finding::wrong(
+        what,
+        "a leader gives them to active replicas within a second; where there is none, start one. \
+         They resume where they stopped",
+    ))
+}
+
+fn health(cluster: &Cluster, now: UnixMillis) -> Option<Finding> {
+    if cluster.paused {
+        return None;
+    }
+    let name = &cluster.name;
+    let health = cluster.health.clone().unwrap_or_default();
+    let why = match health.reason.as_str() {
+        "" => String::new(),
+        reason => format!(": {reason}"),
+    };
+    let told = |what: &str, to_do: &str| {
+        Some(Finding::wrong(format!("cluster {name} {what}{why}"), to_do))
+    };
+    match health.condition() {
+        ClusterCondition::Unauthorised => told(
+            "refuses our credentials or lacks a permission for us",
+            "correct its credentials, or allow get, list and watch on what is watched; it is \
+             tried again by itself",
+        ),
+        ClusterCondition::Unreachable => told(
+            "cannot be reached",
+            "see whether its address is right and reachable from the owner; it is tried again by \
+             itself, and resumes where it stopped while its history lasts",
+        ),
+        ClusterCondition::Degraded => told(
+            "is watched in part",
+            "see `quorumwatch clusters get` and the owner's log; it is tried again by itself",
+        ),
+        ClusterCondition::Unspecified if is_old(cluster, now) => told(
+            "has not been reported on by any owner",
+            "see whether its shard has an owner (`quorumwatch shards`), and the owner's log",
+        ),
+        ClusterCondition::Unspecified => None,
+        ClusterCondition::Connected => {
+            cluster
+                .lag_ms
+                .filter(|lag| *lag > LAG_MAX_MS)
+                .and_then(|lag| {
+                    told(
+                        &format!("has not been heard for {}", short(lag)),
+                        "see whether its API server answers; its owner reconnects by itself",
+                    )
+                })
+        }
+    }
+}
+
+fn is_old(cluster: &Cluster, now: UnixMillis) -> bool {
+    let created = cluster.create_time.as_ref().and_then(instant);
+    created.is_some_and(|created| {
+        let created = u64::try_from(created.timestamp_millis()).unwrap_or_default();
+        now.0.saturating_sub(created) > UNREPORTED_MAX_MS
+    })
+}
+
+/// `a, b and 3 more`.
+fn listed<'a>(names: impl ExactSizeIterator<Item = &'a String>) -> String {
+    let count = names.len();
+    let shown: Vec<_> = names.take(NAMES_MAX).map(String::as_str).collect();
+    let mut text = shown.join(", ");
+    if count > NAMES_MAX {
+        text.push_str(&format!(" and {} more", count - NAMES_MAX));
+    }
+    text
+}
+
+/// How many shards each replica owns; `""` for those without an owner.
+pub(super) fn shards_by_owner(shards: &[Shard]) -> BTreeMap<&str, usize> {
+    let mut counts = BTreeMap::new();
+    for shard in shards {
+        *counts.entry(shard.owner.as_str()).or_default() += 1;
+    }
+    counts
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,250 @@
+use prost_types::Timestamp;
+
+use super::{
+    Cluster, ClusterCondition, Finding, LAG_MAX_MS, Member, MemberHealth, MemberRole, MoveReason,
+    Seen, Shard, UnixMillis, findings,
+};
+use crate::proto::v1::{ClusterHealth, GetGroupResponse};
+
+const NOW: UnixMillis = UnixMillis(1_000_000_000);
+
+/// A healthy group of so many voters, the first of which leads and answers.
+fn group(voters: usize) -> GetGroupResponse {
+    let member = |index: usize| Member {
+        name: name(index),
+        role: match index {
+            0 => MemberRole::Leader.into(),
+            _ => MemberRole::Voter.into(),
+        },
+        health: MemberHealth::Active.into(),
+        ..Member::default()
+    };
+    GetGroupResponse {
+        group_id: "g".into(),
+        leader: "a".into(),
+        answered_by: "a".into(),
+        members: (0..voters).map(member).collect(),
+        ..GetGroupResponse::default()
+    }
+}
+
+fn name(index: usize) -> String {
+    ["a", "b", "c", "d", "e"][index].to_owned()
+}
+
+fn cluster(condition: ClusterCondition) -> Cluster {
+    Cluster {
+        name: "prod".into(),
+        health: Some(ClusterHealth {
+            condition: condition.into(),
+            reason: "because".into(),
+            ..ClusterHealth::default()
+        }),
+        ..Cluster::default()
+    }
+}
+
+fn shard(owner: &str, reason: MoveReason) -> Shard {
+    Shard {
+        id: "prod/0".into(),
+        cluster: "prod".into(),
+        owner: owner.into(),
+        reason: reason.into(),
+        ..Shard::default()
+    }
+}
+
+fn healthy() -> Seen {
+    Seen {
+        group: group(3),
+        shards: vec![shard("a", MoveReason::Placed)],
+        clusters: vec![cluster(ClusterCondition::Connected)],
+        silent: Vec::new(),
+        now: NOW,
+    }
+}
+
+/// What is wrong, and what is merely noted.
+fn told(seen: &Seen) -> (Vec<String>, Vec<String>) {
+    let (wrong, notes): (Vec<_>, Vec<_>) = findings(seen).into_iter().partition(Finding::is_wrong);
+    let what = |findings: Vec<Finding>| {
+        assert!(findings.iter().all(|finding| !finding.to_do.is_empty()));
+        findings.into_iter().map(|finding| finding.what).collect()
+    };
+    (what(wrong), what(notes))
+}
+
+/// The one thing that is wrong.
+fn only(seen: &Seen) -> String {
+    let (mut wrong, _) = told(seen);
+    assert_eq!(wrong.len(), 1, "{wrong:?}");
+    wrong.remove(0)
+}
+
+#[test]
+fn nothing_is_said_of_a_healthy_group() {
+    assert_eq!(told(&healthy()), (vec![], vec![]));
+}
+
+#[test]
+fn a_group_without_a_leader_names_who_is_down_and_how_many_are_needed() {
+    let mut seen = healthy();
+    seen.group.leader.clear();
+    for member in &mut seen.group.members {
+        member.health = MemberHealth::Unspecified.into();
+        member.role = MemberRole::Voter.into();
+    }
+    seen.silent = vec!["b".into(), "c".into()];
+    let wrong = only(&seen);
+    assert!(wrong.contains("no leader"), "{wrong}");
+    assert!(
+        wrong.contains("1 of 3 voters answer here, 2 are needed"),
+        "{wrong}"
+    );
+    assert_eq!(findings(&seen)[0].to_do, "start b, c again");
+    // A quorum is there: an election is due.
+    seen.silent.pop();
+    assert!(findings(&seen)[0].to_do.contains("election"));
+}
+
+#[test]
+fn a_group_that_is_not_formed_says_so_and_nothing_else() {
+    let seen = Seen::default();
+    assert_eq!(told(&seen).0, ["the group is not formed yet"]);
+    assert_eq!(told(&seen).1.len(), 0);
+}
+
+#[test]
+fn a_dead_member_is_wrong_and_the_last_spare_voter_too() {
+    let mut seen = healthy();
+    let dead = &mut seen.group.members[2];
+    dead.health = MemberHealth::Unavailable.into();
+    dead.silent_ms = Some(12_345);
+    dead.shards = 2;
+    let (wrong, _) = told(&seen);
+    assert_eq!(
+        wrong[0],
+        "replica c is unavailable, silent for 12s; 2 shards of it wait for another owner"
+    );
+    assert!(
+        wrong[1].contains("one more death stops the group"),
+        "{wrong:?}"
+    );
+    // A leader may not know yet that it leads nobody.
+    seen.group.members[1].health = MemberHealth::Unavailable.into();
+    let (wrong, _) = told(&seen);
+    let quorum = wrong
+        .iter()
+        .find(|what| what.contains("no quorum"))
+        .unwrap();
+    assert!(
+        quorum.contains("1 of 3 voters are up, 2 are needed"),
+        "{quorum}"
+    );
+    // Of five, one may be missed.
+    seen.group = group(5);
+    seen.group.members[2].health = MemberHealth::Unavailable.into();
+    assert!(only(&seen).contains("replica c"));
+}
+
+#[test]
+fn a_leader_that_cannot_be_asked_is_told_once() {
+    let mut seen = healthy();
+    for member in &mut seen.group.members {
+        member.health = MemberHealth::Unspecified.into();
+    }
+    assert!(only(&seen).contains("cannot ask the leader a"));
+}
+
+#[test]
+fn numbers_of_voters_that_are_no_good_are_noted() {
+    for (voters, said) in [
+        (1, Some("survives no death")),
+        (2, Some("either stops it")),
+        (3, None),
+        (4, Some("no more deaths than 3")),
+        (5, None),
+    ] {
+        let mut seen = healthy();
+        seen.group = group(voters);
+        let (wrong, notes) = told(&seen);
+        assert!(wrong.is_empty(), "{wrong:?}");
+        assert_eq!(
+            notes.len(),
+            usize::from(said.is_some()),
+            "{voters}: {notes:?}"
+        );
+        assert!(
+            notes
+                .iter()
+                .all(|note| note.contains(said.unwrap_or_default()))
+        );
+    }
+}
+
+#[test]
+fn a_shard_without_an_owner_is_wrong_unless_its_cluster_is_paused() {
+    let mut seen = healthy();
+    seen.shards = vec![shard("", MoveReason::NoReplica)];
+    assert!(only(&seen).contains("shard prod/0 has no owner"));
+    seen.shards = vec![shard("", MoveReason::NoReplica); 7];
+    assert!(only(&seen).contains("7 shards have no owner"));
+    assert!(only(&seen).contains("and 2 more"));
+    seen.shards = vec![shard("", MoveReason::Paused)];
+    assert_eq!(told(&seen).0.len(), 0);
+}
+
+#[test]
+fn a_cluster_that_is_not_followed_is_wrong_with_its_reason() {
+    for (condition, said) in [
+        (
+            ClusterCondition::Unauthorised,
+            "cluster prod refuses our credentials",
+        ),
+        (
+            ClusterCondition::Unreachable,
+            "cluster prod cannot be reached: because",
+        ),
+        (
+            ClusterCondition::Degraded,
+            "cluster prod is watched in part: because",
+        ),
+    ] {
+        let mut seen = healthy();
+        seen.clusters = vec![cluster(condition)];
+        assert!(only(&seen).contains(said), "{}", only(&seen));
+        seen.clusters[0].paused = true;
+        assert_eq!(told(&seen).0.len(), 0);
+    }
+}
+
+#[test]
+fn a_cluster_that_has_been_silent_for_too_long_is_wrong() {
+    let mut seen = healthy();
+    seen.clusters[0].lag_ms = Some(LAG_MAX_MS);
+    assert_eq!(told(&seen).0.len(), 0);
+    seen.clusters[0].lag_ms = Some(LAG_MAX_MS + 60_000);
+    assert!(only(&seen).contains("has not been heard for 3m"));
+}
+
+#[test]
+fn a_new_cluster_has_a_moment_to_be_reported_on() {
+    let mut seen = healthy();
+    seen.clusters = vec![cluster(ClusterCondition::Unspecified)];
+    let created = |ago: i64| Timestamp {
+        seconds: 1_000_000 - ago,
+        nanos: 0,
+    };
+    seen.clusters[0].create_time = Some(created(5));
+    assert_eq!(told(&seen).0.len(), 0);
+    seen.clusters[0].create_time = Some(created(60));
+    assert!(only(&seen).contains("has not been reported on"));
+}
+
+#[test]
+fn no_cluster_at_all_is_noted() {
+    let mut seen = healthy();
+    seen.clusters.clear();
+    seen.shards.clear();
+    assert_eq!(told(&seen).1, ["no cluster is monitored yet"]);
+}

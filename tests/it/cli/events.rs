@@ -1,0 +1,162 @@
+//! `events`: formats, filters, and what becomes of the lines.
+
+use std::fs::{self, File};
+
+use nix::sys::signal::Signal;
+
+use super::{Cli, Told, ended};
+use crate::harness::{PATIENCE, World, WorldOptions};
+
+#[tokio::test(flavor = "multi_thread")]
+async fn no_line_is_lost_or_repeated_across_kills_and_runs() {
+    let mut world = World::start_with(WorldOptions {
+        clusters: 3,
+        ..WorldOptions::default()
+    })
+    .await;
+    let truth = world.subscriber(2).await;
+    world.begin(200.0);
+    let cli = Cli::of(&world.group, 0);
+    let mut told = Told::default();
+    let mut running = cli.start("events -o jsonl --since-cursor seen");
+    for _ in 0..100 {
+        told.take(&running.line().await);
+    }
+    world.group.replicas[0].kill();
+    for _ in 0..200 {
+        told.take(&running.line().await);
+    }
+    let first = running.interrupt().await;
+    assert_eq!(first.code, 0, "{}", first.stderr);
+    told.take_all(&first.stdout);
+    for said in ["serves no more", "goes on at", "takeover"] {
+        assert!(first.stderr.contains(said), "{said}: {}", first.stderr);
+    }
+    // The first replica is gone, and the file says where to go on.
+    let second = cli
+        .run("events -o jsonl --since-cursor seen --limit 200")
+        .await;
+    assert_eq!(second.code, 0, "{}", second.stderr);
+    told.take_all(&second.stdout);
+    // What cannot be written does not count as seen.
+    let mut full = cli.command("events -o jsonl --since-cursor seen");
+    full.stdout(File::options().write(true).open("/dev/full").unwrap());
+    ended(full)
+        .await
+        .failed(1, "write the output: No space left on device");
+    let third = cli
+        .run("events -o jsonl --since-cursor seen --limit 50")
+        .await;
+    told.take_all(&third.stdout);
+    world.expect_exactly_once(&truth).await;
+    told.expect_unbroken(&truth.record().events);
+    assert!(told.count() >= 550, "{}", told.count());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_format_tells_the_same_and_every_end_is_in_order() {
+    let mut world = World::start_with(WorldOptions {
+        clusters: 1,
+        replicas: 1,
+        ..WorldOptions::default()
+    })
+    .await;
+    let truth = world.subscriber(0).await;
+    world.begin(200.0);
+    world.flows(&truth, 200).await;
+    let cli = Cli::of(&world.group, 0);
+    world.end().await;
+    formats(&cli).await;
+    filters(&cli).await;
+    world.begin(600.0);
+    // The reader leaves, as `head -1` does.
+    let mut running = cli.start("events");
+    assert!(running.line().await.starts_with("CLUSTER"));
+    let (mut child, lines) = (running.child, running.lines);
+    drop(lines);
+    let ended = tokio::time::timeout(PATIENCE, child.wait()).await;
+    assert_eq!(ended.unwrap().unwrap().code(), Some(0));
+    // Nobody reads: the first Ctrl-C waits for the output, the second does not.
+    let mut running = cli.start("events -o jsonl --snapshot --since-cursor stuck");
+    running.line().await;
+    // Far more than pipes and buffers hold.
+    world.flows(&truth, 1_000).await;
+    running.signal(Signal::SIGINT);
+    world.flows(&truth, 100).await;
+    running.signal(Signal::SIGINT);
+    let ended = tokio::time::timeout(PATIENCE, running.child.wait()).await;
+    assert_eq!(ended.unwrap().unwrap().code(), Some(130));
+}
+
+async fn formats(cli: &Cli) {
+    let run = async |format: &str| {
+        let line = format!("events --snapshot --limit 3 -o {format}");
+        let ran = cli.run(&line).await;
+        assert_eq!((ran.code, ran.stderr.as_str()), (0, ""), "{ran:?}");
+        ran.stdout
+    };
+    let table = run("table").await;
+    assert!(table.starts_with("CLUSTER"), "{table}");
+    assert_eq!(table.lines().count(), 4, "{table}");
+    assert!(
+        !table.contains('\u{1b}'),
+        "colours are for terminals: {table}"
+    );
+    assert!(run("wide").await.contains("FIRST SEEN"));
+    let lines = run("jsonl").await;
+    assert_eq!(lines.lines().count(), 3);
+    let indented = run("json").await;
+    let mut documents = serde_json::Deserializer::from_str(&indented).into_iter();
+    let first: serde_json::Value = documents.next().unwrap().unwrap();
+    let line: serde_json::Value = serde_json::from_str(lines.lines().next().unwrap()).unwrap();
+    assert_eq!(first["event"]["object"], line["event"]["object"]);
+    assert_eq!(documents.filter(Result::is_ok).count(), 2);
+    let yaml = run("yaml").await;
+    assert_eq!(
+        yaml.lines().filter(|line| *line == "---").count(),
+        3,
+        "{yaml}"
+    );
+    let cursors = run("cursor").await;
+    let last = cursors.lines().last().unwrap();
+    fs::write(cli.home().join("c"), last).unwrap();
+    let ran = cli.run("events --since-cursor c --duration 100ms").await;
+    assert_eq!(ran.code, 0, "{ran:?}");
+    let painted = cli
+        .run("events --snapshot --limit 1 --color always")
+        .await
+        .stdout;
+    assert!(painted.contains("\u{1b}[1mCLUSTER"), "{painted}");
+}
+
+async fn filters(cli: &Cli) {
+    for (line, field, value) in [
+        ("--type warning", "type", "Warning"),
+        ("--types Warning", "type", "Warning"),
+        ("--field-selector type=Warning", "type", "Warning"),
+        ("--field-selector type!=Normal -A", "type", "Warning"),
+        ("--reason BackOff", "reason", "BackOff"),
+        (
+            "--field-selector reason=BackOff,involvedObject.kind=Pod",
+            "reason",
+            "BackOff",
+        ),
+    ] {
+        let line = format!("events --snapshot --limit 3 -o jsonl {line}");
+        let ran = cli.run(&line).await;
+        let count = ran.stdout.lines().count();
+        assert_eq!((ran.code, count), (0, 3), "{line}: {ran:?}");
+        for frame in ran.stdout.lines() {
+            let frame: serde_json::Value = serde_json::from_str(frame).unwrap();
+            assert_eq!(frame["event"]["object"][field], value, "{line}");
+        }
+    }
+    // An object by its name, as `kubectl events --for` has it.
+    let any = cli.run("events --snapshot --limit 1 -o jsonl").await.stdout;
+    let any: serde_json::Value = serde_json::from_str(&any).unwrap();
+    let name = any["event"]["object"]["involvedObject"]["name"]
+        .as_str()
+        .unwrap();
+    let line = format!("events --snapshot --limit 1 -o jsonl --for pods/{name}");
+    assert!(cli.run(&line).await.stdout.contains(name));
+}
