@@ -1,8 +1,8 @@
 //! The composition root: builds, wires, starts in order, stops in reverse order.
 
-use std::{collections::BTreeMap, net::SocketAddr, sync::Arc, time::Duration};
+use std::{collections::BTreeMap, io, net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 
-use tokio::{net::TcpListener, task::JoinSet};
+use tokio::{net::TcpListener, sync::watch, task::JoinSet};
 use tokio_util::sync::CancellationToken;
 use tonic::transport::Server;
 
@@ -62,8 +62,8 @@ const CLOSE_WITHIN: Duration = Duration::from_millis(300);
 pub enum Error {
     /// A listener could not be opened.
     #[error(
-        "listen on {address} for {who}: {source}; another process may have it, choose another \
-         with --{flag}"
+        "listen on {address} for {who}: {source}; {}",
+        listen_hint(source, flag)
     )]
     Listen {
         /// For whom.
@@ -73,11 +73,18 @@ pub enum Error {
         /// Where.
         address: SocketAddr,
         /// Why not.
-        source: std::io::Error,
+        source: io::Error,
     },
     /// The data could not be opened.
-    #[error("open the data directory: {0}")]
-    Open(#[from] raft::OpenError),
+    #[error("open the data directory {}: {why}. {}", dir.display(), why.remedy(dir, name))]
+    Open {
+        /// The directory.
+        dir: PathBuf,
+        /// The replica's name.
+        name: String,
+        /// Why not.
+        why: raft::OpenError,
+    },
     /// The group could not be formed.
     #[error("form the group: {0}")]
     Form(#[from] raft::FormError),
@@ -88,8 +95,27 @@ pub enum Error {
     #[error("set up reflection: {0}")]
     Reflection(#[from] tonic_reflection::server::Error),
     /// Consensus or its storage is dead.
-    #[error("consensus failed: {0}")]
+    #[error(transparent)]
+    Dead(#[from] raft::Failure),
+    /// A part of the replica has ended.
+    #[error("{0}; this is a defect of quorumwatch, please report it with the log")]
     Failed(String),
+}
+
+/// What to do where an address cannot be listened on.
+fn listen_hint(error: &io::Error, flag: &str) -> String {
+    match error.kind() {
+        io::ErrorKind::AddrInUse => {
+            format!("another process listens there: stop it, or choose another port with --{flag}")
+        }
+        io::ErrorKind::AddrNotAvailable => {
+            format!("this machine has no such address: correct --{flag}")
+        }
+        io::ErrorKind::PermissionDenied => {
+            format!("ports below 1024 need a privilege: choose another with --{flag}")
+        }
+        _ => format!("choose another with --{flag}"),
+    }
 }
 
 /// Runs a replica until `shutdown` is cancelled or something that it cannot do without has died.
@@ -98,13 +124,19 @@ pub async fn run(config: Serve, shutdown: CancellationToken) -> Result<(), Error
     let client_listener = listen("clients", "client-listen", config.client_listen).await?;
     let peer_listener = listen("peers", "peer-listen", config.peer_listen).await?;
     let channels = Channels::new();
-    let raft = Raft::open(raft_options(&config), channels.clone()).await?;
+    let opened = Raft::open(raft_options(&config), channels.clone()).await;
+    let raft = opened.map_err(|why| Error::Open {
+        dir: config.data_dir.clone(),
+        name: config.name.clone(),
+        why,
+    })?;
     tracing::info!(name = raft.name(), replica = %raft.replica_id(), "replica starts");
     let replica = Replica {
         config,
         channels,
         raft: raft.clone(),
         owned: Owned::default(),
+        formed: watch::Sender::new(false),
     };
     let result = replica.run(client_listener, peer_listener, shutdown).await;
     raft.shutdown().await;
@@ -160,7 +192,8 @@ fn raft_options(config: &Serve) -> raft::Options {
     }
 }
 
-fn credentials(config: &Serve) -> CredentialPolicy {
+/// What a replica of this configuration allows kubeconfigs to do.
+pub fn credentials(config: &Serve) -> CredentialPolicy {
     let configured = config.sources.iter().map(|(name, source)| {
         let kubeconfig = InlineKubeconfig {
             yaml: source.kubeconfig.expose().to_owned(),
@@ -182,6 +215,8 @@ struct Replica {
     channels: Channels,
     raft: Raft,
     owned: Owned,
+    /// Whether it is part of the group, with all that was committed when it came.
+    formed: watch::Sender<bool>,
 }
 
 impl Replica {
@@ -201,7 +236,7 @@ impl Replica {
         let result = tokio::select! {
             worked = self.work(agent_stop.clone(), shutdown.clone()) => worked,
             Some(ended) = listeners.join_next() => Err(listener_error(ended)),
-            reason = self.raft.failed() => Err(Error::Failed(reason)),
+            failure = self.raft.failed() => Err(failure.into()),
             () = look_for_the_dead(&self.raft, &controller) => Ok(()),
             () = controller.stopped() => Err(Error::Failed("the controller stopped".into())),
         };
@@ -226,6 +261,7 @@ impl Replica {
             formed => formed?,
         }
         tracing::info!(name = self.raft.name(), "replica is part of the group");
+        self.formed.send_replace(true);
         let create = create_configured(self.raft.clone(), self.config.clusters.clone());
         let agent = agent::run(self.agent_options(), stop.clone());
         let stopping = async {
@@ -301,7 +337,8 @@ impl Replica {
         let events = Events::new(hub, raft.clone(), slow_after, close.clone());
         let leader = LeaderView::new(raft.clone(), self.channels.clone());
         let (health, health_service) = tonic_health::server::health_reporter();
-        tokio::spawn(report_health(health, raft.clone(), close.clone()));
+        let formed = self.formed.subscribe();
+        tokio::spawn(report_health(health, raft.clone(), formed, close.clone()));
         let server = Server::builder()
             .tcp_nodelay(true)
             .http2_keepalive_interval(Some(Duration::from_secs(10)))
@@ -393,30 +430,46 @@ fn reflection<'a>() -> tonic_reflection::server::Builder<'a> {
         .with_service_name("grpc.reflection.v1.ServerReflection")
 }
 
-/// A replica serves once it is part of a group that has a leader.
+/// Health services that say whether a replica can serve: it is part of a group that has a leader,
+/// and a quorum.
+const READINESS: [&str; 3] = ["", "readiness", "quorumwatch.v1.EventService"];
+
+/// The health service that says only that the process answers. A replica that waits for the others
+/// is well: to restart it would help nobody.
+const LIVENESS: &str = "liveness";
+
+/// How often a leader is asked whether it is still followed, which nothing else tells.
+const LOOK_AT_QUORUM_EVERY: Duration = Duration::from_millis(500);
+
 async fn report_health(
     health: tonic_health::server::HealthReporter,
     raft: Raft,
+    mut formed: watch::Receiver<bool>,
     close: CancellationToken,
 ) {
+    let serving = tonic_health::ServingStatus::Serving;
+    health.set_service_status(LIVENESS, serving).await;
     let mut leadership = raft.leadership();
     loop {
-        let serving = leadership.borrow_and_update().leader.is_some();
-        let status = if serving {
-            tonic_health::ServingStatus::Serving
+        leadership.mark_unchanged();
+        let ready = raft.is_led() && *formed.borrow_and_update() && !close.is_cancelled();
+        let status = if ready {
+            serving
         } else {
             tonic_health::ServingStatus::NotServing
         };
-        health.set_service_status("", status).await;
-        health
-            .set_service_status("quorumwatch.v1.EventService", status)
-            .await;
+        for service in READINESS {
+            health.set_service_status(service, status).await;
+        }
+        if close.is_cancelled() {
+            return;
+        }
         tokio::select! {
             changed = leadership.changed() => if changed.is_err() { return },
-            () = close.cancelled() => {
-                health.set_service_status("", tonic_health::ServingStatus::NotServing).await;
-                return;
-            }
+            Ok(()) = formed.changed() => {}
+            () = close.cancelled() => {}
+            // poll: whether a majority still follows
+            () = tokio::time::sleep(LOOK_AT_QUORUM_EVERY) => {}
         }
     }
 }

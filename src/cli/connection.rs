@@ -12,6 +12,12 @@ use super::{
 /// Above the largest object that etcd stores and the largest page that a replica sends.
 pub(super) const MESSAGE_BYTES_MAX: usize = 32 * 1024 * 1024;
 
+/// Every variable that says where the group is.
+pub(super) const VARIABLES: [&str; 3] = [
+    ENDPOINTS_VARIABLE,
+    CONTEXT_VARIABLE,
+    client_config::VARIABLE,
+];
 const ENDPOINTS_VARIABLE: &str = "QUORUMWATCH_ENDPOINTS";
 const CONTEXT_VARIABLE: &str = "QUORUMWATCH_CONTEXT";
 /// Where nobody names anything.

@@ -23,9 +23,9 @@ pub enum Error {
     /// The configuration is not valid.
     #[error(transparent)]
     Configuration(#[from] config::Invalid),
-    /// The configuration file cannot be used.
-    #[error(transparent)]
-    ConfigurationFile(#[from] config::ReadError),
+    /// What was to be reached, or may not be used.
+    #[error("{0} of the checks FAILED; each says what to change")]
+    ChecksFailed(usize),
     /// The log cannot be set up.
     #[error(transparent)]
     Log(#[from] telemetry::Error),
@@ -123,10 +123,7 @@ impl Error {
     /// The exit code that tells scripts of it.
     pub(super) fn exit_code(&self) -> u8 {
         match self {
-            Self::Usage(_)
-            | Self::Configuration(_)
-            | Self::ConfigurationFile(_)
-            | Self::CursorFile { .. } => USAGE,
+            Self::Usage(_) | Self::Configuration(_) | Self::CursorFile { .. } => USAGE,
             Self::Refused { status, .. } if status.code() == Code::InvalidArgument => USAGE,
             Self::Unhealthy => UNHEALTHY,
             _ => FAILURE,

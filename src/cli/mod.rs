@@ -1,9 +1,11 @@
 //! The command line: one file per command. It is a client of the public API like any other, but
 //! for `serve`, which is the replica itself.
 
+mod check;
 mod client_config;
 mod clusters;
 mod completions;
+mod configuration;
 mod connection;
 mod contexts;
 mod demo;
@@ -56,6 +58,8 @@ struct Arguments {
 enum Command {
     /// Run a replica.
     Serve(Box<serve::Arguments>),
+    /// Check a configuration, and whether what it names can be reached.
+    Check(Box<check::Arguments>),
     Demo(Box<demo::Arguments>),
     Sim(sim::Arguments),
     Events(Box<events::Arguments>),
@@ -72,6 +76,7 @@ const AFTER_HELP: &str = "\
 Examples:
   quorumwatch demo                        see a death and a takeover, with nothing installed
   quorumwatch serve                       run a group of one on this machine
+  quorumwatch check --config FILE         what is wrong with a configuration
   quorumwatch clusters add prod-eu --kubeconfig /etc/kube/config --kube-context prod-eu
   quorumwatch events --type Warning       follow the Warnings of all clusters
   quorumwatch status                      who leads, who owns what, what is wrong
@@ -115,6 +120,7 @@ fn run(command: Command) -> Result<(), Error> {
     let result = runtime.block_on(async {
         match command {
             Command::Serve(arguments) => serve::run(*arguments).await,
+            Command::Check(arguments) => check::run(*arguments).await,
             Command::Demo(arguments) => demo::run(*arguments).await,
             Command::Sim(arguments) => sim::run(arguments).await,
             Command::Events(arguments) => events::run(*arguments).await,
@@ -169,7 +175,8 @@ mod tests {
     fn every_command_shows_examples() {
         for command in Arguments::command().get_subcommands_mut() {
             let help = command.render_long_help().to_string();
-            let has_examples = help.contains("Examples:") || command.get_name() == "serve";
+            let has_examples =
+                help.contains("Examples:") || ["serve", "check"].contains(&command.get_name());
             assert!(has_examples, "{help}");
         }
     }
@@ -193,7 +200,6 @@ mod tests {
             "quorumwatch status --endpoints h:1 --context c",
             "quorumwatch contexts set a",
             "quorumwatch shards --endpoints https://h:1",
-            "quorumwatch serve --peers a",
         ] {
             let parsed = Arguments::try_parse_from(line.split(' '));
             assert_eq!(parsed.unwrap_err().exit_code(), 2, "{line}");

@@ -1,124 +1,272 @@
 //! The clusters that a configuration asks for.
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::BTreeMap,
     fs,
     path::{Path, PathBuf},
 };
 
-use super::{ClusterSettings, ConfiguredSource, ResourceSettings, check::Problems};
-use crate::domain::cluster::{ClusterSpec, Resource, ResourceSelector, Source};
+use super::{
+    ConfiguredSource,
+    keys::{self, nearest},
+    origin::{Origin, Placed, is_document, quoted},
+    rules::Rules,
+    value::{Table, Value, text_in},
+};
+use crate::domain::cluster::{ClusterSpec, InvalidSpec, Resource, ResourceSelector, Source};
 
-impl Problems {
+/// One table of `[[clusters]]`.
+struct Written<'a> {
+    table: &'a Table,
+    /// Of its head.
+    origin: &'a Origin,
+    /// How messages call it.
+    shown: String,
+}
+
+impl<'a> Written<'a> {
+    fn new(at: usize, placed: &'a Placed<Value>) -> Option<Self> {
+        let table = placed.value.table()?;
+        let name = text_in(table, "name").map(|name| name.value.to_owned());
+        let short = name.filter(|name| name.len() < 64 && !name.contains('\n'));
+        let label = short.unwrap_or_else(|| (at + 1).to_string());
+        Some(Self {
+            table,
+            origin: &placed.origin,
+            shown: format!("clusters[{label}]"),
+        })
+    }
+
+    fn text(&self, key: &str) -> Option<Placed<&'a str>> {
+        text_in(self.table, key)
+    }
+
+    fn key(&self, key: &str) -> String {
+        format!("{}.{key}", self.shown)
+    }
+
+    /// Where a key stands; where the table begins, if it does not.
+    fn origin_of(&self, key: &str) -> &'a Origin {
+        self.table
+            .get(key)
+            .map_or(self.origin, |placed| &placed.origin)
+    }
+}
+
+impl Rules<'_> {
     pub(super) fn clusters(
         &mut self,
-        written: Vec<ClusterSettings>,
         folders: &[PathBuf],
         sources: &BTreeMap<String, ConfiguredSource>,
     ) -> Vec<ClusterSpec> {
-        let mut names = BTreeSet::new();
+        let written = self.list(&keys::CLUSTERS);
+        let mut names: BTreeMap<&str, Origin> = BTreeMap::new();
         let mut specs = Vec::new();
-        for cluster in written {
-            if !names.insert(cluster.name.clone()) {
-                self.add(format!("cluster {:?} is there twice", cluster.name));
-            }
+        for (at, placed) in written.iter().enumerate() {
+            let Some(cluster) = Written::new(at, placed) else {
+                continue;
+            };
             let source = self.source(&cluster, folders, sources);
             let selectors = self.selectors(&cluster);
-            let Some(source) = source else { continue };
+            let Some(name) = cluster.text("name") else {
+                if !cluster.table.contains_key("name") {
+                    let message = "name is missing; give the cluster a name";
+                    self.add(cluster.origin, &cluster.shown, message);
+                }
+                continue;
+            };
+            if let Some(first) = names.insert(name.value, name.origin.clone()) {
+                let message = format!(
+                    "a cluster {} is there already, at {first}; name each once",
+                    quoted(name.value)
+                );
+                self.add(&name.origin, &cluster.key("name"), message);
+            }
+            let (Some(source), Some(selectors)) = (source, selectors) else {
+                continue;
+            };
             let spec = ClusterSpec {
-                name: cluster.name,
-                labels: cluster.labels,
+                name: name.value.to_owned(),
+                labels: labels(&cluster),
                 source,
                 selectors,
                 paused: false,
             };
             match spec.validate() {
                 Ok(()) => specs.push(spec),
-                Err(error) => self.add(error.to_string()),
+                Err(error) => self.invalid(&cluster, &error),
             }
         }
         specs
     }
 
+    fn invalid(&mut self, cluster: &Written<'_>, error: &InvalidSpec) {
+        let (origin, key) = match error {
+            InvalidSpec::Name(_) => (cluster.origin_of("name"), cluster.key("name")),
+            InvalidSpec::NoResources(_)
+            | InvalidSpec::Repeated(..)
+            | InvalidSpec::EventsTwice(_)
+            | InvalidSpec::TooMany(..) => {
+                (cluster.origin_of("resources"), cluster.key("resources"))
+            }
+            InvalidSpec::TooLong(..) => (cluster.origin, cluster.shown.clone()),
+        };
+        self.add(origin, &key, error.to_string());
+    }
+
     fn source(
         &mut self,
-        cluster: &ClusterSettings,
+        cluster: &Written<'_>,
         folders: &[PathBuf],
         sources: &BTreeMap<String, ConfiguredSource>,
     ) -> Option<Source> {
-        let name = &cluster.name;
-        let context = cluster.context.clone().unwrap_or_default();
-        if cluster.kubeconfig.is_none() && cluster.context.is_some() {
-            self.add(format!(
-                "cluster {name:?}: context needs kubeconfig beside it"
-            ));
+        let context = cluster.text("context");
+        let in_cluster = cluster.table.get("in_cluster");
+        let in_cluster = in_cluster.is_some_and(|placed| placed.value == Value::Switch(true));
+        let (file, source) = (cluster.text("kubeconfig"), cluster.text("source"));
+        if let (None, Some(context)) = (&file, &context) {
+            let message = "this needs kubeconfig beside it; a source has its own context";
+            self.add(&context.origin, &cluster.key("context"), message);
         }
-        match (&cluster.kubeconfig, &cluster.source, cluster.in_cluster) {
-            (Some(path), None, false) => {
-                if !is_below(path, folders) {
-                    self.add(format!(
-                        "cluster {name:?}: {} is not in a folder of kubeconfig_dirs; add its \
-                         folder there",
-                        path.display()
-                    ));
-                }
-                let path = path.display().to_string();
-                Some(Source::KubeconfigFile { path, context })
+        match (file, source, in_cluster) {
+            (Some(file), None, false) => {
+                let context = context.map_or("", |context| context.value).to_owned();
+                self.file(cluster, &file, context, folders)
             }
-            (None, Some(source), false) => {
-                if !sources.contains_key(source) {
-                    self.add(format!("cluster {name:?}: there is no [sources.{source}]"));
-                }
-                let name = source.clone();
-                Some(Source::Configured { name })
-            }
+            (None, Some(name), false) => self.named(cluster, &name, sources),
             (None, None, true) => Some(Source::InCluster),
             _ => {
-                self.add(format!(
-                    "cluster {name:?}: give one of kubeconfig, source and in_cluster"
-                ));
+                // One of the wrong kind is told already.
+                let given = |key: &str| cluster.table.contains_key(key);
+                let message = "give exactly one of kubeconfig, source and in_cluster";
+                if given("kubeconfig") || given("source") || !in_cluster {
+                    self.add(cluster.origin, &cluster.shown, message);
+                }
                 None
             }
         }
     }
 
-    fn selectors(&mut self, cluster: &ClusterSettings) -> Vec<ResourceSelector> {
-        if cluster.resources.is_empty() {
-            return vec![ResourceSelector::all(Resource::events())];
+    fn file(
+        &mut self,
+        cluster: &Written<'_>,
+        file: &Placed<&str>,
+        context: String,
+        folders: &[PathBuf],
+    ) -> Option<Source> {
+        let key = cluster.key("kubeconfig");
+        if is_document(file.value) {
+            // It is not repeated: it may hold credentials.
+            let message = "this is a kubeconfig, not the path of one; put it into a table \
+                           [sources.NAME], and name that with source";
+            self.add(&file.origin, &key, message);
+            return None;
         }
-        let mut selectors = Vec::new();
-        for written in &cluster.resources {
-            let text = match written {
-                ResourceSettings::All(text) => text,
-                ResourceSettings::Some(narrowed) => &narrowed.resource,
+        if !is_below(Path::new(file.value), folders) {
+            let message = format!(
+                "{} is not in a folder of kubeconfig_dirs; add its folder there",
+                quoted(file.value)
+            );
+            self.add(&file.origin, &key, message);
+        }
+        let path = file.value.to_owned();
+        Some(Source::KubeconfigFile { path, context })
+    }
+
+    fn named(
+        &mut self,
+        cluster: &Written<'_>,
+        name: &Placed<&str>,
+        sources: &BTreeMap<String, ConfiguredSource>,
+    ) -> Option<Source> {
+        let known = self.source_names();
+        if !sources.contains_key(name.value) && !known.contains(name.value) {
+            let meant = nearest(name.value, known.iter().map(String::as_str));
+            let advice = meant.map_or_else(
+                || "add that table, with the kubeconfig in it".to_owned(),
+                |meant| format!("did you mean {}?", quoted(meant)),
+            );
+            let shown = quoted(name.value);
+            let message = format!("there is no {shown} in [sources]; {advice}");
+            self.add(&name.origin, &cluster.key("source"), message);
+        }
+        let name = name.value.to_owned();
+        Some(Source::Configured { name })
+    }
+
+    /// `None` where one of them is wrong, so that no more is said of all of them.
+    fn selectors(&mut self, cluster: &Written<'_>) -> Option<Vec<ResourceSelector>> {
+        let written = cluster.table.get("resources");
+        let written = written
+            .map(|placed| placed.value.list())
+            .unwrap_or_default();
+        if written.is_empty() {
+            return Some(vec![ResourceSelector::all(Resource::events())]);
+        }
+        let mut selectors = Some(Vec::new());
+        for item in written {
+            let table = item.value.table();
+            let in_table = table.and_then(|table| text_in(table, "resource"));
+            let text = item.value.text().map(|text| item.with(text)).or(in_table);
+            let Some(text) = text else {
+                if table.is_some_and(|table| !table.contains_key("resource")) {
+                    let message = "resource is missing; name it, like v1/configmaps";
+                    self.add(&item.origin, &cluster.key("resources"), message);
+                }
+                selectors = None;
+                continue;
             };
-            match text.parse() {
-                Ok(resource) => selectors.extend(narrow(resource, written)),
-                Err(error) => self.add(format!("cluster {:?}: {error}", cluster.name)),
+            match text.value.parse() {
+                Ok(resource) => selectors.iter_mut().for_each(|all: &mut Vec<_>| {
+                    all.extend(narrow(
+                        ResourceSelector::all(Resource::clone(&resource)),
+                        table,
+                    ));
+                }),
+                Err(_) => {
+                    let message = format!(
+                        "{} is not of the form version/plural or group/version/plural, like \
+                         v1/configmaps or apps/v1/deployments",
+                        quoted(text.value)
+                    );
+                    self.add(&text.origin, &cluster.key("resources"), message);
+                    selectors = None;
+                }
             }
         }
         selectors
     }
 }
 
-fn narrow(resource: Resource, written: &ResourceSettings) -> Vec<ResourceSelector> {
-    let all = ResourceSelector::all(resource);
-    let ResourceSettings::Some(narrowed) = written else {
+fn labels(cluster: &Written<'_>) -> BTreeMap<String, String> {
+    let labels = cluster.table.get("labels");
+    let labels = labels.and_then(|labels| labels.value.table());
+    let label = |(name, value): (&String, &Placed<Value>)| {
+        Some((name.clone(), value.value.text()?.to_owned()))
+    };
+    labels.into_iter().flatten().filter_map(label).collect()
+}
+
+fn narrow(all: ResourceSelector, table: Option<&Table>) -> Vec<ResourceSelector> {
+    let Some(table) = table else {
         return vec![all];
     };
+    let text = |key| text_in(table, key).map_or("", |text| text.value).to_owned();
     let selected = ResourceSelector {
-        label_selector: narrowed.label_selector.clone(),
-        field_selector: narrowed.field_selector.clone(),
+        label_selector: text("label_selector"),
+        field_selector: text("field_selector"),
         ..all
     };
-    if narrowed.namespaces.is_empty() {
+    let namespaces = table.get("namespaces").map(|placed| placed.value.texts());
+    let namespaces = namespaces.unwrap_or_default();
+    if namespaces.is_empty() {
         return vec![selected];
     }
-    let in_namespace = |namespace: &String| ResourceSelector {
-        namespace: namespace.clone(),
+    let in_namespace = |namespace: &Placed<&str>| ResourceSelector {
+        namespace: namespace.value.to_owned(),
         ..selected.clone()
     };
-    narrowed.namespaces.iter().map(in_namespace).collect()
+    namespaces.iter().map(in_namespace).collect()
 }
 
 /// The file may not exist yet, but its folder must be one of those allowed.

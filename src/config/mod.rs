@@ -1,18 +1,31 @@
-//! What a replica is told at its start: flags over an optional TOML file, checked, with every
-//! problem reported at once.
+//! What a replica is told at its start: a TOML file, the environment and flags, in that order of
+//! strength, checked, with every problem reported at once.
 //!
-//! [`Settings`] is what was written; [`Serve`] is what it means. Nothing else reads configuration.
+//! [`keys`] is the table of all keys; [`load`] reads the three places, compares them with it and
+//! applies the rules; [`Serve`] is what comes of it. Nothing else reads configuration.
 
-mod check;
 mod clusters;
-mod settings;
+mod environment;
+mod file;
+mod in_force;
+mod keys;
+mod origin;
+#[cfg(test)]
+mod reference;
+mod rules;
+mod value;
 
-use std::{collections::BTreeMap, fmt, net::SocketAddr, path::PathBuf, str::FromStr};
-
-pub use settings::{
-    ClusterSettings, LimitSettings, LogSettings, NarrowedSettings, ReadError, ResourceSettings,
-    Settings, SourceSettings,
+use std::{
+    collections::BTreeMap, ffi::OsString, fmt, net::SocketAddr, path::PathBuf, str::FromStr,
 };
+
+pub use environment::Environment;
+pub use in_force::InForce;
+pub use keys::{Absent, KEYS, Key, Kind, nearest};
+pub use origin::{Invalid, Origin, Problem};
+
+use origin::Problems;
+use value::Layer;
 
 use crate::domain::cluster::ClusterSpec;
 
@@ -61,25 +74,6 @@ pub struct Peer {
     pub address: String,
 }
 
-/// Why a text is not a peer.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("peer {0:?} is not of the form name=host:port")]
-pub struct NotAPeer(String);
-
-impl FromStr for Peer {
-    type Err = NotAPeer;
-
-    fn from_str(text: &str) -> Result<Self, Self::Err> {
-        let (name, address) = text
-            .split_once('=')
-            .ok_or_else(|| NotAPeer(text.to_owned()))?;
-        Ok(Self {
-            name: name.trim().to_owned(),
-            address: address.trim().to_owned(),
-        })
-    }
-}
-
 /// A kubeconfig that the replica's own configuration holds.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ConfiguredSource {
@@ -90,8 +84,7 @@ pub struct ConfiguredSource {
 }
 
 /// A text that is never printed.
-#[derive(Clone, PartialEq, Eq, serde::Deserialize)]
-#[serde(transparent)]
+#[derive(Clone, PartialEq, Eq)]
 pub struct Secret(String);
 
 impl Secret {
@@ -124,20 +117,6 @@ pub struct Limits {
     pub slow_subscriber_ms: u64,
 }
 
-impl Default for Limits {
-    fn default() -> Self {
-        Self {
-            // A few thousand Events of 1 KB: seconds of a busy cluster, so that a short pause of
-            // a reader is bridged from memory and not by its API server.
-            ring_bytes: 4 * 1024 * 1024,
-            hub_ring_bytes: 4 * 1024 * 1024,
-            // Longer than any pause of a healthy client, shorter than the five minutes of history
-            // that its cursor can still be resumed from.
-            slow_subscriber_ms: 30_000,
-        }
-    }
-}
-
 /// What is logged, and how.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Log {
@@ -149,8 +128,7 @@ pub struct Log {
 }
 
 /// How a log line looks.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Deserialize)]
-#[serde(rename_all = "lowercase")]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum LogFormat {
     /// Text on a terminal, JSON elsewhere.
     #[default]
@@ -174,30 +152,85 @@ impl FromStr for LogFormat {
     }
 }
 
-/// Everything that is wrong with the configuration.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Invalid {
-    /// One sentence each, never empty.
-    pub problems: Vec<String>,
+/// What was given, before any of it is read.
+#[derive(Clone, Debug, Default)]
+pub struct Given {
+    /// What `--config` says.
+    pub file: Option<PathBuf>,
+    /// The environment.
+    pub environment: Environment,
+    /// What flags say, each with every time that it was given.
+    pub flags: Vec<(&'static Key, Vec<OsString>)>,
 }
 
-impl fmt::Display for Invalid {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "the configuration is not valid:")?;
-        for problem in &self.problems {
-            write!(f, "\n  - {problem}")?;
-        }
-        Ok(())
+/// What came of it.
+#[derive(Clone, Debug)]
+pub struct Loaded {
+    /// The file that was read.
+    pub file: Option<PathBuf>,
+    /// Every key with its value; of what is wrong, what a weaker place says.
+    pub in_force: Vec<InForce>,
+    /// What hinders nothing, but is hardly meant.
+    pub warnings: Vec<Problem>,
+    /// What it means, or all that is wrong.
+    pub serve: Result<Serve, Invalid>,
+}
+
+/// Reads the file, the environment and the flags, in that order of strength, and checks what comes
+/// of it.
+pub fn load(given: &Given) -> Loaded {
+    let mut problems = Problems::default();
+    let environment = &given.environment;
+    let named = environment.get(environment::CONFIG).map(PathBuf::from);
+    let file = given.file.clone().or(named);
+    let mut layer = Layer::defaults();
+    let mut whole = true;
+    if let Some(path) = &file {
+        let mut written = Layer::default();
+        whole = file::read(path, &mut written, &mut problems);
+        layer.overlay(written);
+    }
+    let mut written = Layer::default();
+    environment.read(&mut written, &mut problems);
+    layer.overlay(written);
+    layer.overlay(flags(&given.flags, &mut problems));
+    // What a file lacks that could not be read is not what is wrong.
+    let serve = whole
+        .then(|| rules::serve(&mut layer, &mut problems))
+        .flatten();
+    Loaded {
+        file,
+        in_force: in_force::in_force(&layer),
+        warnings: environment.unread(),
+        serve: serve.ok_or_else(|| Invalid {
+            problems: problems.into_sorted(),
+        }),
     }
 }
 
-impl std::error::Error for Invalid {}
-
-impl Serve {
-    /// Checks settings and fills in the defaults.
-    pub fn new(settings: Settings) -> Result<Self, Invalid> {
-        check::serve(settings)
+fn flags(given: &[(&'static Key, Vec<OsString>)], problems: &mut Problems) -> Layer {
+    let mut layer = Layer::default();
+    for (key, values) in given {
+        let origin = Origin::Flag(key.flag.unwrap_or(key.path));
+        let texts: Option<Vec<_>> = values.iter().map(|value| value.to_str()).collect();
+        let Some(texts) = texts else {
+            problems.add(
+                &origin,
+                key.path,
+                "the value is not UTF-8; write it as UTF-8",
+            );
+            continue;
+        };
+        let texts = texts.into_iter();
+        let written = if key.kind == Kind::Addresses {
+            let items = texts.flat_map(|text| text.split(','));
+            items.map(str::to_owned).collect()
+        } else {
+            texts.map(str::to_owned).collect()
+        };
+        layer.read(key, written, &origin, problems);
     }
+    layer
 }
 
 #[cfg(test)]

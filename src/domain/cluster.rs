@@ -207,6 +207,18 @@ pub enum Condition {
     Unauthorised,
 }
 
+impl fmt::Display for Condition {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Unknown => "unknown",
+            Self::Connected => "connected",
+            Self::Degraded => "degraded",
+            Self::Unreachable => "unreachable",
+            Self::Unauthorised => "unauthorised",
+        })
+    }
+}
+
 /// Why a cluster specification is refused.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum InvalidSpec {

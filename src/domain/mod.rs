@@ -12,6 +12,7 @@ pub mod history;
 pub mod id;
 pub mod lease;
 pub mod member;
+pub mod pace;
 pub mod placement;
 pub mod position;
 pub mod state;

@@ -45,9 +45,12 @@ pub use membership::JoinError;
 pub use propose::{ProposeError, Proposed};
 use service::Service;
 use state_machine::{Published, StateMachine};
-pub use storage::OpenError;
 use storage::Store;
+pub use storage::{OpenError, is_in_use};
 use types::TypeConfig;
+
+/// How long the reason for the end of consensus may take to be known.
+const CAUSE_WITHIN: Duration = Duration::from_millis(500);
 
 /// The threads that call sled: a panic there is caught and told as an error, because sled panics on
 /// damaged data.
@@ -146,6 +149,25 @@ pub struct Status {
     pub leader: Option<ReplicaId>,
     /// Everybody's part.
     pub roles: BTreeMap<ReplicaId, Role>,
+}
+
+/// Why a replica cannot go on.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Failure {
+    /// What must be kept can no longer be kept.
+    #[error(
+        "the data can no longer be written ({reason}). Nothing is acknowledged that is not on \
+         disk; other replicas take over. {remedy}"
+    )]
+    Storage {
+        /// What happened.
+        reason: String,
+        /// What to do.
+        remedy: String,
+    },
+    /// Consensus has ended, for another reason.
+    #[error("consensus failed: {0}")]
+    Consensus(String),
 }
 
 /// The replica's part in the group. Cheap to clone.
@@ -251,6 +273,16 @@ impl Raft {
         metrics.last_quorum_acked.map(|at| at.elapsed())
     }
 
+    /// Whether the group can decide, as far as this replica knows: somebody leads, and a leader is
+    /// still followed by a majority. One that is cut off calls itself leader until it hears of
+    /// another.
+    pub fn is_led(&self) -> bool {
+        let leadership = *self.inner.leadership.borrow();
+        let patience = 2 * self.inner.options.timing.election_max;
+        leadership.leader.is_some()
+            && (!leadership.is_self || self.quorum_ack_age().is_some_and(|age| age < patience))
+    }
+
     /// Changes of ownership after `revision`.
     pub fn shard_changes_since(&self, revision: Revision) -> ChangesSince {
         self.inner.published.changes.since(revision)
@@ -304,7 +336,7 @@ impl Raft {
     }
 
     /// Waits until the storage or consensus is dead, and says why: the process must end then.
-    pub async fn failed(&self) -> String {
+    pub async fn failed(&self) -> Failure {
         let mut metrics = self.inner.raft.metrics();
         let core = async {
             loop {
@@ -316,9 +348,23 @@ impl Raft {
                 }
             }
         };
-        tokio::select! {
-            failure = self.inner.store.failed() => failure,
+        let storage = self.inner.store.failed();
+        tokio::pin!(storage);
+        let consensus = tokio::select! {
+            failure = &mut storage => return self.storage_failure(&failure),
             failure = core => failure,
+        };
+        // Storage that fails takes consensus with it, and knows better why.
+        match tokio::time::timeout(CAUSE_WITHIN, storage).await {
+            Ok(failure) => self.storage_failure(&failure),
+            Err(_) => Failure::Consensus(consensus),
+        }
+    }
+
+    fn storage_failure(&self, error: &std::io::Error) -> Failure {
+        Failure::Storage {
+            reason: error.to_string(),
+            remedy: storage::remedy_of(error, &self.inner.options.data_dir),
         }
     }
 

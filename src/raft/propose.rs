@@ -115,7 +115,11 @@ impl Raft {
                     forward.leader_id.map(ReplicaId)
                 }
                 RaftError::APIError(error) => return Err(ProposeError::Unknown(error.to_string())),
-                RaftError::Fatal(fatal) => return Err(ProposeError::Unknown(fatal.to_string())),
+                // Its text shows the structure of the storage's error, which the process tells as
+                // it ends.
+                RaftError::Fatal(_) => {
+                    return Err(ProposeError::Unknown("consensus has ended here".into()));
+                }
             };
             let leads = self.inner.leadership.borrow().is_self;
             let elsewhere = leader.is_some_and(|id| id != self.replica_id());

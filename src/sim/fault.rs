@@ -16,6 +16,8 @@ pub enum Fault {
     Unauthorised,
     /// New requests get 403 Forbidden (watch trap T26). Open watches go on.
     Forbidden,
+    /// New watches get 403 Forbidden, as where a role lacks the verb. Everything else is allowed.
+    ForbidWatch,
     /// New requests get 429 Too Many Requests with `Retry-After: 1` (watch trap T14).
     TooManyRequests,
     /// Ends every open watch at once, cleanly (watch trap T14). Acts when set and does not stay.

@@ -22,6 +22,7 @@ use super::{
     manifest::Manifest,
     object::{Identity, Object},
     query::{Format, Query},
+    review,
     status::{Status, json_response},
     store::rfc3339_seconds,
     watch,
@@ -109,6 +110,13 @@ async fn answer(
     if let Some(refusal) = meet_faults(cluster, &connection, path).await {
         return refusal;
     }
+    if request.method() == Method::POST
+        && let Some(kind) = path.strip_prefix("apis/")
+        && kind.ends_with("reviews")
+    {
+        let path = path.to_owned();
+        return review::answer(cluster, &path, request.into_body()).await;
+    }
     if request.method() != Method::GET {
         return Status::method_not_allowed().response();
     }
@@ -189,6 +197,9 @@ fn serve(cluster: &SimCluster, target: Target<'_>, request: &Request) -> Result<
                 })
                 .ok_or_else(no_such)?;
             if query.watch {
+                if cluster.faults().is_on(Fault::ForbidWatch) {
+                    return Err(Status::forbidden(request.uri().path()));
+                }
                 return watch::open(cluster, table, served, namespace, &query, format);
             }
             let found =

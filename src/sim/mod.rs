@@ -24,6 +24,7 @@ mod load;
 mod manifest;
 mod object;
 mod query;
+mod review;
 mod selector;
 mod status;
 mod store;

@@ -10,8 +10,9 @@ use crate::config::{Log, LogFormat};
 const LEVEL: &str = "info";
 /// What holds unless the level names the target itself. openraft reports each message that a dead
 /// replica does not take and each task that ends in order as a warning or an error; `raft` tells
-/// what matters of that, once for each change, and ends the replica where something is fatal.
-const BELOW: &str = "openraft=off";
+/// what matters of that, once for each change, and ends the replica where something is fatal. So
+/// does sled, each time a disk refuses.
+const BELOW: &str = "openraft=off,sled=off";
 
 /// Why logs are not set up.
 #[derive(Debug, thiserror::Error)]
@@ -56,9 +57,9 @@ mod tests {
     #[test]
     fn openraft_is_quiet_unless_it_is_named() {
         for (level, told) in [
-            ("", "openraft=off,info"),
-            ("debug", "openraft=off,debug"),
-            ("info,openraft=warn", "openraft=warn,info"),
+            ("", "sled=off,openraft=off,info"),
+            ("debug", "sled=off,openraft=off,debug"),
+            ("info,openraft=warn", "sled=off,openraft=warn,info"),
         ] {
             assert_eq!(filter(level).unwrap().to_string(), told, "{level:?}");
         }

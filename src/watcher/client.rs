@@ -1,7 +1,11 @@
 //! One cluster's API server: [`ApiServer`] builds the client, sends requests, and tells failures
 //! apart. It knows nothing of sessions.
 
-use std::{path::Path, sync::Arc, time::Duration};
+use std::{
+    path::Path,
+    sync::{Arc, OnceLock},
+    time::Duration,
+};
 
 use bytes::{Bytes, BytesMut};
 use http::{Request, Response, StatusCode, header};
@@ -13,24 +17,25 @@ use hyper_util::{
 use kube::{
     Client, Config,
     client::{Body, ConfigExt as _},
-    config::{KubeConfigOptions, Kubeconfig},
+    config::{AuthInfo, KubeConfigOptions, Kubeconfig, KubeconfigError, LoadDataError},
 };
 use tokio::{
     sync::Mutex,
+    task::JoinHandle,
     time::{Instant, timeout},
 };
 use tower::ServiceBuilder;
 
 use super::{
     CredentialError, CredentialPolicy, WatchPolicy,
-    credentials::reject_credentials,
-    frames::{Malformed, Status, read_list_version, read_status, read_uid},
+    api_error::{ApiError, PAGE_BYTES_MAX, credential_trouble},
+    credentials::{parse, reject_credentials, without_terminal},
+    frames::{Status, read_list_version, read_status, read_uid},
     requests,
 };
 use crate::domain::{
-    cluster::{Cluster, Condition, ResourceSelector, Source},
+    cluster::{Cluster, ResourceSelector, Source},
     position::ResourceVersion,
-    watch_session::Failure,
 };
 
 /// Silence on a connection after which the kernel asks whether the other side is there (T13).
@@ -48,97 +53,39 @@ const IDLE_CONNECTIONS_MAX: usize = 4;
 const IDLE_CONNECTION_LIFE: Duration = Duration::from_secs(50);
 /// Longest body of an error that is read.
 const ERROR_BYTES_MAX: usize = 64 * 1024;
-/// Longest page of a list: a page of fewer objects is asked for beyond it.
-const PAGE_BYTES_MAX: usize = 64 * 1024 * 1024;
 /// A client is not built again within this time: its streams would otherwise each run a credential
 /// plugin.
 const BUILD_PAUSE: Duration = Duration::from_secs(1);
-
-/// Why a request failed. Never shows a credential.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub(super) enum ApiError {
-    /// The kubeconfig is refused.
-    #[error(transparent)]
-    Credentials(#[from] CredentialError),
-    /// No client can be built. The cause is not shown: it may carry what a plugin printed.
-    #[error("cannot build a client: {0}")]
-    Build(&'static str),
-    /// The API server answered with an error.
-    #[error("the API server answered {} {}", .0.code, .0.message)]
-    Status(Status),
-    /// No answer.
-    #[error("the API server cannot be reached: {0}")]
-    Transport(String),
-    /// No answer in time.
-    #[error("the API server did not answer within {0:?}")]
-    Timeout(Duration),
-    /// An answer that is none.
-    #[error(transparent)]
-    Malformed(#[from] Malformed),
-    /// More bytes than a page may have.
-    #[error("a list page of one object is longer than {PAGE_BYTES_MAX} bytes")]
-    PageTooLong,
-}
-
-impl ApiError {
-    /// What a session needs to know.
-    pub(super) fn failure(&self) -> Failure {
-        match self {
-            Self::Status(status) => status_failure(status),
-            _ => Failure::Other {
-                retry_after_ms: None,
-            },
-        }
-    }
-
-    /// What it says about the cluster.
-    pub(super) fn condition(&self) -> Condition {
-        match self {
-            Self::Credentials(_) | Self::Build(_) => Condition::Unauthorised,
-            Self::Status(status) if matches!(status.code, 401 | 403) => Condition::Unauthorised,
-            Self::Status(_) | Self::Malformed(_) | Self::PageTooLong => Condition::Degraded,
-            Self::Transport(_) | Self::Timeout(_) => Condition::Unreachable,
-        }
-    }
-
-    /// How long the server asks us to wait.
-    pub(super) fn retry_after_ms(&self) -> Option<u64> {
-        match self {
-            Self::Status(status) => status.retry_after_ms,
-            _ => None,
-        }
-    }
-
-    /// The status code, where there is one.
-    pub(super) fn code(&self) -> Option<u16> {
-        match self {
-            Self::Status(status) => Some(status.code),
-            _ => None,
-        }
-    }
-}
-
-/// What a session needs to know of a status, be it the response's or one in a watch.
-pub(super) fn status_failure(status: &Status) -> Failure {
-    match status.code {
-        410 => Failure::Gone,
-        500 => Failure::Internal,
-        _ => Failure::Other {
-            retry_after_ms: status.retry_after_ms,
-        },
-    }
-}
 
 /// One cluster's API server. Cheap to clone; clones share connections.
 #[derive(Clone)]
 pub(super) struct ApiServer(Arc<Shared>);
 
+/// Where requests go.
+#[derive(Clone, Debug)]
+pub(super) struct Target {
+    pub(super) url: String,
+    /// What kind of credential they carry; not the credential.
+    pub(super) credential: &'static str,
+}
+
 struct Shared {
     cluster: Arc<Cluster>,
     credentials: Arc<CredentialPolicy>,
     policy: WatchPolicy,
+    client: Mutex<Slot>,
+    /// `host:port` of the API server, once a kubeconfig has named it.
+    address: OnceLock<Arc<str>>,
+}
+
+/// The client, or the way to it.
+#[derive(Default)]
+struct Slot {
     /// The client, or why there is none, and since when.
-    client: Mutex<Option<(Result<Client, ApiError>, Instant)>>,
+    built: Option<(Result<Client, ApiError>, Instant)>,
+    /// Builds it. It goes on when nobody waits any more: a credential command that hangs is not
+    /// started again and again.
+    building: Option<JoinHandle<Result<Client, ApiError>>>,
 }
 
 impl ApiServer {
@@ -151,8 +98,18 @@ impl ApiServer {
             cluster,
             credentials,
             policy,
-            client: Mutex::new(None),
+            client: Mutex::default(),
+            address: OnceLock::new(),
         }))
+    }
+
+    /// Where the cluster is, and what kind of credential goes there. Sends nothing.
+    pub(super) async fn target(&self) -> Result<Target, ApiError> {
+        let config = self.configure().await?;
+        Ok(Target {
+            url: config.cluster_url.to_string(),
+            credential: kind_of_credential(&config.auth_info),
+        })
     }
 
     /// Limits and times.
@@ -198,25 +155,38 @@ impl ApiServer {
         &self,
         request: http::Result<Request<Body>>,
     ) -> Result<Body, ApiError> {
-        let request = request.map_err(|_| ApiError::Build("a selector does not fit in a URL"))?;
+        let request =
+            request.map_err(|_| ApiError::Client("a selector does not fit in a URL".into()))?;
+        let verb = requests::verb(&request);
         let limit = self.0.policy.response_timeout;
-        let answer = async {
-            let client = self.client().await?;
-            client
-                .send(request)
-                .await
-                .map_err(|error| send_error(&error))
+        let client = timeout(limit, self.client()).await.map_err(|_| {
+            ApiError::Client(format!(
+                "the credential command does not end, for {} s already; run it by hand to see why",
+                limit.as_secs()
+            ))
+        })??;
+        let response = match timeout(limit, client.send(request)).await {
+            Ok(Ok(response)) => response,
+            Ok(Err(error)) => return Err(ApiError::of(&error).at(self.address())),
+            Err(_) => return Err(self.timed_out(limit)),
         };
-        let response = timeout(limit, answer)
-            .await
-            .map_err(|_| ApiError::Timeout(limit))??;
         if response.status().is_success() {
             return Ok(response.into_body());
         }
         if response.status() == StatusCode::UNAUTHORIZED {
             self.forget_client().await;
         }
-        Err(ApiError::Status(self.read_error(response).await))
+        let status = self.read_error(response).await;
+        Err(ApiError::Status { verb, status })
+    }
+
+    fn address(&self) -> Option<Arc<str>> {
+        self.0.address.get().cloned()
+    }
+
+    fn timed_out(&self, after: Duration) -> ApiError {
+        let address = self.address();
+        ApiError::Timeout { address, after }
     }
 
     async fn read_error(&self, response: Response<Body>) -> Status {
@@ -234,7 +204,10 @@ impl ApiServer {
                 break;
             }
         }
-        let status = read_status(&bytes);
+        let mut status = read_status(&bytes);
+        if status.message.is_empty() && !bytes.is_empty() {
+            status.message = "a page that is not of an API server".into();
+        }
         Status {
             code,
             retry_after_ms: retry_after_ms.or(status.retry_after_ms),
@@ -246,18 +219,26 @@ impl ApiServer {
         let limit = self.0.policy.response_timeout;
         timeout(limit, read_chunk(body))
             .await
-            .map_err(|_| ApiError::Timeout(limit))?
+            .map_err(|_| self.timed_out(limit))?
+            .map_err(|error| error.at(self.address()))
     }
 
     async fn client(&self) -> Result<Client, ApiError> {
         let mut slot = self.0.client.lock().await;
-        if let Some((built, since)) = &*slot
+        if let Some((built, since)) = &slot.built
             && (built.is_ok() || since.elapsed() < BUILD_PAUSE)
         {
             return built.clone();
         }
-        let built = self.build().await;
-        *slot = Some((built.clone(), Instant::now()));
+        let building = slot.building.get_or_insert_with(|| {
+            let this = self.clone();
+            tokio::spawn(async move { this.build().await })
+        });
+        let built = building
+            .await
+            .unwrap_or_else(|_| Err(ApiError::Client("building it panicked".into())));
+        slot.building = None;
+        slot.built = Some((built.clone(), Instant::now()));
         built
     }
 
@@ -265,20 +246,30 @@ impl ApiServer {
     async fn forget_client(&self) {
         let mut slot = self.0.client.lock().await;
         if slot
+            .built
             .as_ref()
             .is_some_and(|(_, since)| since.elapsed() >= BUILD_PAUSE)
         {
-            *slot = None;
+            slot.built = None;
         }
     }
 
     async fn build(&self) -> Result<Client, ApiError> {
         let config = self.configure().await?;
+        if let Some(authority) = config.cluster_url.authority() {
+            let (host, port) = (authority.host(), authority.port_u16());
+            let port = port.unwrap_or(match config.cluster_url.scheme_str() {
+                Some("http") => 80,
+                _ => 443,
+            });
+            // The first stays: a file that names another server is read by another run.
+            let _ = self.0.address.set(format!("{host}:{port}").into());
+        }
         let connect_timeout = self.0.policy.connect_timeout;
         // A credential plugin runs inside, and is waited for without yielding.
         tokio::task::spawn_blocking(move || connect(&config, connect_timeout))
             .await
-            .unwrap_or(Err(ApiError::Build("the credential plugin panicked")))
+            .unwrap_or_else(|_| Err(ApiError::Client("the credential command panicked".into())))
     }
 
     async fn configure(&self) -> Result<Config, ApiError> {
@@ -286,22 +277,31 @@ impl ApiServer {
         let (kubeconfig, context) = match &self.0.cluster.spec.source {
             Source::InCluster => {
                 return Config::incluster().map_err(|_| {
-                    ApiError::Build("this replica does not run in a pod with a service account")
+                    ApiError::Client(
+                        "this replica does not run in a pod with a service account: give the \
+                         cluster another source than in-cluster"
+                            .into(),
+                    )
                 });
             }
             Source::KubeconfigFile { path, context } => {
-                let path = credentials.admit_file(Path::new(path))?;
-                let read = tokio::task::spawn_blocking(move || Kubeconfig::read_from(path)).await;
-                let read = read.ok().and_then(Result::ok);
-                (read.ok_or(CredentialError::Malformed)?, context)
+                let admitted = credentials.admit_file(Path::new(path))?;
+                let read = move || Kubeconfig::read_from(admitted);
+                let read = tokio::task::spawn_blocking(read).await;
+                let read = read.unwrap_or(Err(KubeconfigError::FindPath));
+                let read = read.map_err(|error| {
+                    CredentialError::of(&format!("kubeconfig file {path:?}"), &error)
+                })?;
+                (read, context)
             }
             Source::KubeconfigInline { yaml, context } => {
                 reject_credentials(yaml)?;
-                (parse(yaml)?, context)
+                (parse("the kubeconfig", yaml)?, context)
             }
             Source::Configured { name } => {
                 let configured = credentials.configured(name)?;
-                (parse(&configured.yaml)?, &configured.context)
+                let place = format!("the kubeconfig in [sources.{name}]");
+                (parse(&place, &configured.yaml)?, &configured.context)
             }
         };
         credentials.admit(&kubeconfig, context)?;
@@ -309,9 +309,46 @@ impl ApiServer {
             context: Some(context.clone()).filter(|name| !name.is_empty()),
             ..KubeConfigOptions::default()
         };
-        Config::from_custom_kubeconfig(kubeconfig, &options)
+        Config::from_custom_kubeconfig(without_terminal(kubeconfig), &options)
             .await
-            .map_err(|_| ApiError::Build("the kubeconfig's URL or certificates cannot be read"))
+            .map_err(|error| ApiError::Client(kubeconfig_trouble(&error)))
+    }
+}
+
+/// What cannot be read, without what it says.
+fn kubeconfig_trouble(error: &KubeconfigError) -> String {
+    let load = |what: &str, error: &LoadDataError| match error {
+        LoadDataError::ReadFile(cause, path) => format!(
+            "the kubeconfig names {} as {what}, which cannot be read on this replica ({cause}): \
+             mount it, or correct the path",
+            path.display()
+        ),
+        _ => format!("the kubeconfig's {what} is not valid base64"),
+    };
+    match error {
+        KubeconfigError::MissingClusterUrl => "the kubeconfig's cluster has no `server`".into(),
+        KubeconfigError::ParseClusterUrl(_) => "the kubeconfig's `server` is not a URL".into(),
+        KubeconfigError::LoadCertificateAuthority(error) => load("certificate authority", error),
+        KubeconfigError::LoadClientCertificate(error) => load("client certificate", error),
+        KubeconfigError::LoadClientKey(error) => load("client key", error),
+        KubeconfigError::ParseCertificates(_) => {
+            "the kubeconfig's certificate authority is not PEM".into()
+        }
+        _ => "the kubeconfig cannot be used".into(),
+    }
+}
+
+fn kind_of_credential(user: &AuthInfo) -> &'static str {
+    if user.exec.is_some() {
+        "a credential command"
+    } else if user.token.is_some() || user.token_file.is_some() {
+        "a token"
+    } else if user.client_certificate.is_some() || user.client_certificate_data.is_some() {
+        "a client certificate"
+    } else if user.username.is_some() {
+        "a password"
+    } else {
+        "no credential"
     }
 }
 
@@ -320,7 +357,7 @@ pub(super) async fn read_chunk(body: &mut Body) -> Result<Option<Bytes>, ApiErro
     loop {
         match body.frame().await {
             None => return Ok(None),
-            Some(Err(error)) => return Err(ApiError::Transport(chain(&error))),
+            Some(Err(error)) => return Err(ApiError::of(&error)),
             Some(Ok(frame)) => {
                 if let Ok(data) = frame.into_data() {
                     return Ok(Some(data));
@@ -328,10 +365,6 @@ pub(super) async fn read_chunk(body: &mut Body) -> Result<Option<Bytes>, ApiErro
             }
         }
     }
-}
-
-fn parse(yaml: &str) -> Result<Kubeconfig, CredentialError> {
-    Kubeconfig::from_yaml(yaml).map_err(|_| CredentialError::Malformed)
 }
 
 /// Builds the client. Our own HTTP stack under kube's layers: no retries below the session, small
@@ -347,19 +380,22 @@ fn connect(config: &Config, connect_timeout: Duration) -> Result<Client, ApiErro
     tcp.set_tcp_user_timeout(Some(USER_TIMEOUT));
     let tls = config
         .rustls_https_connector_with_connector(tcp)
-        .map_err(|_| ApiError::Build("the certificates or the key cannot be used"))?;
+        .map_err(|_| {
+            ApiError::Client("the kubeconfig's certificates or key are not valid PEM".into())
+        })?;
     let http = legacy::Client::builder(TokioExecutor::new())
         .pool_timer(TokioTimer::new())
         .pool_idle_timeout(IDLE_CONNECTION_LIFE)
         .pool_max_idle_per_host(IDLE_CONNECTIONS_MAX)
         .http1_read_buf_exact_size(READ_BUFFER_BYTES)
         .build::<_, Body>(tls);
-    let authentication = config.auth_layer().map_err(|_| {
-        ApiError::Build("the token file cannot be read or the credential plugin failed")
+    let authentication = config.auth_layer().map_err(|error| match error {
+        kube::Error::Auth(error) => ApiError::Client(credential_trouble(&error)),
+        _ => ApiError::Client("the credentials cannot be used".into()),
     })?;
-    let headers = config
-        .extra_headers_layer()
-        .map_err(|_| ApiError::Build("the kubeconfig's impersonation cannot be sent"))?;
+    let headers = config.extra_headers_layer().map_err(|_| {
+        ApiError::Client("the kubeconfig's impersonation cannot be sent in headers".into())
+    })?;
     let service = ServiceBuilder::new()
         .layer(config.base_uri_layer())
         .option_layer(authentication)
@@ -367,27 +403,4 @@ fn connect(config: &Config, connect_timeout: Duration) -> Result<Client, ApiErro
         .map_err(tower::BoxError::from)
         .service(http);
     Ok(Client::new(service, config.default_namespace.clone()))
-}
-
-fn send_error(error: &kube::Error) -> ApiError {
-    match error {
-        // Its text may carry what a plugin printed.
-        kube::Error::Auth(_) => {
-            ApiError::Build("the token file cannot be read or the credential plugin failed")
-        }
-        kube::Error::Service(source) => ApiError::Transport(chain(source.as_ref())),
-        other => ApiError::Transport(chain(other)),
-    }
-}
-
-/// An error and its causes, for people.
-fn chain(error: &(dyn std::error::Error + 'static)) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        text.push_str(": ");
-        text.push_str(&error.to_string());
-        cause = error.source();
-    }
-    text
 }

@@ -7,7 +7,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use kube::config::{AuthInfo, Cluster, Kubeconfig};
+use kube::config::{AuthInfo, Cluster, ExecInteractiveMode, Kubeconfig, KubeconfigError};
 
 /// What this replica allows kubeconfigs to do.
 #[derive(Clone, Debug, Default)]
@@ -43,8 +43,13 @@ impl fmt::Debug for InlineKubeconfig {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum CredentialError {
     /// It cannot be read.
-    #[error("the kubeconfig is not valid YAML of kind Config")]
-    Malformed,
+    #[error("{place} is not YAML of kind Config{}", at_line(*.line))]
+    Malformed {
+        /// Which one.
+        place: String,
+        /// Where it stops making sense, from 1.
+        line: Option<u64>,
+    },
     /// A credential where none may be.
     #[error(
         "the kubeconfig carries a credential or a reference to one ({0}), which must not enter \
@@ -52,9 +57,27 @@ pub enum CredentialError {
          there as source"
     )]
     Credential(&'static str),
-    /// No such context, or one without a cluster.
-    #[error("the kubeconfig has no context {0:?} with a cluster; name one of its contexts")]
-    NoContext(String),
+    /// No such context.
+    #[error("the kubeconfig has no context {wanted:?}; {}", choices(known))]
+    NoContext {
+        /// The context asked for.
+        wanted: String,
+        /// Those that it has.
+        known: Vec<String>,
+    },
+    /// No context was asked for, and the kubeconfig prefers none.
+    #[error("no context is chosen and the kubeconfig has no current-context; {}", choices(.0))]
+    NoCurrentContext(Vec<String>),
+    /// A context leads nowhere.
+    #[error("context {context:?} of the kubeconfig names {kind} {name:?}, which is not there")]
+    Dangling {
+        /// The context.
+        context: String,
+        /// What is missing.
+        kind: &'static str,
+        /// Its name.
+        name: String,
+    },
     /// The path does not exist or may not be read.
     #[error("kubeconfig file {0:?} cannot be read on this replica; mount it, or correct the path")]
     Unreadable(PathBuf),
@@ -90,6 +113,55 @@ pub enum CredentialError {
     Proxy,
 }
 
+/// Contexts that an error names; more would hide the rest of it.
+const CHOICES_MAX: usize = 10;
+
+fn choices(known: &[String]) -> String {
+    if known.is_empty() {
+        return "it has none at all: is it a kubeconfig?".to_owned();
+    }
+    let more = if known.len() > CHOICES_MAX {
+        ", ..."
+    } else {
+        ""
+    };
+    let first = &known[..known.len().min(CHOICES_MAX)];
+    format!("name one of its contexts: {}{more}", first.join(", "))
+}
+
+fn at_line(line: Option<u64>) -> String {
+    line.map_or_else(String::new, |line| format!(": look at line {line}"))
+}
+
+impl CredentialError {
+    /// Why a kubeconfig was not read. The parser's own text may quote it, and is not shown.
+    pub(super) fn of(place: &str, error: &KubeconfigError) -> Self {
+        let line = match error {
+            KubeconfigError::Parse(error) => error.location().map(|at| at.line()),
+            _ => None,
+        };
+        Self::Malformed {
+            place: place.to_owned(),
+            line,
+        }
+    }
+}
+
+/// Reads a kubeconfig; `place` says which, for people.
+pub(super) fn parse(place: &str, yaml: &str) -> Result<Kubeconfig, CredentialError> {
+    Kubeconfig::from_yaml(yaml).map_err(|error| CredentialError::of(place, &error))
+}
+
+/// The same kubeconfig, whose credential commands neither read from nor write to the streams of
+/// this process: what they say on standard error would otherwise stand in the log.
+pub(super) fn without_terminal(mut config: Kubeconfig) -> Kubeconfig {
+    let users = config.auth_infos.iter_mut();
+    for exec in users.filter_map(|user| user.auth_info.as_mut()?.exec.as_mut()) {
+        exec.interactive_mode = Some(ExecInteractiveMode::Never);
+    }
+    config
+}
+
 /// Fields of a kubeconfig's users that are credentials or lead to some. The text is searched for
 /// them as well as the parsed structure, because a repeated name hides its second entry.
 const CREDENTIAL_FIELDS: [&str; 10] = [
@@ -107,7 +179,7 @@ const CREDENTIAL_FIELDS: [&str; 10] = [
 
 /// Refuses a kubeconfig that carries credentials or refers to any: such a one may be replicated.
 pub fn reject_credentials(yaml: &str) -> Result<(), CredentialError> {
-    let config = Kubeconfig::from_yaml(yaml).map_err(|_| CredentialError::Malformed)?;
+    let config = parse("the kubeconfig", yaml)?;
     for user in &config.auth_infos {
         let field = user.auth_info.as_ref().and_then(first_credential);
         if let Some(field) = field {
@@ -243,24 +315,42 @@ fn select<'a>(
     } else {
         context
     };
-    let no_context = || CredentialError::NoContext(name.to_owned());
-    let context = config
-        .contexts
-        .iter()
-        .find(|named| named.name == name)
+    let known = || {
+        config
+            .contexts
+            .iter()
+            .map(|named| named.name.clone())
+            .collect()
+    };
+    if name.is_empty() {
+        return Err(CredentialError::NoCurrentContext(known()));
+    }
+    let found = config.contexts.iter().find(|named| named.name == name);
+    let context = found
         .and_then(|named| named.context.as_ref())
-        .ok_or_else(no_context)?;
-    let cluster = config
-        .clusters
-        .iter()
+        .ok_or_else(|| CredentialError::NoContext {
+            wanted: name.to_owned(),
+            known: known(),
+        })?;
+    let dangling = |kind, missing: &str| CredentialError::Dangling {
+        context: name.to_owned(),
+        kind,
+        name: missing.to_owned(),
+    };
+    let mut clusters = config.clusters.iter();
+    let cluster = clusters
         .find(|named| named.name == context.cluster)
         .and_then(|named| named.cluster.as_ref())
-        .ok_or_else(no_context)?;
-    let user = context.user.as_ref().and_then(|name| {
-        let mut users = config.auth_infos.iter();
-        users.find(|named| named.name == *name)
-    });
-    Ok((cluster, user.and_then(|named| named.auth_info.as_ref())))
+        .ok_or_else(|| dangling("cluster", &context.cluster))?;
+    let Some(user) = context.user.as_deref().filter(|user| !user.is_empty()) else {
+        return Ok((cluster, None));
+    };
+    let mut users = config.auth_infos.iter();
+    // Nobody's credentials would otherwise be sent, and the refusal would be a riddle.
+    let user = users
+        .find(|named| named.name == user)
+        .ok_or_else(|| dangling("user", user))?;
+    Ok((cluster, user.auth_info.as_ref()))
 }
 
 #[cfg(test)]
@@ -284,7 +374,30 @@ mod tests {
     fn a_kubeconfig_without_credentials_may_be_replicated() {
         let ca = ", certificate-authority-data: Q0E=, tls-server-name: token";
         assert_eq!(reject_credentials(&kubeconfig(ca, "")), Ok(()));
-        assert_eq!(reject_credentials("{"), Err(CredentialError::Malformed));
+        let torn = reject_credentials("users: [\n{token: SECRET\n").unwrap_err();
+        assert!(matches!(torn, CredentialError::Malformed { .. }), "{torn}");
+        assert!(!format!("{torn} {torn:?}").contains("SECRET"), "{torn}");
+    }
+
+    #[test]
+    fn a_context_that_is_missing_or_leads_nowhere_is_named() {
+        let policy = CredentialPolicy::default();
+        let whole = kubeconfig("", "token: t");
+        let refused = |yaml: &str, context: &str| {
+            let config = Kubeconfig::from_yaml(yaml).unwrap();
+            policy.admit(&config, context).unwrap_err().to_string()
+        };
+        assert_eq!(
+            refused(&whole, "x"),
+            "the kubeconfig has no context \"x\"; name one of its contexts: c"
+        );
+        let undecided = whole.replace("current-context: c\n", "");
+        assert!(refused(&undecided, "").contains("has no current-context; name one"));
+        assert!(refused("hello: world", "").contains("is it a kubeconfig?"));
+        for (missing, said) in [("k", "names cluster \"k\""), ("u", "names user \"u\"")] {
+            let cut = whole.replace(&format!("[{{name: {missing}, "), "[{name: other, ");
+            assert!(refused(&cut, "").contains(said), "{}", refused(&cut, ""));
+        }
     }
 
     #[test]

@@ -2,17 +2,21 @@
 
 use std::{
     collections::BTreeMap,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
 };
 
-use tokio::sync::watch;
+use tokio::{sync::watch, time::Instant};
 
-use super::client::ApiError;
+use super::api_error::ApiError;
 use crate::{
     clock::unix_now,
     domain::{
-        cluster::{Condition, Health},
+        cluster::{Condition, Health, ResourceSelector, Source},
         id::StreamId,
+        pace::Pace,
     },
 };
 
@@ -20,9 +24,43 @@ use crate::{
 #[derive(Clone, Debug)]
 pub(super) struct Board {
     cluster: Arc<str>,
+    /// Where its credentials come from.
+    source: Arc<Source>,
+    voice: Arc<Mutex<Voice>>,
     streams: Arc<Mutex<BTreeMap<StreamId, Report>>>,
+    /// Whether the last probe could not see which cluster answers.
+    is_stranger: Arc<AtomicBool>,
     health: Arc<watch::Sender<Health>>,
 }
+
+/// What is logged of a cluster, and how often.
+#[derive(Debug)]
+struct Voice {
+    started: Instant,
+    pace: Pace,
+    /// Whether the last line told of a failure.
+    is_alarmed: bool,
+    /// Whether it was ever told that the cluster is being watched.
+    is_introduced: bool,
+}
+
+impl Voice {
+    fn say(&mut self, cluster: &str, condition: Condition, reason: &str) {
+        if condition == Condition::Connected {
+            if self.is_alarmed || !self.is_introduced {
+                tracing::info!(%cluster, "cluster is being watched");
+            }
+            (self.is_alarmed, self.is_introduced) = (false, true);
+        } else if self.pace.is_due(reason, self.started.elapsed()) {
+            tracing::warn!(%cluster, %condition, reason, "cluster is not being watched");
+            self.is_alarmed = true;
+        }
+    }
+}
+
+/// What is at stake where the namespace kube-system may not be read.
+const STRANGER: &str = "the UID of the namespace kube-system may not be read, so another cluster \
+                        behind the same address would not be noticed; grant get on this namespace";
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Report {
@@ -37,29 +75,37 @@ enum Report {
 pub(super) struct Reporter {
     board: Board,
     stream: StreamId,
-    /// What the stream watches, for people.
-    what: Arc<str>,
+    /// What the stream watches.
+    selector: Arc<ResourceSelector>,
 }
 
 impl Board {
     /// A board on which nothing is known yet.
-    pub(super) fn new(cluster: Arc<str>) -> (Self, watch::Receiver<Health>) {
+    pub(super) fn new(cluster: Arc<str>, source: Source) -> (Self, watch::Receiver<Health>) {
         let (health, receiver) = watch::channel(Health::unknown(unix_now()));
         let board = Self {
             cluster,
+            source: Arc::new(source),
+            voice: Arc::new(Mutex::new(Voice {
+                started: Instant::now(),
+                pace: Pace::default(),
+                is_alarmed: false,
+                is_introduced: false,
+            })),
             streams: Arc::default(),
+            is_stranger: Arc::default(),
             health: Arc::new(health),
         };
         (board, receiver)
     }
 
     /// Gives a stream its place.
-    pub(super) fn reporter(&self, stream: StreamId, what: &str) -> Reporter {
+    pub(super) fn reporter(&self, stream: StreamId, selector: &ResourceSelector) -> Reporter {
         self.set(stream, Report::Trying);
         Reporter {
             board: self.clone(),
             stream,
-            what: what.into(),
+            selector: Arc::new(selector.clone()),
         }
     }
 
@@ -69,30 +115,27 @@ impl Board {
             streams.insert(stream, report);
             summarise(streams.values())
         };
-        let Some((condition, reason)) = summary else {
+        let Some((condition, mut reason)) = summary else {
             return;
         };
+        if condition == Condition::Connected && self.is_stranger.load(Ordering::Relaxed) {
+            reason = STRANGER.to_owned();
+        }
+        self.voice
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .say(&self.cluster, condition, &reason);
         self.health.send_if_modified(|health| {
             if health.condition == condition && health.reason == reason {
                 return false;
             }
             if health.condition != condition {
                 health.since = unix_now();
-                self.log(condition, &reason);
             }
             health.condition = condition;
             health.reason = reason;
             true
         });
-    }
-
-    fn log(&self, condition: Condition, reason: &str) {
-        let cluster = &self.cluster;
-        if condition == Condition::Connected {
-            tracing::info!(%cluster, "cluster is being watched");
-        } else {
-            tracing::warn!(%cluster, ?condition, reason, "cluster is not being watched");
-        }
     }
 }
 
@@ -102,18 +145,35 @@ impl Reporter {
         self.board.set(self.stream, Report::Watching);
     }
 
+    /// A probe saw which cluster answers, or could not. What that means is told with the next
+    /// report.
+    pub(super) fn probed(&self, cluster_uid: &str) {
+        let is_stranger = cluster_uid.is_empty();
+        let was = self.board.is_stranger.swap(is_stranger, Ordering::Relaxed);
+        if is_stranger && !was {
+            let cluster = &self.board.cluster;
+            tracing::warn!(%cluster, reason = STRANGER, "cluster is not identified");
+        }
+    }
+
     /// The stream cannot be watched.
     pub(super) fn failing(&self, error: &ApiError) {
-        tracing::debug!(stream = %self.stream, resource = %self.what, %error, "request failed");
-        let hint = match error.code() {
-            Some(401) => "; renew the credentials",
-            Some(403) => "; grant get, list and watch on it",
-            Some(404) => "; this resource is not served there",
-            _ => "",
-        };
-        let reason = format!("{}: {error}{hint}", self.what);
+        let what = describe(&self.selector);
+        tracing::debug!(stream = %self.stream, resource = %what, %error, "request failed");
+        let hint = error.hint(&self.selector, &self.board.source);
+        let separator = if hint.is_empty() { "" } else { "; " };
+        let reason = format!("{what}: {error}{separator}{hint}");
         let report = Report::Failing(error.condition(), reason);
         self.board.set(self.stream, report);
+    }
+}
+
+/// What a stream watches, for people.
+pub(super) fn describe(selector: &ResourceSelector) -> String {
+    if selector.namespace.is_empty() {
+        selector.resource.to_string()
+    } else {
+        format!("{} in {}", selector.resource, selector.namespace)
     }
 }
 

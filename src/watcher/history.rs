@@ -10,8 +10,8 @@ use tokio::{
 
 use super::{
     HistoryItem, MESSAGES_MAX, Tasks,
+    api_error::ApiError,
     backoff::Backoff,
-    client::ApiError,
     lists::Pager,
     outlet::{Batch, Outlet, Stopped},
     repair::{Publication, RepairError},

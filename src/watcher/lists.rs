@@ -1,7 +1,8 @@
 //! A list, page by page: [`Pager`].
 
 use super::{
-    client::{ApiError, ApiServer},
+    api_error::ApiError,
+    client::ApiServer,
     frames::{Malformed, read_page},
     requests::{At, Detail, list},
 };

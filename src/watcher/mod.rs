@@ -23,6 +23,8 @@ use crate::domain::{
     watch_session::SessionPolicy,
 };
 
+pub mod access;
+mod api_error;
 mod backoff;
 mod client;
 mod credentials;
@@ -181,18 +183,17 @@ impl ShardWatcher {
         policy: WatchPolicy,
     ) -> Started {
         let name: Arc<str> = cluster.spec.name.as_str().into();
+        let (board, health) = Board::new(name.clone(), cluster.spec.source.clone());
         let api = ApiServer::new(cluster, credentials, policy);
-        let (board, health) = Board::new(name.clone());
         let tasks = Tasks::default();
         let limits = HistoryLimits::default();
         let mut histories = BTreeMap::new();
         let mut signals = Vec::new();
         for start in streams {
-            let what = describe(&start.selector);
             let setting = Setting {
                 api: api.clone(),
+                reporter: Some(board.reporter(start.stream, &start.selector)),
                 selector: start.selector,
-                reporter: Some(board.reporter(start.stream, &what)),
                 identity: Arc::new(Identity::new(start.cluster_uid)),
             };
             let history = StreamHistory::new(setting.without_reporter(), &limits, &tasks);
@@ -221,14 +222,5 @@ impl ShardWatcher {
         self.tasks.ended.cancel();
         self.tasks.tracker.close();
         self.tasks.tracker.wait().await;
-    }
-}
-
-/// What a stream watches, for people.
-fn describe(selector: &ResourceSelector) -> String {
-    if selector.namespace.is_empty() {
-        selector.resource.to_string()
-    } else {
-        format!("{} in {}", selector.resource, selector.namespace)
     }
 }

@@ -5,7 +5,8 @@
 use std::{cmp::Ordering, collections::VecDeque};
 
 use super::{
-    client::{ApiError, ApiServer},
+    api_error::ApiError,
+    client::ApiServer,
     lists::Pager,
     outlet::{Batch, Outlet, Stopped},
     requests::{At, Detail, list},

@@ -93,6 +93,18 @@ pub(super) fn watch(
     get(query.0, ACCEPT_FULL)
 }
 
+/// What a request asks for, as a role names it.
+pub(super) fn verb(request: &Request<Body>) -> &'static str {
+    let query = request.uri().query().unwrap_or_default();
+    if query.contains("watch=true") {
+        "watch"
+    } else if request.uri().path().ends_with("/kube-system") {
+        "get"
+    } else {
+        "list"
+    }
+}
+
 fn get(uri: String, accept: &'static str) -> http::Result<Request<Body>> {
     Request::get(uri)
         .header(header::ACCEPT, accept)

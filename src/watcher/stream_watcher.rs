@@ -11,8 +11,9 @@ use rand::Rng as _;
 use tokio::time::{Instant, sleep, sleep_until};
 
 use super::{
+    api_error::{ApiError, status_failure},
     backoff::Backoff,
-    client::{ApiError, ApiServer, read_chunk, status_failure},
+    client::{ApiServer, read_chunk},
     frames::{Line, LineSplitter, read_line},
     health::Reporter,
     outlet::{Batch, Outlet, Stopped},
@@ -197,10 +198,12 @@ impl StreamWatcher {
     async fn carry_out(&mut self, asked: Output) -> Result<Input, Stopped> {
         let Setting { api, selector, .. } = &self.setting;
         let input = match asked {
-            Output::Probe => api
-                .probe(selector)
-                .await
-                .map(|(at, cluster_uid)| Input::Probed { at, cluster_uid }),
+            Output::Probe => api.probe(selector).await.map(|(at, cluster_uid)| {
+                if let Some(reporter) = &self.setting.reporter {
+                    reporter.probed(&cluster_uid);
+                }
+                Input::Probed { at, cluster_uid }
+            }),
             Output::Watch { from } => self.open(&from).await,
             Output::CheckRepair { from, to } => {
                 let checked = repair::check(api, selector, [&from, &to]).await;

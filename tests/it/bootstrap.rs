@@ -112,11 +112,11 @@ async fn data_in_use_is_refused() {
     group.launch(0);
     let exit = group.replicas[0].exit(REFUSAL).await;
     assert_eq!(exit.status.code(), Some(1), "{}", exit.log);
-    assert!(
-        exit.log.contains("in use by another process"),
-        "{}",
-        exit.log
+    let says = format!(
+        "in use by another process, process {}",
+        first.pid().unwrap()
     );
+    assert!(exit.log.contains(&says), "{}", exit.log);
 }
 
 #[tokio::test(flavor = "multi_thread")]

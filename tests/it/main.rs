@@ -6,8 +6,12 @@
 mod harness;
 
 mod bootstrap;
+mod check;
 mod cli;
+mod clients;
 mod clusters;
+mod failures_clusters;
+mod failures_data;
 mod handover;
 mod load;
 mod recovery;

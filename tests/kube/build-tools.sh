@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # Builds the real control plane that tests/kube runs against: kube-apiserver,
-# etcd, etcdctl, etcdutl, and grpcurl, from Go modules and without containers.
+# etcd, etcdctl, etcdutl, and beside it grpcurl and kustomize, from Go modules
+# and without containers.
 #
 #   build-tools.sh           builds what is missing
 #   build-tools.sh --print   builds nothing; fails if something is missing
@@ -16,7 +17,7 @@ set -euo pipefail
 
 tools_dir=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)/tools
 cache_dir=${XDG_CACHE_HOME:-$HOME/.cache}/quorumwatch
-binaries=(etcd etcdctl etcdutl grpcurl kube-apiserver)
+binaries=(etcd etcdctl etcdutl grpcurl kube-apiserver kustomize)
 
 say() { printf 'build-tools: %s\n' "$*" >&2; }
 
@@ -28,7 +29,8 @@ version_of() {
 kube_version=$(version_of apiserver k8s.io/kubernetes)
 etcd_version=$(version_of etcd go.etcd.io/etcd/server/v3)
 grpcurl_version=$(version_of grpcurl github.com/fullstorydev/grpcurl)
-built_root=$cache_dir/kube-$kube_version-etcd-$etcd_version-grpcurl-$grpcurl_version
+kustomize_version=$(version_of kustomize sigs.k8s.io/kustomize/kustomize/v5)
+built_root=$cache_dir/kube-$kube_version-etcd-$etcd_version-grpcurl-$grpcurl_version-kustomize-$kustomize_version
 built_dir=$built_root/bin
 
 assets_dir=
@@ -111,6 +113,10 @@ build_named() {
     etcdctl | etcdutl) build "$1" etcd "go.etcd.io/etcd/$1/v3" "" ;;
     grpcurl)
         build "$1" grpcurl github.com/fullstorydev/grpcurl/cmd/grpcurl "-X main.version=v$grpcurl_version"
+        ;;
+    kustomize)
+        build "$1" kustomize sigs.k8s.io/kustomize/kustomize/v5 \
+            "-X sigs.k8s.io/kustomize/api/provenance.version=v$kustomize_version"
         ;;
     esac
 }

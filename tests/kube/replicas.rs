@@ -184,7 +184,7 @@ impl Drop for Replicas {
 }
 
 /// Ports that nobody listens on, all different.
-fn free_ports(count: usize) -> Vec<u16> {
+pub(crate) fn free_ports(count: usize) -> Vec<u16> {
     let span = PORTS.end - PORTS.start;
     // Two runs at once begin at different places.
     let offset = u16::try_from(std::process::id() * 31 % u32::from(span)).unwrap();

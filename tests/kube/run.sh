@@ -19,9 +19,9 @@ if [[ $status -eq 3 ]]; then
     # Without Go nothing can be built.
     cat >&2 <<'TEXT'
 SKIPPED: every test against a real API server.
-  They need kube-apiserver, etcd, etcdctl, etcdutl and grpcurl, which are built
-  with Go. Install Go 1.26 or newer and put it in PATH. With KUBEBUILDER_ASSETS
-  naming a folder that has all five of them (that of envtest has the first two),
+  They need kube-apiserver, etcd, etcdctl, etcdutl, grpcurl and kustomize, which
+  are built with Go. Install Go 1.26 or newer and put it in PATH. With KUBEBUILDER_ASSETS
+  naming a folder that has all six of them (that of envtest has the first two),
   Go is not needed.
 TEXT
     exit 0

@@ -40,7 +40,7 @@ const RULES: &[Rule] = &[
         &["base64", "bytes", "crc32c", "prost", "thiserror"],
     ),
     rule("clock", &["domain"], &[]),
-    rule("config", &["domain"], &["serde", "toml"]),
+    rule("config", &["domain"], &["strsim", "toml"]),
     rule(
         "proto",
         &[],
@@ -200,6 +200,14 @@ const RULES: &[Rule] = &[
             "tonic",
             "unicode_width",
         ],
+    ),
+    // It asks whoever would be asked at the start what would come of it.
+    rule(
+        "cli/check",
+        &[
+            "cli", "config", "domain", "peer", "proto", "raft", "server", "watcher",
+        ],
+        &["clap", "rustix", "serde", "tonic"],
     ),
 ];
 

@@ -96,6 +96,23 @@ fn length(text: &str) -> Result<Duration, &'static str> {
     Ok(length)
 }
 
+/// What is going to happen.
+fn plan(arguments: &Arguments) -> String {
+    let victim = match arguments.kill {
+        Target::Owner => "the replica that owns most",
+        Target::Leader => "the leader",
+        Target::None => {
+            let seconds = arguments.length.as_secs();
+            return format!("three replicas share some clusters for {seconds} s; none is killed");
+        }
+    };
+    let seconds = (arguments.length / 4).as_secs();
+    format!(
+        "three replicas share some clusters; {seconds} s into the load, {victim} is killed with \
+         SIGKILL; in the end every event is accounted for"
+    )
+}
+
 pub(super) async fn run(arguments: Arguments) -> Result<(), Error> {
     let shutdown = interrupt::token()?;
     let json = arguments.output.format == Format::Json;
@@ -110,8 +127,9 @@ pub(super) async fn run(arguments: Arguments) -> Result<(), Error> {
         .keep
         .as_deref()
         .unwrap_or_else(|| temporary.path());
+    voice.say(Tone::Bold, &plan(&arguments))?;
     let mut world = World::start(&arguments).await?;
-    voice.say(Tone::Bold, &world.describe())?;
+    voice.say(Tone::Plain, &world.describe())?;
     let flags = world.replica_flags(&arguments.allow_exec);
     let mut replicas = Replicas::start(folder, flags)?;
     for replica in replicas.iter() {

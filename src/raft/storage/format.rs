@@ -3,14 +3,16 @@
 use std::io;
 
 use super::{
-    Identity,
+    Identity, OpenError,
     keyspace::{self, meta},
-    open::OpenError,
 };
 use crate::domain::id::{GroupId, ReplicaId};
 
 /// The format that this version writes, and the newest that it reads.
 pub const FORMAT: u32 = 1;
+
+/// The oldest format that this version reads.
+const FORMAT_OLDEST: u32 = 1;
 
 /// Replica ids stay below 2^63, so that they fit signed numbers in other people's tools.
 const REPLICA_ID_MAX: u64 = i64::MAX as u64;
@@ -28,6 +30,12 @@ pub(super) fn read(tree: &sled::Tree, name: &str) -> Result<Option<Identity>, Op
         return Err(OpenError::NewerFormat {
             found: format,
             known: FORMAT,
+        });
+    }
+    if format < FORMAT_OLDEST {
+        return Err(OpenError::OlderFormat {
+            found: format,
+            known: FORMAT_OLDEST,
         });
     }
     let missing = |what: &str| OpenError::Damaged(format!("the header lacks {what}"));

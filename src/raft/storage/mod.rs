@@ -10,7 +10,9 @@ mod fence;
 mod format;
 mod keyspace;
 mod log_store;
+mod look;
 mod open;
+mod open_error;
 mod snapshots;
 mod writer;
 
@@ -19,7 +21,7 @@ use std::{
     collections::BTreeMap,
     fs::File,
     io,
-    sync::{PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard},
+    sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard},
     thread::JoinHandle,
 };
 
@@ -29,7 +31,10 @@ use super::types::{Entry, LogId, Vote};
 use crate::domain::id::{GroupId, ReplicaId};
 pub use format::FORMAT;
 pub use log_store::{LogReader, LogStore};
-pub use open::{OpenError, Store};
+pub use look::is_in_use;
+pub use open::Store;
+pub use open_error::OpenError;
+pub(super) use open_error::remedy_of;
 use writer::Op;
 
 /// Entries kept in memory although they are durable: what followers that keep up, and the state
@@ -38,6 +43,9 @@ const RECENT_ENTRIES_MAX: usize = 1024;
 
 /// The same limit in bytes.
 const RECENT_BYTES_MAX: usize = 16 * 1024 * 1024;
+
+/// Why the writer has ended.
+pub(super) type Failure = Arc<io::Error>;
 
 /// Who this replica is, as its data says.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -54,7 +62,7 @@ pub(super) struct Shared {
     tree: RwLock<Option<sled::Tree>>,
     log: RwLock<Log>,
     group: RwLock<Option<GroupId>>,
-    failure: watch::Sender<Option<String>>,
+    failure: watch::Sender<Option<Failure>>,
     /// Serialises whoever reads or replaces the current snapshot.
     snapshot: Mutex<()>,
     /// Held for as long as the data is in use, by this process alone.
@@ -146,7 +154,7 @@ impl Shared {
         log.shrink();
     }
 
-    fn fail(&self, failure: String) {
+    fn fail(&self, failure: Failure) {
         self.failure.send_if_modified(|known| {
             let is_first = known.is_none();
             known.get_or_insert(failure);
@@ -163,13 +171,14 @@ impl Shared {
     }
 
     /// Waits until storage has failed, and says why.
-    pub(super) async fn failed(&self) -> String {
+    pub(super) async fn failed(&self) -> Failure {
         let mut failure = self.failure.subscribe();
         let known = failure.wait_for(Option::is_some).await;
         // The sender lives in `self`, so waiting ends only with a failure.
         known
-            .map(|known| known.clone().unwrap_or_default())
-            .unwrap_or_default()
+            .ok()
+            .and_then(|known| known.clone())
+            .unwrap_or_else(|| Arc::new(closed()))
     }
 
     /// The group that the data belongs to.
@@ -209,7 +218,14 @@ fn closed() -> io::Error {
 
 fn sled_error(error: sled::Error) -> io::Error {
     match error {
-        sled::Error::Io(error) => error,
+        // sled puts the text of the first error, with its structure, into another one.
+        sled::Error::Io(error) if error.kind() == io::ErrorKind::StorageFull => {
+            io::Error::new(io::ErrorKind::StorageFull, "no space left on device")
+        }
+        sled::Error::Io(error) => match error.kind() {
+            io::ErrorKind::Other => error,
+            kind => io::Error::from(kind),
+        },
         other => io::Error::new(io::ErrorKind::InvalidData, other.to_string()),
     }
 }

@@ -4,7 +4,7 @@ use std::{
     collections::VecDeque,
     fs::{self, DirBuilder, File, OpenOptions, Permissions},
     io,
-    os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _, PermissionsExt as _},
+    os::unix::fs::{DirBuilderExt as _, FileExt as _, OpenOptionsExt as _, PermissionsExt as _},
     panic::{AssertUnwindSafe, catch_unwind},
     path::{Path, PathBuf},
     sync::{Arc, RwLock},
@@ -16,7 +16,7 @@ use prost::Message as _;
 use tokio::sync::{Mutex, mpsc, watch};
 
 use super::{
-    Identity, Log, LogStore, Queue, Shared, WriterThread,
+    Identity, Log, LogStore, OpenError, Queue, Shared, WriterThread,
     fence::{Fence, Mark},
     format,
     keyspace::{self, EntryReader, KeyRange, meta},
@@ -40,67 +40,6 @@ const CACHE_BYTES: u64 = 64 * 1024 * 1024;
 /// that is started again within one process.
 const SLED_LOCK_TRIES: u32 = 100;
 const SLED_LOCK_PAUSE: Duration = Duration::from_millis(20);
-
-/// Why the data cannot be used.
-#[derive(Debug, thiserror::Error)]
-pub enum OpenError {
-    /// The directory cannot be made or read.
-    #[error("cannot use the data directory {0}: {1}")]
-    Directory(PathBuf, io::Error),
-    /// Another process has it.
-    #[error(
-        "the data directory {0} is in use by another process; stop that one, or use another directory"
-    )]
-    InUse(PathBuf),
-    /// A newer version wrote it.
-    #[error(
-        "the data is of format {found}, this version knows formats up to {known}; start the newer version again"
-    )]
-    NewerFormat {
-        /// The format found.
-        found: u32,
-        /// The newest format known.
-        known: u32,
-    },
-    /// It belongs to another replica.
-    #[error(
-        "the data directory belongs to replica {found:?}, this is {wanted:?}; \
-         start with the name {found:?} or with the directory of {wanted:?}"
-    )]
-    AnotherName {
-        /// Whose data it is.
-        found: String,
-        /// Who wants it.
-        wanted: String,
-    },
-    /// It has forgotten something that it had promised to keep.
-    #[error(
-        "the data has lost its newest part ({0}); this replica must not go on with it. \
-         Remove it from the group, empty its data directory, and let it join anew"
-    )]
-    Behind(String),
-    /// It cannot be read.
-    #[error(
-        "the data is damaged ({0}). Remove this replica from the group, empty its data directory, \
-         and let it join anew"
-    )]
-    Damaged(String),
-    /// The configured times contradict each other.
-    #[error("the Raft times are not valid: {0}")]
-    Timing(String),
-    /// The disk does not do what it should.
-    #[error("the data cannot be read or written: {0}")]
-    Io(io::Error),
-}
-
-impl From<io::Error> for OpenError {
-    fn from(error: io::Error) -> Self {
-        match error.kind() {
-            io::ErrorKind::InvalidData | io::ErrorKind::Other => Self::Damaged(error.to_string()),
-            _ => Self::Io(error),
-        }
-    }
-}
 
 /// The open data of one replica.
 pub struct Store {
@@ -175,7 +114,7 @@ impl Store {
     }
 
     /// Waits until storage has failed, and says why.
-    pub(in crate::raft) async fn failed(&self) -> String {
+    pub(in crate::raft) async fn failed(&self) -> super::Failure {
         self.shared.failed().await
     }
 
@@ -294,7 +233,7 @@ fn make_directories(data_dir: &Path) -> Result<PathBuf, OpenError> {
         drop(fs::set_permissions(data_dir, Permissions::from_mode(0o700)));
         fs::set_permissions(&dir, Permissions::from_mode(0o700))
     };
-    make().map_err(|error| OpenError::Directory(data_dir.to_owned(), error))?;
+    make().map_err(OpenError::Directory)?;
     Ok(dir)
 }
 
@@ -303,17 +242,32 @@ fn make_directories(data_dir: &Path) -> Result<PathBuf, OpenError> {
 fn lock(dir: &Path) -> Result<File, OpenError> {
     let path = dir.join("lock");
     let file = OpenOptions::new()
+        .read(true)
         .write(true)
         .create(true)
         .truncate(false)
         .mode(0o600)
         .open(&path)
-        .map_err(|error| OpenError::Directory(dir.to_owned(), error))?;
+        .map_err(OpenError::Directory)?;
     match file.try_lock() {
-        Ok(()) => Ok(file),
-        Err(fs::TryLockError::WouldBlock) => Err(OpenError::InUse(dir.to_owned())),
-        Err(fs::TryLockError::Error(error)) => Err(OpenError::Directory(dir.to_owned(), error)),
+        Ok(()) => {}
+        Err(fs::TryLockError::WouldBlock) => return Err(OpenError::InUse(holder(&file))),
+        Err(fs::TryLockError::Error(error)) => return Err(OpenError::Directory(error)),
     }
+    // Who has it, for the message to the next one. A lock without a number is as good.
+    let text = std::process::id().to_string();
+    drop(
+        file.set_len(0)
+            .and_then(|()| file.write_all_at(text.as_bytes(), 0)),
+    );
+    Ok(file)
+}
+
+/// The process that holds the lock, where it has said so.
+fn holder(file: &File) -> Option<u32> {
+    let mut bytes = [0; 16];
+    let length = file.read_at(&mut bytes, 0).ok()?;
+    std::str::from_utf8(&bytes[..length]).ok()?.parse().ok()
 }
 
 /// sled takes a `snap.*.generating` that a killed open left behind for its newest snapshot, and
@@ -348,11 +302,11 @@ fn open_sled(log_dir: &Path) -> Result<sled::Db, OpenError> {
             Ok(Err(sled::Error::Io(error))) if error.to_string().contains("acquire lock") => {
                 thread::park_timeout(SLED_LOCK_PAUSE);
             }
-            Ok(Err(error)) => return Err(OpenError::Damaged(error.to_string())),
+            Ok(Err(error)) => return Err(sled_error(error).into()),
             Err(panic) => return Err(OpenError::Damaged(super::panic_text(&*panic))),
         }
     }
-    Err(OpenError::InUse(log_dir.to_owned()))
+    Err(OpenError::InUse(None))
 }
 
 /// Reads every entry once: what is damaged or missing must be known now, not when it is needed.

@@ -146,12 +146,15 @@ impl Writer {
         let end = catch_unwind(AssertUnwindSafe(|| self.serve(&mut ops)));
         let failure = match end {
             Ok(Ok(())) => None,
-            Ok(Err(error)) => Some(error.to_string()),
-            Err(panic) => Some(format!("sled panicked: {}", super::panic_text(&*panic))),
+            Ok(Err(error)) => Some(error),
+            Err(panic) => Some(io::Error::other(format!(
+                "sled panicked: {}",
+                super::panic_text(&*panic)
+            ))),
         };
         if let Some(failure) = failure {
-            tracing::error!(error = failure, "storage failed");
-            shared.fail(failure);
+            // Whoever ends the process because of it tells it.
+            shared.fail(Arc::new(failure));
         }
         drop(self);
         shared.close();

@@ -56,15 +56,22 @@ impl Group {
     pub(crate) async fn prepare(count: usize, options: &Options) -> Self {
         let turn = TURNS.acquire().await.unwrap();
         let folder = TempDir::with_prefix("quorumwatch-it-").unwrap();
-        let names = ["a", "b", "c", "d", "e"];
-        let replicas = names[..count].iter();
-        Self {
-            replicas: replicas
-                .map(|name| Replica::new(name, folder.path(), &options.config))
-                .collect(),
+        let mut group = Self {
+            replicas: Vec::new(),
             folder: Some(folder),
             _turn: turn,
-        }
+        };
+        group.add(count, options);
+        group
+    }
+
+    fn add(&mut self, count: usize, options: &Options) {
+        let folder = self.folder.as_ref().expect("it is not dropped").path();
+        let names = ["a", "b", "c", "d", "e"];
+        let replicas = names[..count].iter();
+        self.replicas = replicas
+            .map(|name| Replica::new(name, folder, &options.config))
+            .collect();
     }
 
     /// What `--peers` says.

@@ -1,5 +1,6 @@
 //! A group of real replicas, the clusters that it watches, and those who watch the group.
 
+mod api_server;
 mod client;
 mod group;
 mod ports;
@@ -8,8 +9,10 @@ mod replica;
 mod wait;
 mod world;
 
+pub(crate) use api_server::{ApiServer, Authority, EMPTY_LIST, Reply, Script, empty_cluster};
 pub(crate) use client::masked_update;
 pub(crate) use group::{Group, Options, expect_no_way_back, member_ids, progress_of};
+pub(crate) use ports::free_ports;
 pub(crate) use recorder::{Record, Recorder};
 pub(crate) use replica::Replica;
 pub(crate) use wait::{PATIENCE, eventually, holds};

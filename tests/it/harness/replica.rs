@@ -32,6 +32,8 @@ pub(crate) struct Replica {
     pub(crate) folder: PathBuf,
     /// Flags after the usual ones.
     pub(crate) flags: Vec<String>,
+    /// A command that is given the replica's own command to run in its place.
+    pub(crate) wrapper: Vec<String>,
     child: Option<Child>,
     is_frozen: bool,
 }
@@ -49,6 +51,7 @@ impl Replica {
             peer_port,
             folder,
             flags: Vec::new(),
+            wrapper: Vec::new(),
             child: None,
             is_frozen: false,
         }
@@ -74,9 +77,11 @@ impl Replica {
             .create(true)
             .append(true)
             .open(self.folder.join("log"));
-        let mut command = Command::new(env!("CARGO_BIN_EXE_quorumwatch"));
+        let own = [env!("CARGO_BIN_EXE_quorumwatch"), "serve"];
+        let mut words = self.wrapper.iter().map(String::as_str).chain(own);
+        let mut command = Command::new(words.next().expect("two words at least"));
         command
-            .arg("serve")
+            .args(words)
             .args(["--name", &self.name])
             .arg("--data-dir")
             .arg(self.data_dir())
@@ -146,6 +151,12 @@ impl Replica {
     pub(crate) async fn terminate(&mut self, within: Duration) -> Exit {
         self.signal(Signal::SIGTERM);
         self.exit(within).await
+    }
+
+    /// Whether it has ended by itself.
+    pub(crate) fn has_ended(&mut self) -> bool {
+        let child = self.child.as_mut().expect("it was launched");
+        child.try_wait().unwrap().is_some()
     }
 
     /// Waits until it ends by itself.

@@ -234,7 +234,7 @@ impl ControlPlane {
 
 /// The folder with the control plane's binaries. They are not built here: that
 /// takes minutes, which a test's time limit must not have to include.
-async fn binaries() -> Result<PathBuf> {
+pub(crate) async fn binaries() -> Result<PathBuf> {
     let mut command = Command::new(BUILD_TOOLS);
     command.arg("--print");
     let folder = run_tool(command)

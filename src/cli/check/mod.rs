@@ -1,0 +1,91 @@
+//! `quorumwatch check`: what would be in force, what is wrong with it, and whether everything that
+//! it names can be reached.
+//!
+//! Each thing to look at is a [`Target`](targets::Target); whoever adds a kind of thing adds targets
+//! and nothing else.
+
+mod clusters;
+mod finding;
+mod local;
+mod peers;
+mod report;
+mod targets;
+
+use std::path::PathBuf;
+
+use super::{
+    Error,
+    configuration::Configuration,
+    output::{self, Output},
+};
+use crate::{
+    config::Serve,
+    domain::cluster::{Resource, ResourceSelector},
+};
+use finding::Verdict;
+use report::Report;
+use targets::Target;
+
+/// Takes the same file, variables and flags as `serve`, and reads them as `serve` does.
+///
+/// Exit codes: 0 everything is fine; 1 something that was to be reached failed; 2 the configuration
+/// is not valid.
+#[derive(Debug, clap::Args)]
+pub(super) struct Arguments {
+    #[command(flatten)]
+    configuration: Configuration,
+    /// Also reach every peer and every cluster, and ask what may be done there. Nothing is changed.
+    #[arg(long)]
+    connect: bool,
+    /// Ask whether this kubeconfig's cluster can be monitored, and nothing else.
+    #[arg(long, value_name = "FILE", conflicts_with = "connect")]
+    kubeconfig: Option<PathBuf>,
+    /// The context to use; the file's current one where it is not set.
+    #[arg(long, value_name = "NAME", requires = "kubeconfig")]
+    context: Option<String>,
+    /// What would be watched there, like apps/v1/deployments; may be repeated. [default: v1/events]
+    #[arg(long = "resource", value_name = "RESOURCE", requires = "kubeconfig")]
+    resources: Vec<Resource>,
+    #[command(flatten)]
+    output: Output,
+}
+
+pub(super) async fn run(arguments: Arguments) -> Result<(), Error> {
+    let loaded = arguments.configuration.load();
+    for warning in &loaded.warnings {
+        output::note(&format!("warning: {warning}"));
+    }
+    let only = arguments.kubeconfig.map(|file| clusters::Only {
+        file,
+        context: arguments.context.unwrap_or_default(),
+        selectors: arguments
+            .resources
+            .into_iter()
+            .map(ResourceSelector::all)
+            .collect(),
+    });
+    let targets = match (&loaded.serve, &only) {
+        (Ok(serve), Some(only)) => vec![clusters::only(serve, only)],
+        (Ok(serve), None) if arguments.connect => all(serve),
+        _ => Vec::new(),
+    };
+    let is_asked = !targets.is_empty();
+    let outcomes = targets::reach(targets).await;
+    let report = Report::new(&loaded, outcomes, only.is_none());
+    report.write(&mut output::open(), arguments.output.format)?;
+    loaded.serve?;
+    match report.count(Verdict::Failed) {
+        0 if is_asked => output::note("everything was reached and may be used"),
+        0 => output::note("the configuration is valid; --connect reaches what it names"),
+        failed => return Err(Error::ChecksFailed(failed)),
+    }
+    Ok(())
+}
+
+/// Everything that a configuration names.
+fn all(serve: &Serve) -> Vec<Target> {
+    let mut targets = local::targets(serve);
+    targets.extend(peers::targets(serve));
+    targets.extend(clusters::targets(serve));
+    targets
+}

@@ -1,0 +1,390 @@
+//! The table itself.
+
+use super::{Absent, Key, Kind};
+
+/// A key of the file alone, to be filled in.
+const KEY: Key = Key {
+    path: "",
+    kind: Kind::Text,
+    unit: "",
+    absent: Absent::Nothing,
+    flag: None,
+    variable: None,
+    about: "",
+    reason: "",
+    example: "",
+};
+
+/// Below, one large object fills a ring; above, one ring fills a machine.
+const RING_BYTES: Kind = Kind::Number(64 * 1024, 1024 * 1024 * 1024);
+
+pub(in crate::config) const NAME: Key = Key {
+    path: "name",
+    absent: Absent::Derived("the host's name"),
+    flag: Some("name"),
+    variable: Some("QUORUMWATCH_NAME"),
+    about: "This replica's stable name: up to 253 letters, digits, '-', '_' or '.'. It is kept in \
+            the data directory; a replica that comes back must have the same.",
+    reason: "A pod of a StatefulSet keeps its host name, so that nothing has to be written there.",
+    example: "name = \"quorumwatch-0\"",
+    ..KEY
+};
+
+pub(in crate::config) const DATA_DIR: Key = Key {
+    path: "data_dir",
+    kind: Kind::Path,
+    unit: "a folder",
+    absent: Absent::Value("quorumwatch-data"),
+    flag: Some("data-dir"),
+    variable: Some("QUORUMWATCH_DATA_DIR"),
+    about: "Where this replica keeps its data. It is made where it does not exist, and belongs to \
+            one replica alone.",
+    reason: "Below the working directory, so that a first try needs no rights and leaves nothing \
+             elsewhere.",
+    example: "data_dir = \"/var/lib/quorumwatch\"",
+    ..KEY
+};
+
+pub(in crate::config) const CLIENT_LISTEN: Key = Key {
+    path: "client_listen",
+    unit: "address:port",
+    absent: Absent::Value("127.0.0.1:7400"),
+    flag: Some("client-listen"),
+    variable: Some("QUORUMWATCH_CLIENT_LISTEN"),
+    about: "Where clients are answered.",
+    reason: "Loopback, because nothing is encrypted or authenticated yet.",
+    example: "client_listen = \"127.0.0.1:7500\"",
+    ..KEY
+};
+
+pub(in crate::config) const PEER_LISTEN: Key = Key {
+    path: "peer_listen",
+    unit: "address:port",
+    absent: Absent::Value("127.0.0.1:7401"),
+    flag: Some("peer-listen"),
+    variable: Some("QUORUMWATCH_PEER_LISTEN"),
+    about: "Where other replicas are answered.",
+    reason: "Loopback, as for client_listen; beside it, so that a network policy can tell the two \
+             apart.",
+    example: "peer_listen = \"127.0.0.1:7501\"",
+    ..KEY
+};
+
+pub(in crate::config) const ADVERTISE_CLIENT: Key = Key {
+    path: "advertise_client",
+    unit: "host:port",
+    absent: Absent::Derived("client_listen"),
+    flag: Some("advertise-client"),
+    variable: Some("QUORUMWATCH_ADVERTISE_CLIENT"),
+    about: "Under which address clients reach this replica.",
+    reason: "The address that is listened on is right unless it is 0.0.0.0, or a proxy is between.",
+    example: "advertise_client = \"quorumwatch-0.example:7400\"",
+    ..KEY
+};
+
+pub(in crate::config) const ADVERTISE_PEER: Key = Key {
+    path: "advertise_peer",
+    unit: "host:port",
+    absent: Absent::Derived("what peers says of this replica, else peer_listen"),
+    flag: Some("advertise-peer"),
+    variable: Some("QUORUMWATCH_ADVERTISE_PEER"),
+    about: "Under which address other replicas reach this one.",
+    reason: "peers says it already, so that it is written once.",
+    example: "advertise_peer = \"quorumwatch-0.example:7401\"",
+    ..KEY
+};
+
+pub(in crate::config) const PEERS: Key = Key {
+    path: "peers",
+    kind: Kind::Addresses,
+    unit: "name = host:port",
+    absent: Absent::Derived("this replica alone"),
+    flag: Some("peers"),
+    variable: Some("QUORUMWATCH_PEERS"),
+    about: "Every replica that founds the group, this one included, with the address of its peer \
+            listener. All must be given the same. It counts at the first start alone.",
+    reason: "A group of one is what a first try needs; three survive the loss of one.",
+    example: "peers = { quorumwatch-0 = \"127.0.0.1:7401\" }",
+    ..KEY
+};
+
+pub(in crate::config) const KUBECONFIG_DIRS: Key = Key {
+    path: "kubeconfig_dirs",
+    kind: Kind::Paths,
+    unit: "folders",
+    flag: Some("kubeconfig-dir"),
+    variable: Some("QUORUMWATCH_KUBECONFIG_DIRS"),
+    about: "Folders whose kubeconfig files clusters may name, at any depth. They must exist.",
+    reason: "None, because whoever may add a cluster could otherwise have any file of this machine \
+             read.",
+    example: "kubeconfig_dirs = [\"/etc\"]",
+    ..KEY
+};
+
+pub(in crate::config) const ALLOW_EXEC: Key = Key {
+    path: "allow_exec",
+    kind: Kind::Texts,
+    unit: "commands",
+    flag: Some("allow-exec"),
+    variable: Some("QUORUMWATCH_ALLOW_EXEC"),
+    about: "Commands that kubeconfigs may run for credentials, spelled as the kubeconfig spells \
+            them.",
+    reason: "None, because a kubeconfig could otherwise run anything here.",
+    example: "allow_exec = [\"aws\"]",
+    ..KEY
+};
+
+pub(in crate::config) const ALLOW_FILE_REFERENCES: Key = Key {
+    path: "allow_file_references",
+    kind: Kind::Switch,
+    absent: Absent::Value("false"),
+    flag: Some("allow-file-references"),
+    variable: Some("QUORUMWATCH_ALLOW_FILE_REFERENCES"),
+    about: "Whether kubeconfigs may name other files: tokens, certificates, keys.",
+    reason: "Not, because a kubeconfig could otherwise send any file of this machine as a token.",
+    example: "allow_file_references = true",
+    ..KEY
+};
+
+pub(in crate::config) const INSECURE_PLAINTEXT: Key = Key {
+    path: "insecure_plaintext",
+    kind: Kind::Switch,
+    absent: Absent::Value("false"),
+    flag: Some("insecure-plaintext"),
+    variable: Some("QUORUMWATCH_INSECURE_PLAINTEXT"),
+    about: "Listen beyond this machine although nothing is encrypted or authenticated yet: whoever \
+            reaches a listener reads every event and changes what is monitored.",
+    reason: "Not, because this must be a decision: it is right only where the network itself is \
+             protected.",
+    example: "insecure_plaintext = true",
+    ..KEY
+};
+
+pub(in crate::config) const RING_BYTES_OWNED: Key = Key {
+    path: "limits.ring_bytes",
+    kind: RING_BYTES,
+    unit: "bytes per stream",
+    absent: Absent::Value("4194304"),
+    flag: Some("ring-bytes"),
+    variable: Some("QUORUMWATCH_RING_BYTES"),
+    about: "Memory of the ring that the owner of a stream keeps.",
+    reason: "A few thousand Events of 1 KB: seconds of a busy cluster, so that a short pause of a \
+             reader is bridged from memory and not by its API server. Below the least, one large \
+             object fills a ring; above the most, one ring fills a machine.",
+    example: "limits.ring_bytes = 8388608",
+    ..KEY
+};
+
+pub(in crate::config) const RING_BYTES_HUB: Key = Key {
+    path: "limits.hub_ring_bytes",
+    kind: RING_BYTES,
+    unit: "bytes per stream",
+    absent: Absent::Value("4194304"),
+    flag: Some("hub-ring-bytes"),
+    variable: Some("QUORUMWATCH_HUB_RING_BYTES"),
+    about: "Memory of the ring from which a replica serves its subscribers.",
+    reason: "As for limits.ring_bytes.",
+    example: "limits.hub_ring_bytes = 8388608",
+    ..KEY
+};
+
+pub(in crate::config) const SLOW_SUBSCRIBER_MS: Key = Key {
+    path: "limits.slow_subscriber_ms",
+    kind: Kind::Number(100, 240_000),
+    unit: "milliseconds",
+    absent: Absent::Value("30000"),
+    flag: Some("slow-subscriber-ms"),
+    variable: Some("QUORUMWATCH_SLOW_SUBSCRIBER_MS"),
+    about: "After how long without taking anything a subscriber is told that it is too slow.",
+    reason: "Longer than any pause of a healthy client, shorter than the five minutes of history \
+             that its cursor can still be resumed from. Below the least, a network hiccup counts as \
+             slow; above the most, history ends before the subscriber is told.",
+    example: "limits.slow_subscriber_ms = 10000",
+    ..KEY
+};
+
+pub(in crate::config) const LOG_FORMAT: Key = Key {
+    path: "log.format",
+    kind: Kind::Choice(&["auto", "text", "json"]),
+    absent: Absent::Value("auto"),
+    flag: Some("log-format"),
+    variable: Some("QUORUMWATCH_LOG_FORMAT"),
+    about: "How a log line looks: auto is text on a terminal and JSON elsewhere.",
+    reason: "People read terminals, machines read the rest.",
+    example: "log.format = \"json\"",
+    ..KEY
+};
+
+pub(in crate::config) const LOG_LEVEL: Key = Key {
+    path: "log.level",
+    absent: Absent::Value("info"),
+    flag: Some("log-level"),
+    variable: Some("QUORUMWATCH_LOG_LEVEL"),
+    about: "Which lines are logged: off, error, warn, info, debug or trace, or target=level pairs, \
+            joined by ','. openraft is silent unless it is named: info,openraft=warn.",
+    reason: "info is one line for each change of who owns what, and nothing for each event.",
+    example: "log.level = \"debug\"",
+    ..KEY
+};
+
+pub(in crate::config) const SOURCES: Key = Key {
+    path: "sources",
+    kind: Kind::Named,
+    about: "Kubeconfigs with credentials, by the name under which clusters refer to them. They \
+            stay in this replica's memory and never enter the replicated state; every replica \
+            needs the same names.",
+    reason: "A secret has no place on a command line or in the environment, where others can see \
+             it; so the file alone can hold one.",
+    example: "[sources.prod-eu]",
+    ..KEY
+};
+
+pub(in crate::config) const CLUSTERS: Key = Key {
+    path: "clusters",
+    kind: Kind::Listed,
+    about: "Clusters to create at the start where they are absent. One that exists is left as it \
+            is: it is changed with `quorumwatch clusters`.",
+    reason: "The group's state is what counts; a file that is changed on one replica must not \
+             change what all of them watch.",
+    example: "[[clusters]]",
+    ..KEY
+};
+
+/// All keys, in the order of the reference.
+pub const KEYS: &[Key] = &[
+    NAME,
+    DATA_DIR,
+    CLIENT_LISTEN,
+    PEER_LISTEN,
+    ADVERTISE_CLIENT,
+    ADVERTISE_PEER,
+    PEERS,
+    INSECURE_PLAINTEXT,
+    KUBECONFIG_DIRS,
+    ALLOW_EXEC,
+    ALLOW_FILE_REFERENCES,
+    RING_BYTES_OWNED,
+    RING_BYTES_HUB,
+    SLOW_SUBSCRIBER_MS,
+    LOG_FORMAT,
+    LOG_LEVEL,
+    SOURCES,
+    Key {
+        path: "sources.*.kubeconfig",
+        kind: Kind::Secret,
+        unit: "a kubeconfig, YAML",
+        absent: Absent::Required,
+        about: "The kubeconfig itself, with its credentials. It is never shown: not in logs, not in \
+                errors, not by `check`.",
+        reason: "There is nothing to guess.",
+        example: "kubeconfig = '''...'''",
+        ..KEY
+    },
+    Key {
+        path: "sources.*.context",
+        absent: Absent::Derived("the kubeconfig's current context"),
+        about: "The context to use.",
+        reason: "Most such kubeconfigs have one context only.",
+        example: "context = \"admin\"",
+        ..KEY
+    },
+    CLUSTERS,
+    Key {
+        path: "clusters[].name",
+        absent: Absent::Required,
+        about: "The name people use, unique in the group: 1 to 63 lowercase letters, digits, '-' or \
+                '.', beginning and ending with a letter or digit.",
+        reason: "There is nothing to guess.",
+        example: "name = \"prod-eu\"",
+        ..KEY
+    },
+    Key {
+        path: "clusters[].labels",
+        kind: Kind::Labels,
+        about: "Labels that subscribers select by.",
+        reason: "None are needed.",
+        example: "labels = { env = \"prod\" }",
+        ..KEY
+    },
+    Key {
+        path: "clusters[].kubeconfig",
+        kind: Kind::Path,
+        unit: "a file that every replica has, in a folder of kubeconfig_dirs",
+        about: "Where the credentials are. Give exactly one of kubeconfig, source and in_cluster.",
+        reason: "Which of the three it is must be a decision.",
+        example: "kubeconfig = \"/etc/kube/config\"",
+        ..KEY
+    },
+    Key {
+        path: "clusters[].context",
+        absent: Absent::Derived("the file's current context"),
+        about: "The context to use of the kubeconfig file. A source has its own.",
+        reason: "Most kubeconfigs that are made for this have one context only.",
+        example: "context = \"prod-eu\"",
+        ..KEY
+    },
+    Key {
+        path: "clusters[].source",
+        unit: "the name of a table in [sources]",
+        about: "Or which of the replicas' own kubeconfigs.",
+        reason: "See clusters[].kubeconfig.",
+        example: "source = \"prod-eu\"",
+        ..KEY
+    },
+    Key {
+        path: "clusters[].in_cluster",
+        kind: Kind::Switch,
+        absent: Absent::Value("false"),
+        about: "Or the service account of the pod that the replica runs in.",
+        reason: "See clusters[].kubeconfig.",
+        example: "in_cluster = true",
+        ..KEY
+    },
+    Key {
+        path: "clusters[].resources",
+        kind: Kind::Resources,
+        unit: "version/plural or group/version/plural, or a table that narrows one; at most 64",
+        absent: Absent::Value("v1/events"),
+        about: "What to watch.",
+        reason: "Kubernetes Events are what this service is for. Each resource costs a connection \
+                 to the API server, hence the most.",
+        example: "resources = [\"v1/events\", { resource = \"v1/configmaps\", namespaces = [\"shop\"] }]",
+        ..KEY
+    },
+    Key {
+        path: "clusters[].resources[].resource",
+        absent: Absent::Required,
+        unit: "version/plural or group/version/plural",
+        about: "The resource that is narrowed.",
+        reason: "There is nothing to guess.",
+        example: "resource = \"v1/configmaps\"",
+        ..KEY
+    },
+    Key {
+        path: "clusters[].resources[].namespaces",
+        kind: Kind::Texts,
+        absent: Absent::Derived("all namespaces"),
+        about: "Only these namespaces; each is a stream of its own.",
+        reason: "One watch over all namespaces is the cheapest for the API server.",
+        example: "namespaces = [\"shop\"]",
+        ..KEY
+    },
+    Key {
+        path: "clusters[].resources[].label_selector",
+        absent: Absent::Derived("all objects"),
+        unit: "as kubectl's -l",
+        about: "Only objects with these labels. The API server filters.",
+        reason: "Nothing is left out unless somebody asks for it.",
+        example: "label_selector = \"app=web\"",
+        ..KEY
+    },
+    Key {
+        path: "clusters[].resources[].field_selector",
+        absent: Absent::Derived("all objects"),
+        unit: "as kubectl's --field-selector",
+        about: "Only objects with these fields. The API server filters.",
+        reason: "Nothing is left out unless somebody asks for it.",
+        example: "field_selector = \"type=Warning\"",
+        ..KEY
+    },
+];

@@ -1,0 +1,390 @@
+//! Why a request to an API server failed, in words for whoever is called at night: what happened,
+//! and what to do about it. Nothing here ever shows a credential.
+
+use std::{error::Error, io, sync::Arc, time::Duration};
+
+use kube::client::AuthError;
+use rustls::CertificateError;
+
+use super::{
+    CredentialError,
+    frames::{Malformed, Status},
+};
+use crate::domain::{
+    cluster::{Condition, ResourceSelector, Source},
+    watch_session::Failure,
+};
+
+/// Longest page of a list: a page of fewer objects is asked for beyond it.
+pub(super) const PAGE_BYTES_MAX: usize = 64 * 1024 * 1024;
+
+/// Why a request failed. Never shows a credential.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub(super) enum ApiError {
+    /// The kubeconfig is refused.
+    #[error(transparent)]
+    Credentials(#[from] CredentialError),
+    /// No client can be built, or it has no credentials; what a plugin printed is not shown.
+    #[error("no request can be sent: {0}")]
+    Client(String),
+    /// The API server answered with an error.
+    #[error("the API server answers {} to a {verb}: {}", status.code, status.message)]
+    Status {
+        /// What was asked for, as a role names it.
+        verb: &'static str,
+        /// The answer.
+        status: Status,
+    },
+    /// No answer.
+    #[error("the API server{} cannot be reached: {}", place(address), trouble.text)]
+    Transport {
+        /// `host:port`, where it is known.
+        address: Option<Arc<str>>,
+        /// What is wrong.
+        trouble: Trouble,
+    },
+    /// No answer in time.
+    #[error("the API server{} did not answer within {} s", place(address), after.as_secs())]
+    Timeout {
+        /// `host:port`, where it is known.
+        address: Option<Arc<str>>,
+        /// After which time.
+        after: Duration,
+    },
+    /// An answer that is none.
+    #[error(transparent)]
+    Malformed(#[from] Malformed),
+    /// More bytes than a page may have.
+    #[error("a list page of one object is longer than {PAGE_BYTES_MAX} bytes")]
+    PageTooLong,
+}
+
+/// What is wrong with a connection.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Trouble {
+    /// What happened.
+    text: String,
+    /// What to do; empty where that is not known.
+    hint: &'static str,
+}
+
+fn place(address: &Option<Arc<str>>) -> String {
+    let address = address.as_deref();
+    address.map_or_else(String::new, |address| format!(" at {address}"))
+}
+
+impl ApiError {
+    /// What kube says of a request that had no answer, or that broke off.
+    pub(super) fn of(error: &(dyn Error + 'static)) -> Self {
+        let causes = || Causes(Some(error));
+        let credentials = causes().find_map(|cause| cause.downcast_ref::<AuthError>());
+        if let Some(error) = credentials {
+            return Self::Client(credential_trouble(error));
+        }
+        let tls = causes().find_map(|cause| cause.downcast_ref::<rustls::Error>());
+        let transport = causes().filter_map(|cause| cause.downcast_ref::<io::Error>());
+        let trouble = match (tls, transport.last()) {
+            (Some(error), _) => tls_trouble(error),
+            (None, Some(error)) => transport_trouble(error, &chain(error)),
+            (None, None) => Trouble {
+                text: chain(error),
+                hint: "",
+            },
+        };
+        Self::Transport {
+            address: None,
+            trouble,
+        }
+    }
+
+    /// The same, with the address of the API server.
+    pub(super) fn at(mut self, own: Option<Arc<str>>) -> Self {
+        if let Self::Transport { address, .. } | Self::Timeout { address, .. } = &mut self {
+            *address = own;
+        }
+        self
+    }
+
+    /// What a session needs to know.
+    pub(super) fn failure(&self) -> Failure {
+        match self {
+            Self::Status { status, .. } => status_failure(status),
+            _ => Failure::Other {
+                retry_after_ms: None,
+            },
+        }
+    }
+
+    /// What it says about the cluster.
+    pub(super) fn condition(&self) -> Condition {
+        match self {
+            Self::Credentials(_) | Self::Client(_) => Condition::Unauthorised,
+            Self::Status { status, .. } if matches!(status.code, 401 | 403) => {
+                Condition::Unauthorised
+            }
+            Self::Status { .. } | Self::Malformed(_) | Self::PageTooLong => Condition::Degraded,
+            Self::Transport { .. } | Self::Timeout { .. } => Condition::Unreachable,
+        }
+    }
+
+    /// How long the server asks us to wait.
+    pub(super) fn retry_after_ms(&self) -> Option<u64> {
+        match self {
+            Self::Status { status, .. } => status.retry_after_ms,
+            _ => None,
+        }
+    }
+
+    /// The status code, where there is one.
+    pub(super) fn code(&self) -> Option<u16> {
+        match self {
+            Self::Status { status, .. } => Some(status.code),
+            _ => None,
+        }
+    }
+
+    /// What to do about it; empty where nothing helps but waiting.
+    pub(super) fn hint(&self, selector: &ResourceSelector, source: &Source) -> String {
+        match self {
+            Self::Status { status, .. } if status.code != 401 => status_hint(status, selector),
+            _ => self.hint_whatever_was_asked(source),
+        }
+    }
+
+    /// What to do about it, where that does not depend on what was asked for; empty otherwise.
+    pub(super) fn hint_whatever_was_asked(&self, source: &Source) -> String {
+        match self {
+            Self::Status { status, .. } if status.code == 401 => {
+                format!(
+                    "the credentials are wrong or have expired: {}",
+                    renew(source)
+                )
+            }
+            Self::Transport { trouble, .. } => trouble.hint.to_owned(),
+            Self::Timeout { .. } => "is it overloaded, or does a firewall drop packets?".into(),
+            Self::Malformed(Malformed::Json(_)) => {
+                "does the kubeconfig's `server` lead to an API server, and not to a proxy?".into()
+            }
+            Self::Status { .. }
+            | Self::Credentials(_)
+            | Self::Client(_)
+            | Self::Malformed(_)
+            | Self::PageTooLong => String::new(),
+        }
+    }
+}
+
+/// What a session needs to know of a status, be it the response's or one in a watch.
+pub(super) fn status_failure(status: &Status) -> Failure {
+    match status.code {
+        410 => Failure::Gone,
+        500 => Failure::Internal,
+        _ => Failure::Other {
+            retry_after_ms: status.retry_after_ms,
+        },
+    }
+}
+
+fn status_hint(status: &Status, selector: &ResourceSelector) -> String {
+    let resource = &selector.resource;
+    match status.code {
+        300..=399 => "something before the API server redirects: correct `server`".into(),
+        403 => format!(
+            "grant it with this rule in a {}: {{apiGroups: [\"{}\"], resources: [\"{}\"], \
+             verbs: [\"get\", \"list\", \"watch\"]}}",
+            match selector.namespace.as_str() {
+                "" => "ClusterRole".to_owned(),
+                namespace => format!("Role of namespace {namespace}"),
+            },
+            resource.group,
+            resource.plural
+        ),
+        404 => format!(
+            "this cluster does not serve {resource}: `kubectl api-resources` lists what it \
+             serves; correct the cluster's resources"
+        ),
+        405 => format!(
+            "{resource} cannot be listed and watched there: take it out of the cluster's resources"
+        ),
+        429 | 503 => match status.retry_after_ms {
+            Some(ms) => format!("it asks for {} s of patience; tried again then", ms / 1_000),
+            None => "it is overloaded or not ready; tried again soon".into(),
+        },
+        _ => String::new(),
+    }
+}
+
+/// Where credentials are renewed.
+fn renew(source: &Source) -> String {
+    match source {
+        Source::KubeconfigFile { path, .. } => {
+            format!("renew them in {path} on every replica; it is read again by itself")
+        }
+        Source::Configured { name } => {
+            format!("renew them in [sources.{name}] of every replica and restart it")
+        }
+        Source::InCluster => "the pod's service account token is not accepted there".into(),
+        Source::KubeconfigInline { .. } => {
+            "an inline kubeconfig carries none; name a file or a configured source instead".into()
+        }
+    }
+}
+
+/// An error and its causes, the errors inside of I/O errors included.
+struct Causes<'a>(Option<&'a (dyn Error + 'static)>);
+
+impl<'a> Iterator for Causes<'a> {
+    type Item = &'a (dyn Error + 'static);
+
+    fn next(&mut self) -> Option<Self::Item> {
+        let error = self.0?;
+        let inner = error
+            .downcast_ref::<io::Error>()
+            .and_then(io::Error::get_ref);
+        self.0 = match inner {
+            Some(inner) => Some(inner),
+            None => error.source(),
+        };
+        Some(error)
+    }
+}
+
+/// What kube's text of these errors may show, a plugin's output, is left out.
+pub(super) fn credential_trouble(error: &AuthError) -> String {
+    let by_hand = "run it by hand as this process's user to see why; what it prints is not shown \
+                   here, it may hold credentials";
+    match error {
+        AuthError::AuthExecStart(cause) => format!(
+            "the credential command cannot be started ({cause}): install it on every replica"
+        ),
+        AuthError::AuthExecRun { out, .. } => {
+            format!("the credential command failed ({}): {by_hand}", out.status)
+        }
+        AuthError::AuthExecParse(_)
+        | AuthError::ExecPluginFailed
+        | AuthError::MalformedTokenExpirationDate(_)
+        | AuthError::UnrefreshableTokenResponse
+        | AuthError::AuthExec(_) => {
+            format!("the credential command did not print an ExecCredential: {by_hand}")
+        }
+        AuthError::MissingCommand => "the kubeconfig's exec names no command".into(),
+        AuthError::ReadTokenFile(cause, path) => {
+            format!("the token file {} cannot be read ({cause})", path.display())
+        }
+        AuthError::InvalidBearerToken(_) | AuthError::InvalidBasicAuth(_) => {
+            "the token or password holds characters that cannot be sent, perhaps a line end".into()
+        }
+        _ => "the credentials cannot be used".into(),
+    }
+}
+
+fn tls_trouble(error: &rustls::Error) -> Trouble {
+    let (text, hint) = match error {
+        rustls::Error::InvalidCertificate(reason) => return certificate_trouble(reason),
+        rustls::Error::AlertReceived(_) => (
+            error.to_string(),
+            "a client certificate is missing, has expired, or is not of its authority",
+        ),
+        rustls::Error::InvalidMessage(_) => (
+            "what answers does not speak TLS".to_owned(),
+            "correct the port or the scheme of `server`",
+        ),
+        other => (other.to_string(), ""),
+    };
+    Trouble { text, hint }
+}
+
+fn certificate_trouble(reason: &CertificateError) -> Trouble {
+    let (text, hint) = match reason {
+        CertificateError::UnknownIssuer | CertificateError::BadSignature => (
+            "its certificate is not of an authority that the kubeconfig trusts",
+            "correct certificate-authority-data",
+        ),
+        CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. } => (
+            "its certificate is for other host names",
+            "use one of these names in `server`, or set tls-server-name",
+        ),
+        CertificateError::Expired | CertificateError::ExpiredContext { .. } => (
+            "its certificate has expired",
+            "renew it there, and check the clock here",
+        ),
+        CertificateError::NotValidYet | CertificateError::NotValidYetContext { .. } => (
+            "its certificate is not valid yet",
+            "check the clocks, there and here",
+        ),
+        other => {
+            return Trouble {
+                text: format!("its certificate is refused ({other})"),
+                hint: "",
+            };
+        }
+    };
+    Trouble {
+        text: text.to_owned(),
+        hint,
+    }
+}
+
+fn transport_trouble(error: &io::Error, text: &str) -> Trouble {
+    use io::ErrorKind::{
+        ConnectionRefused, ConnectionReset, HostUnreachable, NetworkUnreachable, TimedOut,
+        UnexpectedEof,
+    };
+    let hint = match error.kind() {
+        ConnectionRefused => "nobody listens there: is it up, and is the port of `server` right?",
+        HostUnreachable | NetworkUnreachable | TimedOut => {
+            "no way leads there from this replica: look at routes and firewalls"
+        }
+        ConnectionReset | UnexpectedEof => {
+            "it broke the connection off: look at it, and at proxies in between"
+        }
+        _ if text.contains("lookup address") => {
+            "the name does not resolve on this replica: correct `server`, or its DNS"
+        }
+        _ => "",
+    };
+    Trouble {
+        text: text.to_owned(),
+        hint,
+    }
+}
+
+/// An error and its causes, for people.
+fn chain(error: &(dyn Error + 'static)) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        text.push_str(": ");
+        text.push_str(&error.to_string());
+        cause = error.source();
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        os::unix::process::ExitStatusExt as _,
+        process::{ExitStatus, Output},
+    };
+
+    use super::{ApiError, AuthError};
+
+    #[test]
+    fn what_a_credential_command_printed_is_never_shown() {
+        let out = Output {
+            status: ExitStatus::from_raw(3 << 8),
+            stdout: b"SECRET".to_vec(),
+            stderr: b"SECRET".to_vec(),
+        };
+        let failed = AuthError::AuthExecRun {
+            cmd: "plugin SECRET".into(),
+            out: Box::new(out),
+        };
+        // A token is renewed within a request, and the error comes wrapped as any other.
+        let wrapped = kube::Error::Service(Box::new(failed));
+        let shown = ApiError::of(&wrapped);
+        assert!(shown.to_string().contains("exit status: 3"), "{shown}");
+        assert!(!format!("{shown} {shown:?}").contains("SECRET"), "{shown}");
+    }
+}
