@@ -250,6 +250,16 @@ pub(super) fn cause(status: &Status) -> Option<String> {
     std::error::Error::source(status).map(chain)
 }
 
+/// Why a stream ended: in a replica's own words, or else in ours, since what a transport says of it
+/// helps nobody.
+pub(super) fn why_ended(status: &Status) -> &str {
+    match cause(status) {
+        None => status.message(),
+        Some(cause) if cause.contains("timed out") => "it no longer answers",
+        Some(_) => "the connection broke",
+    }
+}
+
 fn is_transient(status: &Status) -> bool {
     matches!(status.code(), Code::Unavailable | Code::DeadlineExceeded)
 }
