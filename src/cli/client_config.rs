@@ -11,7 +11,8 @@ use serde::{Deserialize, Serialize};
 
 use super::{Endpoint, Error};
 
-const VARIABLE: &str = "QUORUMWATCH_CLIENT_CONFIG";
+/// The variable that names the file.
+pub(super) const VARIABLE: &str = "QUORUMWATCH_CLIENT_CONFIG";
 
 /// The file's content.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]

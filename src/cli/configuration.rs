@@ -24,14 +24,21 @@ impl Configuration {
             file: self.file,
             environment: Environment {
                 variables: env::vars_os().collect(),
-                others: variables_of(&super::Arguments::command()),
+                others: other_variables(),
             },
             flags: self.flags,
         })
     }
 }
 
-/// The variables that some command reads.
+/// The variables that commands read besides those of the configuration.
+fn other_variables() -> Vec<String> {
+    let mut names = variables_of(&super::Arguments::command());
+    names.extend(super::connection::VARIABLES.map(str::to_owned));
+    names
+}
+
+/// The variables that clap reads for some command.
 fn variables_of(command: &Command) -> Vec<String> {
     let own = command.get_arguments().filter_map(Arg::get_env);
     let own = own.map(|name| name.to_string_lossy().into_owned());
@@ -132,7 +139,7 @@ fn help(key: &Key, variable: &str) -> String {
 mod tests {
     use clap::{CommandFactory as _, Parser as _};
 
-    use super::{Configuration, KEYS, variables_of};
+    use super::{Configuration, KEYS};
 
     #[derive(Debug, clap::Parser)]
     struct Line {
@@ -176,10 +183,10 @@ mod tests {
 
     #[test]
     fn the_variables_of_other_commands_are_known() {
-        let known = variables_of(&crate::cli::Arguments::command());
-        assert!(
-            known.iter().any(|name| name == "QUORUMWATCH_ENDPOINTS"),
-            "{known:?}"
-        );
+        let known = super::other_variables();
+        for variable in ["ENDPOINTS", "CONTEXT", "CLIENT_CONFIG"] {
+            let name = format!("QUORUMWATCH_{variable}");
+            assert!(known.contains(&name), "{known:?}");
+        }
     }
 }

@@ -12,6 +12,12 @@ use super::{
 /// Above the largest object that etcd stores and the largest page that a replica sends.
 pub(super) const MESSAGE_BYTES_MAX: usize = 32 * 1024 * 1024;
 
+/// Every variable that says where the group is.
+pub(super) const VARIABLES: [&str; 3] = [
+    ENDPOINTS_VARIABLE,
+    CONTEXT_VARIABLE,
+    client_config::VARIABLE,
+];
 const ENDPOINTS_VARIABLE: &str = "QUORUMWATCH_ENDPOINTS";
 const CONTEXT_VARIABLE: &str = "QUORUMWATCH_CONTEXT";
 /// Where nobody names anything.
@@ -242,6 +248,16 @@ async fn connected(endpoint: &Endpoint, tried: &mut Vec<String>) -> Option<Chann
 /// What broke, where a status is none that a replica sent: the connection did.
 pub(super) fn cause(status: &Status) -> Option<String> {
     std::error::Error::source(status).map(chain)
+}
+
+/// Why a stream ended: in a replica's own words, or else in ours, since what a transport says of it
+/// helps nobody.
+pub(super) fn why_ended(status: &Status) -> &str {
+    match cause(status) {
+        None => status.message(),
+        Some(cause) if cause.contains("timed out") => "it no longer answers",
+        Some(_) => "the connection broke",
+    }
 }
 
 fn is_transient(status: &Status) -> bool {

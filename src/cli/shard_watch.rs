@@ -6,7 +6,10 @@ use tokio::sync::mpsc;
 use tokio_util::task::AbortOnDropHandle;
 use tonic::{Code, Streaming};
 
-use super::{Endpoints, Error, connection::MESSAGE_BYTES_MAX};
+use super::{
+    Endpoints, Error,
+    connection::{MESSAGE_BYTES_MAX, why_ended},
+};
 use crate::proto::v1::{
     WatchShardsRequest, WatchShardsResponse, shard_service_client::ShardServiceClient,
 };
@@ -68,7 +71,7 @@ async fn follow(
                 Told::Update(update)
             }
             Ok(None) => Told::Interrupted("the replica ended the stream".into()),
-            Err(status) => Told::Interrupted(status.message().to_owned()),
+            Err(status) => Told::Interrupted(why_ended(&status).to_owned()),
         };
         let interrupted = matches!(next, Told::Interrupted(_));
         if told.send(Ok(next)).await.is_err() {

@@ -18,8 +18,9 @@ use crate::{
 const MESSAGE_WIDTH: usize = 30;
 /// Below this width there is no column for what live events have in common.
 const ROOMY: usize = 140;
-/// Below this width columns stand closer together, and names are cut.
+/// Below this width the message has a line of its own.
 const NARROW: usize = 100;
+const INDENT: &str = "    ";
 
 /// One column: its head, the cell, the width that it begins with, and the least on a terminal.
 struct Column {
@@ -43,6 +44,8 @@ const fn column(head: &'static str, cell: fn(&Row) -> &str, width: usize, least:
 pub(super) struct EventTable {
     columns: Vec<Column>,
     gutter: &'static str,
+    /// The message has a line of its own.
+    is_narrow: bool,
     is_wide: bool,
     colours: bool,
     has_head: bool,
@@ -84,15 +87,13 @@ impl EventTable {
             }
             if terminal < NARROW {
                 columns.retain(|column| column.head != "CHANGE");
-                for column in &mut columns {
-                    column.least = column.least.min(20);
-                }
                 gutter = "  ";
             }
         }
         let mut table = Self {
             columns,
             gutter,
+            is_narrow: terminal.is_some_and(|terminal| terminal < NARROW),
             is_wide,
             colours,
             has_head: false,
@@ -139,8 +140,15 @@ impl EventTable {
             push(&mut line, "FROM", self.endpoint.len());
             line.push_str(self.gutter);
         }
-        line.push_str("MESSAGE");
-        writeln!(out, "{}", Tone::Bold.paint(&line, self.colours))
+        if !self.is_narrow {
+            line.push_str("MESSAGE");
+        }
+        writeln!(out, "{}", Tone::Bold.paint(line.trim_end(), self.colours))?;
+        if self.is_narrow {
+            let message = Tone::Bold.paint("MESSAGE", self.colours);
+            writeln!(out, "{INDENT}{message}")?;
+        }
+        Ok(())
     }
 
     /// Writes one row, and the head before the first.
@@ -176,9 +184,16 @@ impl EventTable {
             line.push_str(&self.endpoint);
             line.push_str(self.gutter);
         }
-        let message = plain(&row.message);
-        let room = terminal.map_or(usize::MAX, |terminal| terminal.saturating_sub(self.taken()));
-        line.push_str(&clipped(&message, room, terminal.is_some()));
+        let before = if self.is_narrow {
+            line.truncate(line.trim_end().len());
+            line.push('\n');
+            line.push_str(INDENT);
+            INDENT.len()
+        } else {
+            self.taken()
+        };
+        let room = terminal.map_or(usize::MAX, |terminal| terminal.saturating_sub(before));
+        line.push_str(&clipped(&plain(&row.message), room, terminal.is_some()));
         let tone = row.tone.unwrap_or(Tone::Plain);
         tone.paint(line.trim_end(), self.colours)
     }
@@ -189,9 +204,14 @@ impl EventTable {
         columns.map(|column| column.width + self.gutter.len()).sum()
     }
 
+    /// What the message should get beside them.
+    fn beside(&self) -> usize {
+        if self.is_narrow { 0 } else { MESSAGE_WIDTH }
+    }
+
     /// Makes columns as narrow as the terminal asks for, the roomiest first.
     fn shrink(&mut self, terminal: usize) {
-        while self.taken() + MESSAGE_WIDTH > terminal {
+        while self.taken() + self.beside() > terminal {
             let roomiest = self
                 .columns
                 .iter_mut()
@@ -204,7 +224,7 @@ impl EventTable {
     }
 
     fn grow(&mut self, row: &Row, terminal: Option<usize>) {
-        let taken = self.taken() + MESSAGE_WIDTH;
+        let taken = self.taken() + self.beside();
         let mut spare = terminal.map_or(usize::MAX, |terminal| terminal.saturating_sub(taken));
         for column in &mut self.columns {
             let wanted = width_of(&plain((column.cell)(row)));
@@ -251,11 +271,20 @@ mod tests {
         for terminal in [80, 99, 100, 139, 140, 160, 240] {
             let mut table = EventTable::for_terminal(Some(terminal), false, false);
             for _ in 0..3 {
-                let line = table.line(&row(), Some(terminal));
-                assert!(width_of(&line) <= terminal, "{terminal}: {line}");
-                assert!(line.contains("DELETED"), "{terminal}: {line}");
+                let text = table.line(&row(), Some(terminal));
+                let fits = |line: &str| width_of(line) <= terminal;
+                assert!(text.lines().all(fits), "{terminal}: {text}");
+                assert!(text.contains("DELETED"), "{terminal}: {text}");
             }
         }
+    }
+
+    #[test]
+    fn a_narrow_terminal_shows_the_message_below() {
+        let mut table = EventTable::for_terminal(Some(80), false, false);
+        let text = table.line(&row(), Some(80));
+        let (_, message) = text.split_once('\n').unwrap();
+        assert_eq!(message, format!("    {}", row().message));
     }
 
     #[test]

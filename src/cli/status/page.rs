@@ -11,7 +11,7 @@ use crate::{
         terminal::Tone,
         time::{age, instant, short},
     },
-    proto::v1::{ClusterCondition, Shard},
+    proto::v1::{ClusterCondition, Member, Shard},
 };
 
 /// More clusters than this are not all listed: the page is to stay one page.
@@ -25,7 +25,7 @@ pub(super) fn write(
     colours: bool,
 ) -> io::Result<()> {
     write_head(out, seen, findings, colours)?;
-    let rows: Vec<_> = seen.group.members.iter().map(members::row).collect();
+    let rows: Vec<_> = seen.group.members.iter().map(|m| member(m, seen)).collect();
     writeln!(out)?;
     Table::new(members::HEAD).write(out, &rows)?;
     if !seen.clusters.is_empty() {
@@ -47,6 +47,15 @@ pub(super) fn write(
         )?;
     }
     Ok(())
+}
+
+/// A replica; without a leader nobody else knows which of them are down.
+fn member(member: &Member, seen: &Seen) -> [String; 8] {
+    let mut row = members::row(member);
+    if seen.silent.contains(&member.name) {
+        row[members::HEALTH] = "no answer".into();
+    }
+    row
 }
 
 fn write_head(

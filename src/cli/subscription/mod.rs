@@ -7,7 +7,7 @@ use tonic::{Code, Streaming};
 
 use super::{
     Endpoint, Endpoints, Error, chain,
-    connection::{MESSAGE_BYTES_MAX, cause, is_foreign, refused},
+    connection::{MESSAGE_BYTES_MAX, cause, is_foreign, refused, why_ended},
 };
 use crate::proto::v1::{
     Filter, Start, SubscribeRequest, SubscribeResponse, event_service_client::EventServiceClient,
@@ -212,15 +212,13 @@ async fn open(
     Ok(stream.into_inner())
 }
 
-/// Why a stream that was open ended: in a replica's own words, or else in ours, since what a
-/// transport says of it helps nobody.
+/// The end of a stream that was open.
 fn broken(status: tonic::Status) -> Broken {
-    let said = match cause(&status) {
-        None => return Broken::Status(Box::new(status)),
-        Some(cause) if cause.contains("timed out") => "it no longer answers",
-        Some(_) => "the connection broke",
-    };
-    Broken::Status(Box::new(tonic::Status::new(status.code(), said)))
+    if cause(&status).is_none() {
+        return Broken::Status(Box::new(status));
+    }
+    let told = tonic::Status::new(status.code(), why_ended(&status));
+    Broken::Status(Box::new(told))
 }
 
 /// Whether the request itself is at fault. Everything else is worth another try elsewhere.

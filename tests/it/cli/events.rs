@@ -23,6 +23,7 @@ async fn no_line_is_lost_or_repeated_across_kills_and_runs() {
         told.take(&running.line().await);
     }
     world.group.replicas[0].kill();
+    running.says("takeover", |line| told.take(line)).await;
     for _ in 0..200 {
         told.take(&running.line().await);
     }

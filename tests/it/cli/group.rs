@@ -47,6 +47,7 @@ async fn a_death_is_told_by_status_shards_and_events() {
     for said in [
         "the group has no leader",
         "1 of 3 voters answer here, 2 are needed",
+        "no answer",
         "sim-6",
     ] {
         assert!(

@@ -18,8 +18,8 @@ use nix::{
 use quorumwatch::proto::v1::Event;
 use tempfile::TempDir;
 use tokio::{
-    io::{AsyncBufReadExt as _, AsyncReadExt as _, BufReader, Lines},
-    process::{Child, ChildStdout, Command},
+    io::{AsyncBufRead, AsyncBufReadExt as _, BufReader, Lines},
+    process::{Child, ChildStderr, ChildStdout, Command},
     time::timeout,
 };
 
@@ -107,7 +107,13 @@ impl Cli {
     pub(crate) fn start(&self, line: &str) -> Running {
         let mut child = self.command(line).spawn().unwrap();
         let lines = BufReader::new(child.stdout.take().unwrap()).lines();
-        Running { child, lines }
+        let notes = BufReader::new(child.stderr.take().unwrap()).lines();
+        Running {
+            child,
+            lines,
+            notes,
+            noted: String::new(),
+        }
     }
 }
 
@@ -129,6 +135,9 @@ async fn ended(mut command: Command) -> Ran {
 pub(crate) struct Running {
     child: Child,
     lines: Lines<BufReader<ChildStdout>>,
+    notes: Lines<BufReader<ChildStderr>>,
+    /// What it has said on standard error.
+    noted: String,
 }
 
 impl Running {
@@ -150,6 +159,23 @@ impl Running {
         }
     }
 
+    /// Waits until it says something on standard error; its lines are taken meanwhile.
+    async fn says(&mut self, word: &str, mut take: impl FnMut(&str)) {
+        let said = async {
+            while !self.noted.contains(word) {
+                tokio::select! {
+                    line = self.lines.next_line() => take(&line.unwrap().expect("it goes on")),
+                    note = self.notes.next_line() => {
+                        self.noted += &note.unwrap().expect("it goes on");
+                        self.noted.push('\n');
+                    }
+                }
+            }
+        };
+        let said = timeout(PATIENCE, said).await;
+        assert!(said.is_ok(), "{word:?} is not in {:?}", self.noted);
+    }
+
     fn signal(&self, signal: Signal) {
         let pid = self.child.id().expect("it runs");
         kill(Pid::from_raw(pid.cast_signed()), signal).unwrap();
@@ -164,17 +190,11 @@ impl Running {
     /// Its end, with what it prints until then.
     async fn end(mut self) -> Ran {
         let mut stdout = String::new();
-        let rest = async {
-            while let Some(line) = self.lines.next_line().await.unwrap() {
-                stdout += &line;
-                stdout.push('\n');
-            }
-        };
-        timeout(PATIENCE, rest).await.expect("the output ends");
-        let mut stderr = String::new();
-        let mut pipe = self.child.stderr.take().unwrap();
-        let read = timeout(PATIENCE, pipe.read_to_string(&mut stderr)).await;
-        read.expect("its errors end").unwrap();
+        let mut stderr = self.noted;
+        let lines = rest(&mut self.lines, &mut stdout);
+        let notes = rest(&mut self.notes, &mut stderr);
+        let both = timeout(PATIENCE, futures::future::join(lines, notes)).await;
+        both.expect("the output ends");
         let status = timeout(PATIENCE, self.child.wait()).await;
         let code = status.expect("it ends").unwrap().code();
         Ran {
@@ -182,6 +202,14 @@ impl Running {
             stdout,
             stderr,
         }
+    }
+}
+
+/// All lines until the end.
+async fn rest(lines: &mut Lines<impl AsyncBufRead + Unpin>, text: &mut String) {
+    while let Some(line) = lines.next_line().await.unwrap() {
+        *text += &line;
+        text.push('\n');
     }
 }
 
