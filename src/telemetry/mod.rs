@@ -57,8 +57,8 @@ mod tests {
     #[test]
     fn openraft_is_quiet_unless_it_is_named() {
         for (level, told) in [
-            ("", "sled=off,openraft=off,info"),
-            ("debug", "sled=off,openraft=off,debug"),
+            ("", "openraft=off,sled=off,info"),
+            ("debug", "openraft=off,sled=off,debug"),
             ("info,openraft=warn", "sled=off,openraft=warn,info"),
         ] {
             assert_eq!(filter(level).unwrap().to_string(), told, "{level:?}");

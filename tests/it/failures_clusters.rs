@@ -273,71 +273,73 @@ fn is_not_ready(_: &str) -> Reply {
     )
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn an_api_server_that_refuses_or_talks_nonsense_is_quoted_with_what_to_do() {
-    use ClusterCondition::{Degraded, Unauthorised, Unreachable};
-    let mut ward = Ward::open("").await;
-    let scripted: [(&str, Script, &str, ClusterCondition, &[&str]); 6] = [
-        (
-            "forbidden",
-            forbids_watch,
-            "apps/v1/deployments",
-            Unauthorised,
-            &[
-                "apps/v1/deployments: the API server answers 403 to a watch",
-                "ClusterRole: {apiGroups: [\"apps\"], resources: [\"deployments\"], verbs: \
+/// Name, script, resource, and what shall come of it.
+type Scripted = (
+    &'static str,
+    Script,
+    &'static str,
+    ClusterCondition,
+    &'static [&'static str],
+);
+
+const SCRIPTED: [Scripted; 6] = [
+    (
+        "forbidden",
+        forbids_watch,
+        "apps/v1/deployments",
+        ClusterCondition::Unauthorised,
+        &[
+            "apps/v1/deployments: the API server answers 403 to a watch",
+            "ClusterRole: {apiGroups: [\"apps\"], resources: [\"deployments\"], verbs: \
                  [\"get\", \"list\", \"watch\"]}",
-            ],
-        ),
-        (
-            "unwatchable",
-            cannot_watch,
-            "v1/componentstatuses",
-            Degraded,
-            &[
-                "answers 405 to a watch",
-                "take it out of the cluster's resources",
-            ],
-        ),
-        (
-            "login",
-            login_page,
-            "v1/events",
-            Degraded,
-            &["JSON that is not a list", "and not to a proxy?"],
-        ),
-        (
-            "redirect",
-            redirects,
-            "v1/events",
-            Degraded,
-            &["answers 302", "something before the API server redirects"],
-        ),
-        (
-            "torn",
-            ends_in_mid_answer,
-            "v1/events",
-            Unreachable,
-            &["cannot be reached", "broke the connection off"],
-        ),
-        (
-            "not-ready",
-            is_not_ready,
-            "v1/events",
-            Degraded,
-            &[
-                "answers 503 to a list: apiserver is shutting down",
-                "asks for 7 s of patience",
-            ],
-        ),
-    ];
-    for (name, script, resource, condition, says) in scripted {
-        let port = ward.serve(script).await;
-        fs::write(ward.path(name), at(&format!("http://127.0.0.1:{port}"))).unwrap();
-        let path = ward.path(name);
-        ward.admit_file(name, &path, resource, "", condition, says)
-            .await;
-    }
+        ],
+    ),
+    (
+        "unwatchable",
+        cannot_watch,
+        "v1/componentstatuses",
+        ClusterCondition::Degraded,
+        &[
+            "answers 405 to a watch",
+            "take it out of the cluster's resources",
+        ],
+    ),
+    (
+        "login",
+        login_page,
+        "v1/events",
+        ClusterCondition::Degraded,
+        &["JSON that is not a list", "and not to a proxy?"],
+    ),
+    (
+        "redirect",
+        redirects,
+        "v1/events",
+        ClusterCondition::Degraded,
+        &["answers 302", "something before the API server redirects"],
+    ),
+    (
+        "torn",
+        ends_in_mid_answer,
+        "v1/events",
+        ClusterCondition::Unreachable,
+        &["cannot be reached", "broke the connection off"],
+    ),
+    (
+        "not-ready",
+        is_not_ready,
+        "v1/events",
+        ClusterCondition::Degraded,
+        &[
+            "answers 503 to a list: apiserver is shutting down",
+            "asks for 7 s of patience",
+        ],
+    ),
+];
+
+/// Simulated clusters with their own faults.
+async fn admit_simulated(ward: &mut Ward) -> Fleet {
+    use ClusterCondition::{Degraded, Unauthorised};
     let fleet = Fleet::start(FleetOptions {
         clusters: ["expired", "busy", "unknown"].map(str::to_owned).to_vec(),
         ..FleetOptions::default()
@@ -387,6 +389,20 @@ async fn an_api_server_that_refuses_or_talks_nonsense_is_quoted_with_what_to_do(
         ward.admit_file(name, &path, resource, "", condition, &says)
             .await;
     }
+    fleet
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_api_server_that_refuses_or_talks_nonsense_is_quoted_with_what_to_do() {
+    let mut ward = Ward::open("").await;
+    for (name, script, resource, condition, says) in SCRIPTED {
+        let port = ward.serve(script).await;
+        fs::write(ward.path(name), at(&format!("http://127.0.0.1:{port}"))).unwrap();
+        let path = ward.path(name);
+        ward.admit_file(name, &path, resource, "", condition, says)
+            .await;
+    }
+    let fleet = admit_simulated(&mut ward).await;
     ward.judge().await;
     // Renewed credentials need nobody's help.
     fleet.cluster("expired").unwrap().faults().clear_all();
@@ -481,6 +497,24 @@ fn command(folder: &Path, name: &str, script: &str) {
     fs::set_permissions(&path, fs::Permissions::from_mode(0o700)).unwrap();
 }
 
+/// Kubeconfigs that refer to files.
+async fn admit_files(ward: &mut Ward, server: &str) {
+    use ClusterCondition::{Connected, Unauthorised};
+    let folder = ward.folder.path().to_owned();
+    let absent = kubeconfig(server, "tokenFile: /nowhere/token");
+    let says = ["the token file /nowhere/token cannot be read"];
+    ward.admit("token-file-gone", &absent, Unauthorised, &says)
+        .await;
+    let absent = kubeconfig(&format!("{server}, certificate-authority: /nowhere/ca"), "");
+    let says = ["names /nowhere/ca as certificate authority, which cannot be read"];
+    ward.admit("authority-gone", &absent, Unauthorised, &says)
+        .await;
+    fs::write(folder.join("token"), SECRET).unwrap();
+    let token = folder.join("token").display().to_string();
+    let by_file = kubeconfig(server, &format!("tokenFile: '{token}'"));
+    ward.admit("token-file", &by_file, Connected, &[]).await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn plugins_files_and_client_certificates_work_where_they_are_allowed() {
     use ClusterCondition::{Connected, Unauthorised};
@@ -525,19 +559,7 @@ async fn plugins_files_and_client_certificates_work_where_they_are_allowed() {
     ward.admit("plugin-gone", &run("gone"), Unauthorised, &says)
         .await;
 
-    let absent = kubeconfig(&server, "tokenFile: /nowhere/token");
-    let says = ["the token file /nowhere/token cannot be read"];
-    ward.admit("token-file-gone", &absent, Unauthorised, &says)
-        .await;
-    let absent = kubeconfig(&format!("{server}, certificate-authority: /nowhere/ca"), "");
-    let says = ["names /nowhere/ca as certificate authority, which cannot be read"];
-    ward.admit("authority-gone", &absent, Unauthorised, &says)
-        .await;
-    fs::write(folder.join("token"), SECRET).unwrap();
-    let token = folder.join("token").display().to_string();
-    let by_file = kubeconfig(&server, &format!("tokenFile: '{token}'"));
-    ward.admit("token-file", &by_file, Connected, &[]).await;
-
+    admit_files(&mut ward, &server).await;
     let authority = Authority::new();
     let tls = authority.sign("127.0.0.1", 4000).server(Some(&authority));
     let secured = ApiServer::start(empty_cluster, Some(tls)).await;

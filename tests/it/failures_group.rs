@@ -3,8 +3,8 @@
 
 use std::time::Duration;
 
-use quorumwatch::proto::v1::SubscribeRequest;
-use tonic::Code;
+use quorumwatch::proto::v1::{SubscribeRequest, SubscribeResponse};
+use tonic::{Code, Status, Streaming};
 use tonic_health::pb::{
     HealthCheckRequest, health_check_response::ServingStatus, health_client::HealthClient,
 };
@@ -20,6 +20,20 @@ async fn is_serving(replica: &Replica) -> bool {
     let mut client = HealthClient::new(endpoint.connect().await.unwrap());
     let answer = client.check(HealthCheckRequest::default()).await.unwrap();
     answer.into_inner().status() == ServingStatus::Serving
+}
+
+/// Why a stream ends.
+async fn end_of(stream: &mut Streaming<SubscribeResponse>) -> Status {
+    let ended = async {
+        loop {
+            match stream.message().await {
+                Ok(Some(_)) => {}
+                Ok(None) => panic!("it ended without a word"),
+                Err(status) => return status,
+            }
+        }
+    };
+    tokio::time::timeout(PATIENCE, ended).await.unwrap()
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -67,16 +81,7 @@ async fn without_a_quorum_reads_answer_and_the_rest_says_who_is_missing() {
         "{refused}"
     );
 
-    let ended = async {
-        loop {
-            match stream.message().await {
-                Ok(Some(_)) => {}
-                Ok(None) => panic!("it ended without a word"),
-                Err(status) => return status,
-            }
-        }
-    };
-    let ended = tokio::time::timeout(PATIENCE, ended).await.unwrap();
+    let ended = end_of(&mut stream).await;
     assert_eq!(ended.code(), Code::Unavailable, "{ended}");
     let says = "no contact with a majority of the group";
     assert!(ended.message().contains(says), "{ended}");
