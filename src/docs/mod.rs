@@ -7,6 +7,9 @@ pub mod architecture {
 pub mod clients {
     #![doc = include_str!("clients.md")]
 }
+pub mod commands {
+    #![doc = include_str!("commands.md")]
+}
 pub mod configuration {
     #![doc = include_str!("configuration.md")]
 }

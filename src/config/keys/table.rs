@@ -320,7 +320,7 @@ pub const KEYS: &[Key] = &[
     },
     Key {
         path: "clusters[].source",
-        unit: "the name of a table in [sources]",
+        unit: "the name of a table in `[sources]`",
         about: "Or which of the replicas' own kubeconfigs.",
         reason: "See clusters[].kubeconfig.",
         example: "source = \"prod-eu\"",
