@@ -13,6 +13,11 @@ const ORPHAN_GRACE: Duration = Duration::from_secs(3);
 /// What a flag says goes over the environment, which goes over the file; nothing is joined.
 /// `quorumwatch check` takes the same and says what would be in force.
 #[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Examples:
+  quorumwatch serve                              a group of one, for this machine alone
+  quorumwatch serve --config quorumwatch.toml    one of three; src/docs/operations.md has the file
+  quorumwatch check --config quorumwatch.toml    what would be in force")]
 pub(super) struct Arguments {
     #[command(flatten)]
     configuration: Configuration,

@@ -33,6 +33,12 @@ use targets::Target;
 /// Exit codes: 0 everything is fine; 1 something that was to be reached failed; 2 the configuration
 /// is not valid.
 #[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Examples:
+  quorumwatch check --config quorumwatch.toml               is it valid, and what is in force?
+  quorumwatch check --config quorumwatch.toml --connect     is everything there that it names?
+  quorumwatch check --kubeconfig ~/.kube/config --kube-context prod-eu
+                                                            can this cluster be monitored?")]
 pub(super) struct Arguments {
     #[command(flatten)]
     configuration: Configuration,
