@@ -191,7 +191,7 @@ fn status_hint(status: &Status, selector: &ResourceSelector) -> String {
         300..=399 => "something before the API server redirects: correct `server`".into(),
         403 => format!(
             "grant it with this rule in a {}: {{apiGroups: [\"{}\"], resources: [\"{}\"], \
-             verbs: [\"get\", \"list\", \"watch\"]}}",
+             verbs: [\"list\", \"watch\"]}}",
             match selector.namespace.as_str() {
                 "" => "ClusterRole".to_owned(),
                 namespace => format!("Role of namespace {namespace}"),

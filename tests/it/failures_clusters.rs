@@ -291,7 +291,7 @@ const SCRIPTED: [Scripted; 6] = [
         &[
             "apps/v1/deployments: the API server answers 403 to a watch",
             "ClusterRole: {apiGroups: [\"apps\"], resources: [\"deployments\"], verbs: \
-                 [\"get\", \"list\", \"watch\"]}",
+                 [\"list\", \"watch\"]}",
         ],
     ),
     (

@@ -33,12 +33,7 @@ use targets::Target;
 /// Exit codes: 0 everything is fine; 1 something that was to be reached failed; 2 the configuration
 /// is not valid.
 #[derive(Debug, clap::Args)]
-#[command(after_help = "\
-Examples:
-  quorumwatch check --config quorumwatch.toml               is it valid, and what is in force?
-  quorumwatch check --config quorumwatch.toml --connect     is everything there that it names?
-  quorumwatch check --kubeconfig ~/.kube/config --kube-context prod-eu
-                                                            can this cluster be monitored?")]
+#[command(after_help = AFTER_HELP)]
 pub(super) struct Arguments {
     #[command(flatten)]
     configuration: Configuration,
@@ -57,6 +52,13 @@ pub(super) struct Arguments {
     #[command(flatten)]
     output: Output,
 }
+
+const AFTER_HELP: &str = "\
+Examples:
+  quorumwatch check --config quorumwatch.toml             what is wrong, and what would be in force
+  quorumwatch check --config quorumwatch.toml --connect   also reach every peer and every cluster
+  quorumwatch check --kubeconfig ~/.kube/config --resource apps/v1/deployments
+                                                          can this cluster be monitored?";
 
 pub(super) async fn run(arguments: Arguments) -> Result<(), Error> {
     let loaded = arguments.configuration.load();

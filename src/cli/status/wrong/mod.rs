@@ -272,7 +272,7 @@ fn health(cluster: &Cluster, now: UnixMillis) -> Option<Finding> {
     match health.condition() {
         ClusterCondition::Unauthorised => told(
             "refuses our credentials or lacks a permission for us",
-            "correct its credentials, or allow get, list and watch on what is watched; it is \
+            "correct its credentials, or allow list and watch on what is watched; it is \
              tried again by itself",
         ),
         ClusterCondition::Unreachable => told(
