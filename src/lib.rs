@@ -19,6 +19,8 @@
 //! replica is in [`peer`]; what is served is in [`api`]; what starts and stops things is
 //! [`server`]. `tests/tidy` holds the table of who may depend on whom.
 //!
+//! What it promises, how to run it and how to follow it: [`docs`].
+//!
 //! To read it: [`domain::command`] (all that can happen), [`domain::state`] (what happens then),
 //! [`domain::placement`] (who gets what), [`domain::watch_session`] (how a stream is watched),
 //! [`pipeline::feed`] (how a position resumes), [`server`] (how it is put together).
@@ -48,3 +50,5 @@ pub mod server;
 pub mod telemetry;
 
 pub mod sim;
+
+pub mod docs;

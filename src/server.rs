@@ -8,7 +8,7 @@ use tonic::transport::Server;
 
 pub use crate::raft::storage::FORMAT as STORAGE_FORMAT;
 use crate::{
-    agent,
+    agent::{self, lease::LeaseClock},
     api::{Clusters, Events, Group, LeaderView, Peers, Shards, encoded::EventServiceServer},
     clock::unix_now,
     config::Serve,
@@ -56,6 +56,10 @@ const HAND_OVER_WITHIN: Duration = Duration::from_millis(500);
 /// How long a replica that stops waits for its listeners to close by themselves.
 /// Streams of consensus close only with their sender.
 const CLOSE_WITHIN: Duration = Duration::from_millis(300);
+
+/// How long a lease may be over before it counts as lost contact: elections and freezes take less,
+/// and subscribers should not be sent away for them.
+const CONTACT_GRACE: Duration = Duration::from_secs(2);
 
 /// Why a replica ended.
 #[derive(Debug, thiserror::Error)]
@@ -137,8 +141,10 @@ pub async fn run(config: Serve, shutdown: CancellationToken) -> Result<(), Error
         raft: raft.clone(),
         owned: Owned::default(),
         formed: watch::Sender::new(false),
+        lease: LeaseClock::default(),
+        contact: watch::Sender::new(true),
     };
-    let result = replica.run(client_listener, peer_listener, shutdown).await;
+    let result = Box::pin(replica.run(client_listener, peer_listener, shutdown)).await;
     raft.shutdown().await;
     result
 }
@@ -217,6 +223,9 @@ struct Replica {
     owned: Owned,
     /// Whether it is part of the group, with all that was committed when it came.
     formed: watch::Sender<bool>,
+    lease: LeaseClock,
+    /// Whether a majority of the group is reached; so until the contrary is known.
+    contact: watch::Sender<bool>,
 }
 
 impl Replica {
@@ -238,6 +247,8 @@ impl Replica {
             Some(ended) = listeners.join_next() => Err(listener_error(ended)),
             failure = self.raft.failed() => Err(failure.into()),
             () = look_for_the_dead(&self.raft, &controller) => Ok(()),
+            () = Box::pin(self.watch_contact()) => Ok(()),
+            supplanted = Box::pin(self.raft.supplanted()) => Err(supplanted.into()),
             () = controller.stopped() => Err(Error::Failed("the controller stopped".into())),
         };
         close.cancel();
@@ -256,7 +267,7 @@ impl Replica {
         stop: CancellationToken,
         shutdown: CancellationToken,
     ) -> Result<(), Error> {
-        match self.raft.form(shutdown.clone()).await {
+        match Box::pin(self.raft.form(shutdown.clone())).await {
             Err(raft::FormError::Cancelled) => return Ok(()),
             formed => formed?,
         }
@@ -279,10 +290,30 @@ impl Replica {
         Ok(())
     }
 
+    /// Follows whether this replica is in contact with a majority of the group: a leader that has
+    /// none grants no lease.
+    async fn watch_contact(&self) {
+        self.lease.wait().await;
+        loop {
+            self.lease.lost_for(CONTACT_GRACE).await;
+            self.contact.send_replace(false);
+            let reach = self.raft.reach().await;
+            tracing::warn!(
+                seconds = CONTACT_GRACE.as_secs(),
+                "no contact with a majority of the group, nothing is published and no write is \
+                 taken: {reach}"
+            );
+            self.lease.wait().await;
+            self.contact.send_replace(true);
+            tracing::info!("in contact with a majority of the group again");
+        }
+    }
+
     fn agent_options(&self) -> agent::Options {
         agent::Options {
             raft: self.raft.clone(),
             channels: self.channels.clone(),
+            lease: self.lease.clone(),
             owned: self.owned.clone(),
             credentials: Arc::new(credentials(&self.config)),
             watch: WatchPolicy::default(),
@@ -334,11 +365,23 @@ impl Replica {
         let limits = self.config.limits;
         let hub = Hub::new(Arc::new(sources), raft.watch_state(), limits.hub_ring_bytes);
         let slow_after = Duration::from_millis(limits.slow_subscriber_ms);
-        let events = Events::new(hub, raft.clone(), slow_after, close.clone());
+        let contact = self.contact.subscribe();
+        let events = Events::new(
+            hub,
+            raft.clone(),
+            slow_after,
+            contact.clone(),
+            close.clone(),
+        );
         let leader = LeaderView::new(raft.clone(), self.channels.clone());
         let (health, health_service) = tonic_health::server::health_reporter();
-        let formed = self.formed.subscribe();
-        tokio::spawn(report_health(health, raft.clone(), formed, close.clone()));
+        let report = Readiness {
+            raft: raft.clone(),
+            formed: self.formed.subscribe(),
+            contact,
+            close: close.clone(),
+        };
+        tokio::spawn(report.run(health));
         let server = Server::builder()
             .tcp_nodelay(true)
             .http2_keepalive_interval(Some(Duration::from_secs(10)))
@@ -431,45 +474,47 @@ fn reflection<'a>() -> tonic_reflection::server::Builder<'a> {
 }
 
 /// Health services that say whether a replica can serve: it is part of a group that has a leader,
-/// and a quorum.
+/// and in contact with a majority of it.
 const READINESS: [&str; 3] = ["", "readiness", "quorumwatch.v1.EventService"];
 
 /// The health service that says only that the process answers. A replica that waits for the others
 /// is well: to restart it would help nobody.
 const LIVENESS: &str = "liveness";
 
-/// How often a leader is asked whether it is still followed, which nothing else tells.
-const LOOK_AT_QUORUM_EVERY: Duration = Duration::from_millis(500);
-
-async fn report_health(
-    health: tonic_health::server::HealthReporter,
+/// What readiness depends on.
+struct Readiness {
     raft: Raft,
-    mut formed: watch::Receiver<bool>,
+    formed: watch::Receiver<bool>,
+    contact: watch::Receiver<bool>,
     close: CancellationToken,
-) {
-    let serving = tonic_health::ServingStatus::Serving;
-    health.set_service_status(LIVENESS, serving).await;
-    let mut leadership = raft.leadership();
-    loop {
-        leadership.mark_unchanged();
-        let ready = raft.is_led() && *formed.borrow_and_update() && !close.is_cancelled();
-        let status = if ready {
-            serving
-        } else {
-            tonic_health::ServingStatus::NotServing
-        };
-        for service in READINESS {
-            health.set_service_status(service, status).await;
-        }
-        if close.is_cancelled() {
-            return;
-        }
-        tokio::select! {
-            changed = leadership.changed() => if changed.is_err() { return },
-            Ok(()) = formed.changed() => {}
-            () = close.cancelled() => {}
-            // poll: whether a majority still follows
-            () = tokio::time::sleep(LOOK_AT_QUORUM_EVERY) => {}
+}
+
+impl Readiness {
+    /// Tells the health service, at every change until the end.
+    async fn run(mut self, health: tonic_health::server::HealthReporter) {
+        let serving = tonic_health::ServingStatus::Serving;
+        health.set_service_status(LIVENESS, serving).await;
+        let mut leadership = self.raft.leadership();
+        loop {
+            let led = leadership.borrow_and_update().leader.is_some();
+            let part = *self.formed.borrow_and_update() && *self.contact.borrow_and_update();
+            let status = if led && part && !self.close.is_cancelled() {
+                serving
+            } else {
+                tonic_health::ServingStatus::NotServing
+            };
+            for service in READINESS {
+                health.set_service_status(service, status).await;
+            }
+            if self.close.is_cancelled() {
+                return;
+            }
+            tokio::select! {
+                changed = leadership.changed() => if changed.is_err() { return },
+                Ok(()) = self.formed.changed() => {}
+                Ok(()) = self.contact.changed() => {}
+                () = self.close.cancelled() => {}
+            }
         }
     }
 }

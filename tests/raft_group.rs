@@ -24,7 +24,7 @@ use quorumwatch::{
         peer_service_server::{PeerService, PeerServiceServer},
         raft_service_client::RaftServiceClient,
     },
-    raft::{ChangesSince, FormError, Options, Peer, ProposeError, Raft, Role, Timing},
+    raft::{ChangesSince, FormError, Options, Peer, ProposeError, Raft, Role, Timing, protocol},
 };
 use tempfile::TempDir;
 use tokio::{net::TcpListener, runtime::Runtime, task::JoinHandle};
@@ -443,6 +443,8 @@ async fn a_raft_call_for_somebody_else_is_refused() {
             from,
             to,
             group_id: group_id.into(),
+            protocol: protocol::PROTOCOL,
+            version: protocol::VERSION.into(),
         };
         let request = VoteRequest {
             envelope: Some(envelope),

@@ -1,6 +1,10 @@
 //! Keeps one stream to the leader: heartbeats up, lease grants down.
 
-use std::{collections::VecDeque, time::Duration};
+use std::{
+    collections::VecDeque,
+    sync::atomic::{AtomicU64, Ordering},
+    time::Duration,
+};
 
 use tokio::{sync::mpsc, time::Instant};
 use tokio_stream::wrappers::ReceiverStream;
@@ -8,13 +12,17 @@ use tokio_util::sync::CancellationToken;
 
 use super::lease::LeaseClock;
 use crate::{
-    domain::{id::ReplicaId, lease::HEARTBEAT_EVERY},
+    clock::unix_now,
+    domain::{id::ReplicaId, lease::HEARTBEAT_EVERY, pace::Pace},
     peer::Channels,
     pipeline::owned::Owned,
     proto::internal::v1::{
         HeartbeatRequest, HeartbeatResponse, StreamReport, peer_service_client::PeerServiceClient,
     },
-    raft::{Leadership, Raft},
+    raft::{
+        Leadership, Raft,
+        protocol::{PROTOCOL, VERSION},
+    },
 };
 
 /// Heartbeats that may be under way: a leader that answers none for so long is no leader any more.
@@ -34,6 +42,8 @@ pub(super) struct Heartbeat {
     pub(super) lease: LeaseClock,
     /// Cancelled when the replica is about to stop.
     pub(super) leaving: CancellationToken,
+    /// How long the last answered heartbeat took to be so, in microseconds.
+    pub(super) round_trip_us: AtomicU64,
 }
 
 /// Why a leader is served no longer.
@@ -47,12 +57,19 @@ enum Ended {
 impl Heartbeat {
     pub(super) async fn run(self) {
         let mut leadership = self.raft.leadership();
+        let (started, mut pace) = (Instant::now(), Pace::default());
         loop {
             let leader = leadership.borrow_and_update().leader;
             if let Some(leader) = leader {
                 match self.serve_leader(leader, &mut leadership).await {
                     Ok(Ended::Left) => return,
                     Ok(Ended::Leaderless) => {}
+                    Err(status) if status.code() == tonic::Code::PermissionDenied => {
+                        let reason = status.message();
+                        if pace.is_due(reason, started.elapsed()) {
+                            tracing::warn!(%leader, reason, "the leader refuses this replica");
+                        }
+                    }
                     Err(error) => tracing::debug!(%leader, %error, "heartbeat stream ended"),
                 }
             }
@@ -138,6 +155,10 @@ impl Heartbeat {
             leaving: self.leaving.is_cancelled(),
             streams: if report { self.reports() } else { Vec::new() },
             applied_index: state.revision.0,
+            protocol: PROTOCOL,
+            version: VERSION.to_owned(),
+            clock_ms: unix_now().0,
+            round_trip_us: self.round_trip_us.load(Ordering::Relaxed),
         };
         sent.push_back((sequence, Instant::now()));
         sender
@@ -148,6 +169,8 @@ impl Heartbeat {
     fn take(&self, grant: &HeartbeatResponse, sent: &mut VecDeque<(u64, Instant)>) {
         while let Some((sequence, sent_at)) = sent.pop_front() {
             if sequence == grant.sequence {
+                let took = u64::try_from(sent_at.elapsed().as_micros()).unwrap_or(u64::MAX);
+                self.round_trip_us.store(took, Ordering::Relaxed);
                 self.lease
                     .granted(sent_at, Duration::from_millis(grant.lease_ms));
                 return;

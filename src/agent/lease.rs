@@ -40,6 +40,24 @@ impl LeaseClock {
         self.lease.borrow().holds(self.started.elapsed())
     }
 
+    /// Waits until the lease has been over for `grace`: the replica has had no contact with a
+    /// leader that has a majority. Counts from now where there was no lease yet.
+    pub async fn lost_for(&self, grace: Duration) {
+        let begun = self.started.elapsed();
+        let mut lease = self.lease.subscribe();
+        loop {
+            let until = lease.borrow_and_update().until().max(begun);
+            let lost_at = self.started + until + grace;
+            tokio::select! {
+                () = tokio::time::sleep_until(lost_at) => return,
+                changed = lease.changed() => if changed.is_err() {
+                    // `self` holds the sender.
+                    std::future::pending::<()>().await;
+                },
+            }
+        }
+    }
+
     /// Waits until the replica may publish.
     pub async fn wait(&self) {
         let mut lease = self.lease.subscribe();

@@ -10,7 +10,11 @@ pub mod reconcile;
 mod shard;
 mod stream;
 
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, atomic::AtomicU64},
+    time::Duration,
+};
 
 use tokio_util::sync::CancellationToken;
 
@@ -33,6 +37,8 @@ pub struct Options {
     pub raft: Raft,
     /// Connections to peers.
     pub channels: Channels,
+    /// This replica's lease, for whoever wants to know whether it holds.
+    pub lease: LeaseClock,
     /// Where what it publishes is found by those who serve it.
     pub owned: Owned,
     /// Which credentials may be used for clusters.
@@ -50,7 +56,7 @@ const LEAVE_WITHIN: Duration = Duration::from_secs(2);
 /// Runs until `stop` is cancelled; then asks the leader to give the shards to others, publishes
 /// until they have them, hands in the last checkpoints, and ends every watch.
 pub async fn run(options: Options, stop: CancellationToken) {
-    let lease = LeaseClock::default();
+    let lease = options.lease.clone();
     let leaving = CancellationToken::new();
     let heartbeat = Heartbeat {
         raft: options.raft.clone(),
@@ -58,6 +64,7 @@ pub async fn run(options: Options, stop: CancellationToken) {
         owned: options.owned.clone(),
         lease: lease.clone(),
         leaving: leaving.clone(),
+        round_trip_us: AtomicU64::default(),
     };
     let heartbeat = tokio::spawn(heartbeat.run());
     let checkpoints_stop = CancellationToken::new();
@@ -76,14 +83,7 @@ pub async fn run(options: Options, stop: CancellationToken) {
         () = agent.follow_state(|_| false) => {}
         () = stop.cancelled() => {}
     }
-    leaving.cancel();
-    let replica = agent.options.raft.replica_id();
-    let left = agent.follow_state(|state| !state.owns_any(replica));
-    if tokio::time::timeout(LEAVE_WITHIN, left).await.is_err() {
-        tracing::warn!(
-            "nobody took this replica's shards; they wait for it or for the next leader"
-        );
-    }
+    agent.hand_over(&leaving).await;
     checkpoints_stop.cancel();
     let runs = std::mem::take(&mut agent.running);
     let ended = futures::future::join_all(runs.into_values().map(ShardRun::end));
@@ -102,6 +102,26 @@ struct Agent {
 }
 
 impl Agent {
+    /// Tells the leader that this replica leaves, and publishes until others own what it owned.
+    async fn hand_over(&mut self, leaving: &CancellationToken) {
+        let replica = self.options.raft.replica_id();
+        let state = self.options.raft.state();
+        if state.members.keys().all(|member| *member == replica) {
+            if state.owns_any(replica) {
+                tracing::info!("this replica is the only one: its shards wait for its return");
+            }
+            return;
+        }
+        leaving.cancel();
+        let left = self.follow_state(|state| !state.owns_any(replica));
+        if tokio::time::timeout(LEAVE_WITHIN, left).await.is_err() {
+            tracing::warn!(
+                "nobody took this replica's shards: no other replica is up, or there is no leader; \
+                 they wait for one"
+            );
+        }
+    }
+
     /// Does what each state asks for, until one that is `last`.
     async fn follow_state(&mut self, last: impl Fn(&State) -> bool) {
         let mut states = self.options.raft.watch_state();

@@ -113,6 +113,7 @@ fn move_reason(reason: MoveReason) -> v1::MoveReason {
         MoveReason::Created => v1::MoveReason::Created,
         MoveReason::Placed => v1::MoveReason::Placed,
         MoveReason::Takeover => v1::MoveReason::Takeover,
+        MoveReason::Handover => v1::MoveReason::Handover,
         MoveReason::Rebalance => v1::MoveReason::Rebalance,
         MoveReason::NoReplica => v1::MoveReason::NoReplica,
         MoveReason::Paused => v1::MoveReason::Paused,

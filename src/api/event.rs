@@ -3,7 +3,7 @@
 use std::{pin::Pin, time::Duration};
 
 use bytes::Bytes;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 use tokio_stream::{Stream, wrappers::ReceiverStream};
 use tonic::{Request, Response, Status};
 use uuid::Uuid;
@@ -46,6 +46,8 @@ pub struct Events {
     hub: Hub,
     raft: Raft,
     slow_after: Duration,
+    /// Whether this replica is in contact with a majority of the group.
+    contact: watch::Receiver<bool>,
     /// Ends every subscription.
     stop: tokio_util::sync::CancellationToken,
 }
@@ -56,12 +58,14 @@ impl Events {
         hub: Hub,
         raft: Raft,
         slow_after: Duration,
+        contact: watch::Receiver<bool>,
         stop: tokio_util::sync::CancellationToken,
     ) -> Self {
         Self {
             hub,
             raft,
             slow_after,
+            contact,
             stop,
         }
     }
@@ -126,6 +130,9 @@ impl EventService for Events {
         let codec = self.codec()?;
         let start = start(&request, codec)?;
         let filter = convert::filter(request.filter)?;
+        if !*self.contact.borrow() {
+            return Err(cut_off());
+        }
         let subscription = self.open(filter, start).await?;
         let (sender, receiver) = mpsc::channel(RESPONSES_MAX);
         let serve = Serve {
@@ -135,11 +142,16 @@ impl EventService for Events {
             slow_after: self.slow_after,
         };
         let stop = self.stop.clone();
+        let mut contact = self.contact.clone();
         tokio::spawn(async move {
             let sender = serve.sender.clone();
             tokio::select! {
                 () = serve.run() => {}
                 () = sender.closed() => {}
+                Ok(_) = contact.wait_for(|contact| !contact) => {
+                    // A subscriber that does not read learns it from the silence.
+                    let _ = sender.try_send(Err(cut_off()));
+                }
                 () = stop.cancelled() => {
                     let status = Status::unavailable(
                         "this replica is stopping; resume at another one with the cursor",
@@ -151,6 +163,14 @@ impl EventService for Events {
         });
         Ok(Response::new(Box::pin(ReceiverStream::new(receiver))))
     }
+}
+
+/// Nothing new can reach a subscriber here, and others may be better off.
+fn cut_off() -> Status {
+    Status::unavailable(
+        "this replica has no contact with a majority of the group, so nothing new reaches it; \
+         resume at another one with the cursor. `quorumwatch members` says who is missing",
+    )
 }
 
 /// Serves one subscriber.

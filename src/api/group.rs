@@ -40,7 +40,7 @@ fn member(state: &State, status: &raft::Status, view: &View, member: &Member) ->
         None => MemberRole::Unspecified,
     };
     let observed = view.replicas.get(&member.id);
-    let health = match observed.map(|(availability, _)| availability) {
+    let health = match observed.map(|observed| observed.availability) {
         Some(Availability::Active) => MemberHealth::Active,
         Some(Availability::Suspect) => MemberHealth::Suspect,
         Some(Availability::Unavailable) => MemberHealth::Unavailable,
@@ -59,7 +59,9 @@ fn member(state: &State, status: &raft::Status, view: &View, member: &Member) ->
         health: health.into(),
         start_time: Some(timestamp(member.started)),
         shards: u32::try_from(owned.count()).unwrap_or(u32::MAX),
-        silent_ms: observed.and_then(|(_, silent_ms)| *silent_ms),
+        silent_ms: observed.and_then(|observed| observed.silent_ms),
+        version: observed.map_or_else(String::new, |observed| observed.version.clone()),
+        clock_offset_ms: observed.and_then(|observed| observed.clock_offset_ms),
     }
 }
 
@@ -78,6 +80,14 @@ impl GroupService for Group {
             .map(|registered| member(&state, &status, &view, registered))
             .collect();
         members.sort_by(|a, b| a.name.cmp(&b.name));
+        let has_quorum = view.has_quorum;
+        let problem = match (has_quorum, status.roles.is_empty()) {
+            (true, _) => String::new(),
+            (false, true) => "the group is not founded yet: the log says whom this replica waits \
+                              for"
+            .to_owned(),
+            (false, false) => self.leader.problem().await,
+        };
         Ok(Response::new(GetGroupResponse {
             group_id: state
                 .group
@@ -88,6 +98,8 @@ impl GroupService for Group {
             applied_index: status.applied.0,
             answered_by: self.raft.name().to_owned(),
             members,
+            has_quorum,
+            problem,
         }))
     }
 

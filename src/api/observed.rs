@@ -29,10 +29,24 @@ pub struct LeaderView {
 /// What the leader answered; empty where none did.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct View {
-    /// Its opinion of each replica, and for how long it has not heard it.
-    pub(super) replicas: BTreeMap<ReplicaId, (Availability, Option<u64>)>,
+    /// Its opinion of each replica.
+    pub(super) replicas: BTreeMap<ReplicaId, Observed>,
     /// For how long each stream's API server has been silent, in milliseconds.
     pub(super) silent_ms: BTreeMap<StreamId, u64>,
+    /// Whether it has a majority behind it.
+    pub(super) has_quorum: bool,
+}
+
+/// The leader's opinion of a replica.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Observed {
+    pub(super) availability: Availability,
+    /// For how long the leader has not heard it.
+    pub(super) silent_ms: Option<u64>,
+    /// Its software version.
+    pub(super) version: String,
+    /// By how much its clock is ahead of the leader's.
+    pub(super) clock_offset_ms: Option<i64>,
 }
 
 impl LeaderView {
@@ -53,10 +67,16 @@ impl LeaderView {
 
     /// Has the leader remove a replica.
     pub(super) async fn remove(&self, replica: ReplicaId) -> Result<(), Status> {
-        let no_leader = || Status::unavailable("the group has no leader now; try again");
         let replica_id = replica.0;
-        let mut leader = self.leader().ok_or_else(no_leader)?;
+        let Some(mut leader) = self.leader() else {
+            return Err(Status::unavailable(self.problem().await));
+        };
         leader.remove(RemoveRequest { replica_id }).await.map(drop)
+    }
+
+    /// What keeps the group from agreeing on anything.
+    pub(super) async fn problem(&self) -> String {
+        self.raft.reach().await.to_string()
     }
 
     fn leader(&self) -> Option<PeerServiceClient<Channel>> {
@@ -74,10 +94,13 @@ fn view(answer: ObserveResponse) -> View {
             2 => Availability::Suspect,
             _ => Availability::Unavailable,
         };
-        (
-            ReplicaId(replica.replica_id),
-            (availability, replica.silent_ms),
-        )
+        let observed = Observed {
+            availability,
+            silent_ms: replica.silent_ms,
+            version: replica.version,
+            clock_offset_ms: replica.clock_offset_ms,
+        };
+        (ReplicaId(replica.replica_id), observed)
     });
     let streams = answer.streams.into_iter();
     View {
@@ -85,5 +108,6 @@ fn view(answer: ObserveResponse) -> View {
         silent_ms: streams
             .map(|report| (StreamId(report.stream_id), report.silent_ms))
             .collect(),
+        has_quorum: answer.has_quorum,
     }
 }

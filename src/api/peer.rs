@@ -8,6 +8,7 @@ use tonic::{Request, Response, Status, Streaming};
 
 use super::{convert::millis, status::outcome};
 use crate::{
+    clock::unix_now,
     controller::{Controller, HeartbeatIn},
     domain::{
         command::Command,
@@ -22,7 +23,7 @@ use crate::{
         ProposeResponse, RelayRequest, RelayResponse, RemoveRequest, RemoveResponse, StreamReport,
         peer_service_server::PeerService, relay_request,
     },
-    raft::Raft,
+    raft::{Raft, protocol},
 };
 
 /// How long an asker's revision may take to be applied here.
@@ -33,6 +34,19 @@ const REFUSED_WITHIN: Duration = Duration::from_millis(500);
 
 /// Grants that may wait for the transport; heartbeats are answered one by one.
 const GRANTS_MAX: usize = 4;
+
+/// Longest version that is shown; a real one has five to twenty characters.
+const VERSION_CHARS_MAX: usize = 40;
+
+/// By how much the sender's clock seems to be ahead of this one, in milliseconds.
+fn clock_sample(request: &HeartbeatRequest) -> Option<i64> {
+    if request.clock_ms == 0 {
+        return None;
+    }
+    let half_trip_ms = request.round_trip_us / 2_000;
+    let theirs = request.clock_ms.checked_add(half_trip_ms)?;
+    i64::try_from(i128::from(theirs) - i128::from(unix_now().0)).ok()
+}
 
 /// `PeerService`.
 #[derive(Clone)]
@@ -77,6 +91,8 @@ impl Peers {
             leaving: request.leaving,
             streams,
             applied_index: request.applied_index,
+            version: request.version.chars().take(VERSION_CHARS_MAX).collect(),
+            clock_sample_ms: clock_sample(request),
         })?;
         Some(HeartbeatResponse {
             sequence: request.sequence,
@@ -99,9 +115,14 @@ impl Peers {
             };
             let Some(Ok(request)) = request else { break };
             sender = Some((ReplicaId(request.replica_id), request.leaving));
-            let answer = self
-                .heartbeat(&request)
-                .ok_or_else(|| Status::failed_precondition("this replica grants no leases now"));
+            let who = format!("replica {}", request.replica_id);
+            let understood = protocol::check(&who, request.protocol, &request.version);
+            let answer = match understood {
+                Err(error) => Err(Status::permission_denied(error.to_string())),
+                Ok(()) => self.heartbeat(&request).ok_or_else(|| {
+                    Status::failed_precondition("this replica grants no leases now")
+                }),
+            };
             let refused = answer.is_err();
             if grants.send(answer).await.is_err() || refused {
                 break;
@@ -181,6 +202,8 @@ impl PeerService for Peers {
                     Availability::Unavailable => 3,
                 },
                 silent_ms: seen.silence.map(millis),
+                version: seen.version,
+                clock_offset_ms: seen.clock_offset_ms,
             });
         let streams = observed
             .streams
@@ -192,6 +215,7 @@ impl PeerService for Peers {
         Ok(Response::new(ObserveResponse {
             replicas: replicas.collect(),
             streams: streams.collect(),
+            has_quorum: self.raft.leads_a_quorum(),
         }))
     }
 
@@ -207,7 +231,8 @@ impl PeerService for Peers {
         let seen = observed.replicas.get(&replica);
         if seen.is_some_and(|seen| seen.availability != Availability::Unavailable) {
             return Err(Status::failed_precondition(
-                "the replica is alive: stop it first, and wait until its health is unavailable",
+                "the replica is alive: stop it first, and wait until its health is unavailable \
+                 (`quorumwatch members` shows it)",
             ));
         }
         self.raft

@@ -23,7 +23,7 @@ pub(super) fn invalid_cursor(error: &InvalidCursor) -> Status {
 /// A command that has no outcome.
 pub(super) fn propose_error(error: &ProposeError) -> Status {
     match error {
-        ProposeError::NotLeader { .. } | ProposeError::NoLeader => {
+        ProposeError::NotLeader { .. } | ProposeError::NoLeader(_) => {
             Status::unavailable(format!("{error}; try again"))
         }
         ProposeError::Unknown(_) => Status::unknown(error.to_string()),

@@ -58,7 +58,6 @@ struct Arguments {
 enum Command {
     /// Run a replica.
     Serve(Box<serve::Arguments>),
-    /// Check a configuration, and whether what it names can be reached.
     Check(Box<check::Arguments>),
     Demo(Box<demo::Arguments>),
     Sim(sim::Arguments),

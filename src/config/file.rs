@@ -141,7 +141,7 @@ impl Reader<'_> {
                 let known = keys::children("")
                     .map(|(name, _)| name)
                     .chain(keys::groups());
-                self.unknown("", name, known.collect());
+                self.unknown("", name, &known.collect::<Vec<_>>());
             }
         }
     }
@@ -160,7 +160,7 @@ impl Reader<'_> {
                 }
             } else {
                 let known = keys::children(group).map(|(name, _)| name);
-                self.unknown(group, name, known.collect());
+                self.unknown(group, name, &known.collect::<Vec<_>>());
             }
         }
     }
@@ -284,7 +284,7 @@ impl Reader<'_> {
                 read.insert(known.to_owned(), value);
             } else {
                 let known = keys::children(pattern).map(|(name, _)| name);
-                self.unknown(shown, name, known.collect());
+                self.unknown(shown, name, &known.collect::<Vec<_>>());
             }
         }
         Some(Placed::new(
@@ -311,7 +311,7 @@ impl Reader<'_> {
         &mut self,
         table: &str,
         name: &Spanned<toml::de::DeString<'_>>,
-        known: Vec<&'static str>,
+        known: &[&'static str],
     ) {
         let written = name.get_ref();
         let join = |name: &str| {

@@ -27,7 +27,7 @@ impl fmt::Display for Origin {
             Self::File(path, line) => write!(f, "{}:{line}", path.display()),
             Self::Environment(name) => write!(f, "environment {name}"),
             Self::Flag(name) => write!(f, "flag --{name}"),
-            Self::Derived(from) => write!(f, "from {from}"),
+            Self::Derived(from) => f.write_str(from),
             Self::Default => f.write_str("default"),
         }
     }

@@ -44,6 +44,12 @@ pub struct HeartbeatIn {
     pub streams: Vec<(StreamId, Duration)>,
     /// The last log index that it has applied.
     pub applied_index: u64,
+    /// Its software version.
+    pub version: String,
+    /// A sample of its wall clock, for
+    /// [`ClockOffset::push`](crate::domain::clock_offset::ClockOffset::push); `None` where it told
+    /// none.
+    pub clock_sample_ms: Option<i64>,
 }
 
 /// The answer to a heartbeat.
@@ -54,12 +60,16 @@ pub struct Grant {
 }
 
 /// What the leader knows of one replica.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Seen {
     /// Its opinion.
     pub availability: Availability,
     /// The time since its last heartbeat; `None` where this leader never had one.
     pub silence: Option<Duration>,
+    /// Its software version; empty where this leader never heard it.
+    pub version: String,
+    /// By how much its wall clock is ahead of this leader's, in milliseconds.
+    pub clock_offset_ms: Option<i64>,
 }
 
 /// What the leader observes.

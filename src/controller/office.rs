@@ -185,7 +185,7 @@ impl Office {
             }
             // The term ends when Raft says so. Until then this is a leader that a quorum has not
             // confirmed yet: the next tick tries again.
-            Err(error @ (ProposeError::NotLeader { .. } | ProposeError::NoLeader)) => {
+            Err(error @ (ProposeError::NotLeader { .. } | ProposeError::NoLeader(_))) => {
                 tracing::debug!(%error, "moves not proposed");
             }
             // They may still be carried out. Planning anew is safe: a move whose shard has changed

@@ -5,6 +5,7 @@ use std::{collections::BTreeMap, time::Duration};
 use super::{HeartbeatIn, Observation, Seen};
 use crate::domain::{
     assignment::{Assignment, MoveReason},
+    clock_offset::ClockOffset,
     command::Move,
     id::{ReplicaId, ShardId, StreamId},
     lease::{Heartbeat, LeaseTable},
@@ -24,8 +25,47 @@ pub(super) struct Term {
     leases: LeaseTable,
     reports: BTreeMap<StreamId, Report>,
     settling: BTreeMap<ShardId, Settling>,
+    /// What else each replica tells with its heartbeats.
+    about: BTreeMap<ReplicaId, About>,
     /// The last opinions, to tell changes.
     opinions: BTreeMap<ReplicaId, Availability>,
+}
+
+/// What a replica tells of itself.
+#[derive(Debug, Default)]
+struct About {
+    version: String,
+    clock: ClockOffset,
+    /// Whether it was said that its clock is off.
+    is_clock_told: bool,
+}
+
+impl About {
+    fn take(&mut self, name: &str, version: String, clock_sample_ms: Option<i64>) {
+        self.version = version;
+        let Some(sample) = clock_sample_ms else {
+            return;
+        };
+        self.clock.push(sample);
+        let Some(ahead_ms) = self
+            .clock
+            .ms()
+            .filter(|_| self.clock.is_off() != self.is_clock_told)
+        else {
+            return;
+        };
+        self.is_clock_told = self.clock.is_off();
+        if self.is_clock_told {
+            tracing::warn!(
+                name,
+                ahead_ms,
+                "the clock of this replica is not the leader's: set both by NTP. Ownership does \
+                 not depend on it; the times shown, certificates and tokens do"
+            );
+        } else {
+            tracing::info!(name, ahead_ms, "the clock of this replica is right again");
+        }
+    }
 }
 
 /// What an owner last said of a stream.
@@ -47,6 +87,7 @@ impl Term {
             leases: LeaseTable::new(now),
             reports: BTreeMap::new(),
             settling: BTreeMap::new(),
+            about: BTreeMap::new(),
             opinions: BTreeMap::new(),
         }
     }
@@ -72,6 +113,13 @@ impl Term {
         if !counts {
             return None;
         }
+        let name = state.members.get(&replica).map(|member| &*member.name);
+        let about = self.about.entry(replica).or_default();
+        about.take(
+            name.unwrap_or_default(),
+            heartbeat.version,
+            heartbeat.clock_sample_ms,
+        );
         for (stream, silence) in heartbeat.streams {
             let Some(assignment) = state.assignment_of(stream) else {
                 continue;
@@ -116,6 +164,7 @@ impl Term {
         });
         Observed {
             replicas,
+            leaving: self.leases.leaving(),
             moves_in_flight: self.settling.len(),
         }
     }
@@ -133,9 +182,12 @@ impl Term {
                 .into_iter()
                 .map(|(replica, availability)| {
                     let silence = self.leases.silence(replica, now);
+                    let about = self.about.get(&replica);
                     let seen = Seen {
                         availability,
                         silence,
+                        version: about.map(|about| about.version.clone()).unwrap_or_default(),
+                        clock_offset_ms: about.and_then(|about| about.clock.ms()),
                     };
                     (replica, seen)
                 })

@@ -187,6 +187,8 @@ fn heartbeat(replica: ReplicaId) -> HeartbeatIn {
         leaving: false,
         streams: Vec::new(),
         applied_index: 0,
+        version: String::new(),
+        clock_sample_ms: None,
     }
 }
 
@@ -265,6 +267,12 @@ async fn a_dead_or_leaving_replica_is_succeeded_at_once() {
         }
         group.until_owned_by(A).await;
         assert_eq!(start.elapsed(), Duration::ZERO);
+        let reason = match leaving {
+            true => MoveReason::Handover,
+            false => MoveReason::Takeover,
+        };
+        let last = group.proposals().pop().unwrap();
+        assert!(last.iter().all(|step| step.reason == reason), "{last:?}");
     }
 }
 
@@ -296,7 +304,7 @@ async fn leases_shrink_with_the_silence_of_the_quorum_and_end_with_it() {
         *group.quorum_silence.lock().unwrap() = silence;
         assert_eq!(controller.heartbeat(heartbeat(B)), None);
     }
-    let seen = controller.observed().unwrap().replicas[&B];
+    let seen = &controller.observed().unwrap().replicas[&B];
     assert_eq!(seen.availability, Availability::Active, "it was heard");
     assert_eq!(seen.silence, Some(Duration::ZERO));
 }

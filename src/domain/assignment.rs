@@ -30,6 +30,8 @@ pub enum MoveReason {
     Placed,
     /// Its owner became unavailable.
     Takeover,
+    /// Its owner is about to stop, and said so.
+    Handover,
     /// To even the load.
     Rebalance,
     /// Its owner became unavailable and no replica could take it.

@@ -173,7 +173,8 @@ pub enum Rejection {
     /// Another replica of that name is registered.
     #[error(
         "the name {0:?} belongs to replica {1}: two replicas have one name, or this one lost its \
-         data; remove the other with `members remove` or restore its data"
+         data. If that one runs, start this one with another --name. If it is gone for good, \
+         `quorumwatch members remove {0}`, then start this one again"
     )]
     MemberNameTaken(String, ReplicaId),
     /// The group is full.

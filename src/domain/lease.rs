@@ -8,7 +8,10 @@
 //! `now` is always an argument: the time since an arbitrary start, on a clock that never goes back.
 //! Owner and leader never compare their clocks.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
 
 use super::{
     id::{Incarnation, ReplicaId},
@@ -157,6 +160,12 @@ impl LeaseTable {
             .into_iter()
             .map(|replica| (replica, self.availability_of(replica, now)))
             .collect()
+    }
+
+    /// Those that said that they are about to stop.
+    pub fn leaving(&self) -> BTreeSet<ReplicaId> {
+        let leaving = self.replicas.iter().filter(|(_, record)| record.leaving);
+        leaving.map(|(replica, _)| *replica).collect()
     }
 
     /// For how long a replica has been silent; `None` where this leader never heard it.

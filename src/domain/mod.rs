@@ -4,6 +4,7 @@
 //! call it.
 
 pub mod assignment;
+pub mod clock_offset;
 pub mod cluster;
 pub mod command;
 pub mod cursor;

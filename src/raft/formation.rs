@@ -7,37 +7,44 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
+    path::PathBuf,
     time::Duration,
 };
 
 use openraft::errors::{InitializeError, RaftError};
-use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tonic::Code;
 
-use super::{Peer, ProposeError, Raft, membership::LEADER_ADDRESS, types::Node};
+use super::{
+    Peer, ProposeError, Raft, Registered,
+    hello::Answer,
+    membership::LEADER_ADDRESS,
+    protocol::{Incompatible, PROTOCOL, VERSION},
+    types::Node,
+};
 use crate::{
     clock,
     domain::{
         command::{Command, Outcome},
-        id::GroupId,
+        id::{GroupId, Incarnation},
     },
-    proto::internal::v1::{
-        HelloRequest, HelloResponse, JoinRequest, peer_service_client::PeerServiceClient,
-    },
+    proto::internal::v1::{JoinRequest, peer_service_client::PeerServiceClient},
 };
 
 /// Pause between two rounds of asking peers.
 const ROUND_PAUSE: Duration = Duration::from_millis(200);
 
-/// Patience for one answer.
-const HELLO_PATIENCE: Duration = Duration::from_secs(1);
-
 /// Patience for the leader to bring a joiner up to date and change the membership.
 const JOIN_PATIENCE: Duration = Duration::from_secs(15);
 
-/// How often a waiting replica says whom it waits for, unless that changes.
-const SAY_EVERY: Duration = Duration::from_secs(10);
+/// How long the log may take to be applied before that is said.
+const APPLY_WITHIN: Duration = Duration::from_secs(10);
+
+/// Pause before the peers are asked whether this replica was removed.
+const REMOVAL_PAUSE: Duration = Duration::from_secs(2);
+
+/// A replica that hears nothing for so long asks whether another one took its place.
+const SUPPLANTED_PAUSE: Duration = Duration::from_secs(3);
 
 /// Why the replica could not become part of the group.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -70,6 +77,79 @@ pub enum FormError {
         /// Who should.
         expected: String,
     },
+    /// Another process has the same data.
+    #[error(
+        "another process answers at {address} as replica {name:?} with the same data: two processes \
+         have copies of one data directory. That one goes on; give this one a --name of its own \
+         and an empty --data-dir, or remove its copy"
+    )]
+    SameData {
+        /// The name of both.
+        name: String,
+        /// Where the other one is.
+        address: String,
+    },
+    /// Another replica answers where this one is said to be.
+    #[error(
+        "at {address}, where others are told to find this replica, answers replica {found:?} with \
+         other data: two replicas have one name, or the address is wrong. Correct --name, \
+         --advertise-peer or --peers"
+    )]
+    NotHere {
+        /// The address.
+        address: String,
+        /// Who answers.
+        found: String,
+    },
+    /// Another process took this replica's place.
+    #[error(
+        "another process has registered as replica {name:?}, at {address}: two processes have \
+         copies of one data directory. This one ends, the other goes on; remove this one's copy"
+    )]
+    Supplanted {
+        /// The name of both.
+        name: String,
+        /// Where the other one is.
+        address: String,
+    },
+    /// The data is older than what the leader knows of it.
+    #[error(
+        "the data is older than what this replica has acknowledged: leader {by:?} knows its log up \
+         to entry {known}, the data ends with entry {last}. Was it restored from a copy? This \
+         replica must not go on with it: `quorumwatch members remove {name} --endpoints \
+         OTHER-REPLICA`, then `rm -r {}/raft`, then start it again",
+        dir.display()
+    )]
+    Behind {
+        /// The leader.
+        by: String,
+        /// What it knows.
+        known: u64,
+        /// What there is.
+        last: u64,
+        /// This replica's name.
+        name: String,
+        /// This replica's data directory.
+        dir: PathBuf,
+    },
+    /// The group does not know this replica any more.
+    #[error(
+        "replica {name:?} was removed from the group (says its leader, {by:?}): its data is of no \
+         more use. Start it with an empty data directory (`rm -r {}/raft`) and it joins anew; \
+         or leave it stopped",
+        dir.display()
+    )]
+    Removed {
+        /// This replica's name.
+        name: String,
+        /// The leader.
+        by: String,
+        /// This replica's data directory.
+        dir: PathBuf,
+    },
+    /// A peer does not understand us.
+    #[error(transparent)]
+    Incompatible(#[from] Incompatible),
     /// The group refused this replica.
     #[error("the group refuses this replica: {0}")]
     Refused(String),
@@ -89,14 +169,12 @@ enum Step {
     WaitFor(BTreeSet<String>),
     /// Everybody is there; wait for this one to found.
     WaitForFounder(String),
+    /// These were told of other founders: two groups could arise.
+    Disagreement(BTreeMap<String, BTreeSet<String>>),
 }
 
-/// A peer's answer to Hello.
-#[derive(Clone, Debug)]
-struct Answer {
-    replica_id: u64,
-    initialised: bool,
-}
+/// Who did not answer, with the reason.
+type Silence = BTreeMap<String, String>;
 
 impl Raft {
     /// Founds, joins or rejoins the group, and registers this replica with it.
@@ -108,88 +186,89 @@ impl Raft {
     }
 
     async fn become_member(&self) -> Result<(), FormError> {
-        let mut said = (BTreeSet::new(), None);
+        self.check_is_alone().await?;
         // Even a replica that is a member asks once: it may have been given the wrong peers.
-        let mut answers = self.ask_peers().await?;
+        let (mut answers, mut silence) = self.ask_peers().await?;
+        self.inner.admitted.send_replace(true);
         while !self.is_initialised() {
             self.running().map_err(FormError::Stopped)?;
             match self.next_step(&answers) {
                 Step::Found(nodes) => self.found(nodes).await?,
                 Step::Join(addresses) => self.ask_to_join(addresses).await?,
-                Step::WaitFor(names) => say_whom(names, &mut said),
-                Step::WaitForFounder(name) => say_whom([name].into(), &mut said),
+                Step::WaitFor(names) => self.say_whom(&names, &silence),
+                Step::WaitForFounder(name) => self.say_whom(&[name].into(), &silence),
+                Step::Disagreement(others) => self.say_disagreement(&others),
             }
             if self.is_initialised() {
                 break;
             }
             tokio::time::sleep(ROUND_PAUSE).await;
-            answers = self.ask_peers().await?;
+            (answers, silence) = self.ask_peers().await?;
         }
         self.give_the_group_its_id().await?;
         self.register().await
     }
 
     /// Whether this replica's log has a membership.
-    fn is_initialised(&self) -> bool {
+    pub(super) fn is_initialised(&self) -> bool {
         !self.membership().membership().get_joint_config().is_empty()
     }
 
     /// Says hello to every other replica that configuration names.
-    async fn ask_peers(&self) -> Result<BTreeMap<String, Answer>, FormError> {
+    async fn ask_peers(&self) -> Result<(BTreeMap<String, Answer>, Silence), FormError> {
         let others = self.inner.options.peers.iter();
         let others = others.filter(|peer| peer.name != self.name());
         let asked = others.map(|peer| async move { (peer, self.ask(peer).await) });
-        let mut answers = BTreeMap::new();
+        let (mut answers, mut silence) = (BTreeMap::new(), Silence::new());
         for (peer, answer) in futures::future::join_all(asked).await {
-            if let Some(answer) = answer {
-                answers.insert(peer.name.clone(), self.check(peer, &answer)?);
+            match answer {
+                Ok(answer) => {
+                    answers.insert(peer.name.clone(), self.check(peer, &answer)?);
+                }
+                Err(why) => {
+                    let why = format!("{} at {}: {why}", peer.name, peer.address);
+                    silence.insert(peer.name.clone(), why);
+                }
             }
         }
-        Ok(answers)
+        Ok((answers, silence))
     }
 
-    async fn ask(&self, peer: &Peer) -> Option<HelloResponse> {
-        let channel = self.inner.channels.channel(&peer.address).ok()?;
-        let request = HelloRequest {
-            name: self.name().to_owned(),
-            replica_id: self.replica_id().0,
-            expected_name: peer.name.clone(),
+    /// Says whom this replica waits for and why: at once where that changes, and now and then.
+    fn say_whom(&self, names: &BTreeSet<String>, silence: &Silence) {
+        let why = |name: &String| match silence.get(name) {
+            Some(why) => why.clone(),
+            None => format!("{name} answers, and founds it"),
         };
-        let mut client = PeerServiceClient::new(channel);
-        let answer = tokio::time::timeout(HELLO_PATIENCE, client.hello(request)).await;
-        match answer {
-            Ok(Ok(answer)) => Some(answer.into_inner()),
-            Ok(Err(status)) => {
-                tracing::debug!(peer = peer.name, %status, "peer does not answer");
-                None
-            }
-            Err(_) => None,
+        let why = names.iter().map(why).collect::<Vec<_>>().join("; ");
+        if !self.inner.voice.is_due(&why) {
+            return;
         }
+        tracing::info!(
+            ?names,
+            why,
+            "waiting for replicas, to found the group together"
+        );
     }
 
-    fn check(&self, peer: &Peer, answer: &HelloResponse) -> Result<Answer, FormError> {
-        if answer.name != peer.name || answer.replica_id == self.replica_id().0 {
-            return Err(FormError::AnotherReplica {
-                address: peer.address.clone(),
-                found: answer.name.clone(),
-                expected: peer.name.clone(),
-            });
-        }
-        let theirs = <[u8; 16]>::try_from(&answer.group_id[..]).ok().map(GroupId);
-        if let (Some(theirs), Some(ours)) = (theirs, self.inner.store.group())
-            && theirs != ours
-        {
-            return Err(FormError::AnotherGroup {
-                peer: peer.name.clone(),
-                address: peer.address.clone(),
-                theirs,
+    fn say_disagreement(&self, others: &BTreeMap<String, BTreeSet<String>>) {
+        let show = |names: &BTreeSet<String>| {
+            let names: Vec<_> = names.iter().map(String::as_str).collect();
+            names.join(", ")
+        };
+        let theirs = others
+            .iter()
+            .map(|(name, founders)| format!("{name} names {}", show(founders)));
+        let theirs = theirs.collect::<Vec<_>>().join("; ");
+        let ours = show(&self.founders());
+        if self.inner.voice.is_due(&theirs) {
+            tracing::warn!(
                 ours,
-            });
+                theirs,
+                "the group is not founded: replicas were given different `peers`; give all the \
+                 same and start them again"
+            );
         }
-        Ok(Answer {
-            replica_id: answer.replica_id,
-            initialised: answer.initialised,
-        })
     }
 
     fn next_step(&self, answers: &BTreeMap<String, Answer>) -> Step {
@@ -230,6 +309,8 @@ impl Raft {
                 name: self.name().to_owned(),
                 peer_address: self.inner.options.peer_address.clone(),
                 client_address: self.inner.options.client_address.clone(),
+                protocol: PROTOCOL,
+                version: VERSION.to_owned(),
             };
             let mut client = PeerServiceClient::new(channel);
             match tokio::time::timeout(JOIN_PATIENCE, client.join(request)).await {
@@ -255,7 +336,7 @@ impl Raft {
 
     /// Registers this replica, however long that takes.
     async fn register(&self) -> Result<(), FormError> {
-        let mut said = None;
+        let at = clock::unix_now();
         loop {
             self.running().map_err(FormError::Stopped)?;
             let command = Command::RegisterMember {
@@ -263,25 +344,93 @@ impl Raft {
                 name: self.name().to_owned(),
                 peer_address: self.inner.options.peer_address.clone(),
                 client_address: self.inner.options.client_address.clone(),
-                at: clock::unix_now(),
+                at,
             };
-            match self.submit(command).await {
+            let submitted = tokio::select! {
+                submitted = self.submit(command) => submitted,
+                removed = self.removal() => return Err(removed),
+            };
+            match submitted {
                 Ok(proposed) => {
                     if let Outcome::Rejected(rejection) = proposed.outcome {
                         return Err(FormError::Refused(rejection.to_string()));
                     }
+                    let incarnation = Incarnation(proposed.revision.0);
+                    let registered = Registered { incarnation, at };
+                    self.inner.registered.send_replace(Some(registered));
                     // From here on this replica's state is at least as new as before its restart.
-                    while !self.wait_applied(proposed.revision, SAY_EVERY).await {
+                    while !self.wait_applied(proposed.revision, APPLY_WITHIN).await {
                         tracing::info!("waiting for the log to be applied");
                     }
                     return Ok(());
                 }
                 Err(ProposeError::Stopped(error)) => return Err(FormError::Stopped(error)),
-                Err(ProposeError::Refused(error)) => return Err(FormError::Refused(error)),
+                Err(ProposeError::Refused(error)) => {
+                    let removed = self.removed().await;
+                    return Err(removed.unwrap_or(FormError::Refused(error)));
+                }
                 // Registering twice does no harm, so "unknown" is tried again too.
                 Err(error) => {
-                    if is_due(&mut said) {
-                        tracing::info!(%error, "waiting to register with the group");
+                    if self.inner.voice.is_due(&error.to_string()) {
+                        tracing::warn!(%error, "waiting to register with the group");
+                    }
+                }
+            }
+        }
+    }
+
+    /// Waits until the leader says that it does not know this replica.
+    async fn removal(&self) -> FormError {
+        loop {
+            // A member registers long before this.
+            tokio::time::sleep(REMOVAL_PAUSE).await;
+            if let Some(removed) = self.removed().await {
+                return removed;
+            }
+        }
+    }
+
+    async fn removed(&self) -> Option<FormError> {
+        let by = self.who_removed().await?;
+        Some(FormError::Removed {
+            name: self.name().to_owned(),
+            by,
+            dir: self.inner.options.data_dir.clone(),
+        })
+    }
+
+    /// Waits until another process has registered with this replica's identity: one of the two must
+    /// end, and it is the one that the group forgot.
+    pub async fn supplanted(&self) -> FormError {
+        let mut registered = self.inner.registered.subscribe();
+        let own = registered.wait_for(Option::is_some).await;
+        let Some(own) = own.ok().and_then(|own| *own) else {
+            // The sender lives in `self`, so waiting does not fail.
+            return std::future::pending().await;
+        };
+        let supplanted = |address: String| FormError::Supplanted {
+            name: self.name().to_owned(),
+            address,
+        };
+        let id = self.replica_id();
+        let mut states = self.watch_state();
+        loop {
+            let state = states.borrow_and_update().clone();
+            if let Some(member) = state.members.get(&id)
+                && member.incarnation > own.incarnation
+                && member.started != own.at
+            {
+                return supplanted(member.peer_address.clone());
+            }
+            let changed = tokio::time::timeout(SUPPLANTED_PAUSE, states.changed()).await;
+            match changed {
+                Ok(Ok(())) => {}
+                // Consensus has stopped, which ends the replica by itself.
+                Ok(Err(_)) => std::future::pending::<()>().await,
+                // Nothing is heard, perhaps because another one hears it in its place.
+                Err(_) => {
+                    if let Some(address) = self.who_supplanted(own).await {
+                        return supplanted(address);
                     }
                 }
             }
@@ -308,30 +457,6 @@ impl Raft {
             drop(tokio::time::timeout(ROUND_PAUSE, state.changed()).await);
         }
     }
-
-    /// Answers `PeerService.Hello`.
-    pub fn hello(&self, request: &HelloRequest) -> HelloResponse {
-        if request.expected_name != self.name() {
-            tracing::warn!(
-                peer = request.name,
-                expected_name = request.expected_name,
-                "a peer expects another replica at this address"
-            );
-        }
-        let leader = self.inner.leadership.borrow().leader;
-        HelloResponse {
-            name: self.name().to_owned(),
-            replica_id: self.replica_id().0,
-            group_id: self
-                .inner
-                .store
-                .group()
-                .map(|group| group.0.to_vec().into())
-                .unwrap_or_default(),
-            initialised: self.is_initialised() || self.inner.store.is_initialised(),
-            leader_id: leader.map_or(0, |leader| leader.0),
-        }
-    }
 }
 
 /// What is to be done, given who answered. `own` is this replica, which is empty.
@@ -351,6 +476,15 @@ fn decide(own: (u64, Node), peers: &[Peer], answers: &BTreeMap<String, Answer>) 
         .collect();
     if !silent.is_empty() {
         return Step::WaitFor(silent);
+    }
+    let ours: BTreeSet<String> = peers.iter().map(|peer| peer.name.clone()).collect();
+    let differing: BTreeMap<_, _> = answers
+        .iter()
+        .filter(|(_, answer)| !answer.founders.is_empty() && answer.founders != ours)
+        .map(|(name, answer)| (name.clone(), answer.founders.clone()))
+        .collect();
+    if !differing.is_empty() {
+        return Step::Disagreement(differing);
     }
     let lowest = others().map(|peer| &peer.name).min();
     if let Some(lowest) = lowest
@@ -373,29 +507,9 @@ fn decide(own: (u64, Node), peers: &[Peer], answers: &BTreeMap<String, Answer>) 
     Step::Found(nodes)
 }
 
-fn is_due(last: &mut Option<Instant>) -> bool {
-    let now = Instant::now();
-    let due = last.is_none_or(|last| now.duration_since(last) >= SAY_EVERY);
-    if due {
-        *last = Some(now);
-    }
-    due
-}
-
-/// Says whom this replica waits for, when that changes and every now and then.
-fn say_whom(names: BTreeSet<String>, said: &mut (BTreeSet<String>, Option<Instant>)) {
-    if names != said.0 {
-        said.1 = None;
-    }
-    if is_due(&mut said.1) {
-        tracing::info!(?names, "waiting for replicas, to found the group together");
-    }
-    said.0 = names;
-}
-
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeMap;
+    use std::collections::{BTreeMap, BTreeSet};
 
     use super::{Answer, Node, Peer, Step, decide};
 
@@ -419,6 +533,7 @@ mod tests {
                 let answer = Answer {
                     replica_id: index as u64 + 100,
                     initialised: *initialised,
+                    founders: BTreeSet::new(),
                 };
                 ((*name).to_owned(), answer)
             })
@@ -441,6 +556,26 @@ mod tests {
     #[test]
     fn an_empty_replica_joins_whoever_is_founded_though_others_are_silent() {
         assert_eq!(step("a", &[("c", true)]), Step::Join(vec!["c:1".into()]));
+    }
+
+    #[test]
+    fn replicas_that_were_told_of_other_founders_found_nothing() {
+        let node = Node {
+            name: "a".into(),
+            ..Node::default()
+        };
+        let founders = BTreeSet::from(["b".to_owned(), "z".to_owned()]);
+        let answer = Answer {
+            replica_id: 2,
+            initialised: false,
+            founders: founders.clone(),
+        };
+        let answers = BTreeMap::from([("b".to_owned(), answer)]);
+        let step = decide((1, node), &peers(&["a", "b"]), &answers);
+        assert_eq!(
+            step,
+            Step::Disagreement([("b".to_owned(), founders)].into())
+        );
     }
 
     #[test]

@@ -7,11 +7,11 @@ use openraft::{
 use tonic::{Status, metadata::MetadataValue};
 
 use super::{
-    Raft, Role,
+    Raft, Role, protocol,
     types::{Node, TypeConfig},
 };
 use crate::{
-    domain::id::ReplicaId,
+    domain::{command::Rejection, id::ReplicaId},
     proto::internal::v1::{JoinRequest, JoinResponse},
 };
 
@@ -42,6 +42,11 @@ impl Raft {
     /// Takes a replica into the group, as the leader; may be asked again and again.
     pub async fn join(&self, request: JoinRequest) -> Result<JoinResponse, JoinError> {
         let id = ReplicaId(request.replica_id);
+        let who = format!("replica {:?}", request.name);
+        if let Err(error) = protocol::check(&who, request.protocol, &request.version) {
+            tracing::warn!(%error, "a replica of another version may not join");
+            return Err(JoinError::Refused(error.to_string()));
+        }
         let state = self.state();
         let group = state
             .group
@@ -49,11 +54,8 @@ impl Raft {
         if let Some(member) = state.member_named(&request.name)
             && member.id != id
         {
-            return Err(JoinError::Refused(format!(
-                "the name {:?} belongs to replica {}: two replicas have one name, or this one lost \
-                 its data; remove the other with `members remove`, or restore its data",
-                request.name, member.id
-            )));
+            let taken = Rejection::MemberNameTaken(request.name, member.id);
+            return Err(JoinError::Refused(taken.to_string()));
         }
         let node = Node {
             name: request.name,

@@ -7,10 +7,13 @@
 mod changes;
 pub mod codec;
 mod formation;
+mod hello;
 mod leadership;
 mod membership;
 mod network;
 mod propose;
+pub mod protocol;
+mod reach;
 pub mod service;
 pub mod state_machine;
 pub mod storage;
@@ -20,7 +23,7 @@ mod wire;
 use std::{
     collections::{BTreeMap, BTreeSet},
     path::PathBuf,
-    sync::Arc,
+    sync::{Arc, Mutex, PoisonError},
     thread,
     time::Duration,
 };
@@ -33,7 +36,8 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     domain::{
-        id::{ReplicaId, Revision},
+        id::{Incarnation, ReplicaId, Revision, UnixMillis},
+        pace::Pace,
         state::State,
     },
     peer::Channels,
@@ -43,6 +47,7 @@ pub use changes::ChangesSince;
 pub use formation::FormError;
 pub use membership::JoinError;
 pub use propose::{ProposeError, Proposed};
+pub use reach::Reach;
 use service::Service;
 use state_machine::{Published, StateMachine};
 use storage::Store;
@@ -170,6 +175,37 @@ pub enum Failure {
     Consensus(String),
 }
 
+/// How a process registered itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Registered {
+    incarnation: Incarnation,
+    at: UnixMillis,
+}
+
+/// Tells what stays wrong at once, then at widening intervals.
+#[derive(Debug)]
+struct Voice {
+    started: std::time::Instant,
+    pace: Mutex<Pace>,
+}
+
+impl Default for Voice {
+    fn default() -> Self {
+        Self {
+            started: std::time::Instant::now(),
+            pace: Mutex::default(),
+        }
+    }
+}
+
+impl Voice {
+    /// Whether this is to be said now.
+    fn is_due(&self, cause: &str) -> bool {
+        let mut pace = self.pace.lock().unwrap_or_else(PoisonError::into_inner);
+        pace.is_due(cause, self.started.elapsed())
+    }
+}
+
 /// The replica's part in the group. Cheap to clone.
 #[derive(Clone)]
 pub struct Raft {
@@ -184,6 +220,15 @@ struct Inner {
     published: Arc<Published>,
     leadership: watch::Sender<Leadership>,
     cut_off: Arc<watch::Sender<(u64, u64)>>,
+    /// Drawn at the start: tells this process from another one with the same data.
+    process_id: u64,
+    /// Whether it has been checked that this replica may take part. Until then it answers no call
+    /// of Raft: its data may be a copy, or older than what it has acknowledged.
+    admitted: watch::Sender<bool>,
+    /// What is said again and again, and how often.
+    voice: Arc<Voice>,
+    /// How this process registered, once it has.
+    registered: watch::Sender<Option<Registered>>,
     /// Ends the tasks of this handle.
     stopping: CancellationToken,
 }
@@ -213,6 +258,10 @@ impl Raft {
             published,
             leadership: watch::Sender::default(),
             cut_off: Arc::new(watch::Sender::default()),
+            process_id: rand::random_range(1..=u64::MAX),
+            admitted: watch::Sender::new(false),
+            voice: Arc::default(),
+            registered: watch::Sender::default(),
             stopping: CancellationToken::new(),
         };
         let this = Self {
@@ -228,6 +277,8 @@ impl Raft {
             raft: self.inner.raft.clone(),
             store: Arc::clone(&self.inner.store),
             cut_off: Arc::clone(&self.inner.cut_off),
+            admitted: self.inner.admitted.subscribe(),
+            voice: Arc::clone(&self.inner.voice),
         };
         RaftServiceServer::new(service).max_decoding_message_size(wire::MESSAGE_BYTES_MAX)
     }
@@ -273,16 +324,6 @@ impl Raft {
         metrics.last_quorum_acked.map(|at| at.elapsed())
     }
 
-    /// Whether the group can decide, as far as this replica knows: somebody leads, and a leader is
-    /// still followed by a majority. One that is cut off calls itself leader until it hears of
-    /// another.
-    pub fn is_led(&self) -> bool {
-        let leadership = *self.inner.leadership.borrow();
-        let patience = 2 * self.inner.options.timing.election_max;
-        leadership.leader.is_some()
-            && (!leadership.is_self || self.quorum_ack_age().is_some_and(|age| age < patience))
-    }
-
     /// Changes of ownership after `revision`.
     pub fn shard_changes_since(&self, revision: Revision) -> ChangesSince {
         self.inner.published.changes.since(revision)
@@ -320,7 +361,11 @@ impl Raft {
         Status {
             term: metrics.current_term,
             applied: Revision(metrics.last_applied.map_or(0, |id| id.index)),
-            leader: metrics.current_leader.map(ReplicaId),
+            // Raft lets a leader that is cut off call itself so until it hears of another.
+            leader: metrics
+                .current_leader
+                .map(ReplicaId)
+                .filter(|leader| *leader != self.replica_id() || !self.has_lost_its_quorum()),
             roles: membership
                 .nodes()
                 .map(|(id, _)| (ReplicaId(*id), role(id)))

@@ -33,6 +33,7 @@ use tokio::sync::watch;
 use tonic::transport::Channel;
 
 use super::{
+    protocol::{PROTOCOL, VERSION},
     storage::Store,
     types::{Node, TypeConfig, Vote},
     wire,
@@ -136,6 +137,8 @@ impl Network {
                 .group()
                 .map(|group| group.0.to_vec().into())
                 .unwrap_or_default(),
+            protocol: PROTOCOL,
+            version: VERSION.to_owned(),
         }
     }
 

@@ -8,7 +8,7 @@ use tokio::time::Instant;
 use tonic::{Code, Status};
 
 use super::{
-    Raft,
+    Raft, Reach,
     types::{Reply, Request},
 };
 use crate::{
@@ -34,8 +34,9 @@ const GATE_PAUSE_MAX: Duration = Duration::from_millis(50);
 /// How long a majority may take to store an entry. Beyond it the outcome is unknown.
 const COMMIT_PATIENCE: Duration = Duration::from_secs(5);
 
-/// How long [`Raft::submit`] looks for a leader: several elections.
-const LEADER_PATIENCE: Duration = Duration::from_secs(10);
+/// How long [`Raft::submit`] looks for a leader: several elections, and short enough that who asks
+/// is told the reason before it loses patience itself (the command line after 10 s).
+const LEADER_PATIENCE: Duration = Duration::from_secs(6);
 
 /// Pause before another try where nothing better tells when to try.
 const SUBMIT_PAUSE: Duration = Duration::from_millis(50);
@@ -62,11 +63,8 @@ pub enum ProposeError {
         leader: Option<ReplicaId>,
     },
     /// There was no leader for as long as we tried; nothing was proposed.
-    #[error(
-        "the group has no leader: fewer than a majority of its voters can reach each other; \
-         look at their logs and network"
-    )]
-    NoLeader,
+    #[error("{0}. Nothing was changed; what is read is what this replica knew last")]
+    NoLeader(Reach),
     /// The command may have been committed, or may still be: read the state to know.
     #[error("the outcome is unknown ({0}): the command may still take effect; read back")]
     Unknown(String),
@@ -97,6 +95,10 @@ impl Raft {
         }
         let gate = Instant::now() + GATE_PATIENCE;
         let mut pause = GATE_PAUSE_FIRST;
+        if self.has_lost_its_quorum() {
+            // An entry would only wait in the log, and its outcome would be unknown.
+            return Err(ProposeError::NotLeader { leader: None });
+        }
         loop {
             let write = self.inner.raft.client_write(Request(command.clone()));
             let written = tokio::time::timeout(COMMIT_PATIENCE, write).await;
@@ -150,7 +152,9 @@ impl Raft {
                     let changed = changes.wait_for(|now| *now != leadership);
                     drop(tokio::time::timeout(SUBMIT_PAUSE, changed).await);
                 }
-                Err(ProposeError::NotLeader { .. }) => return Err(ProposeError::NoLeader),
+                Err(ProposeError::NotLeader { .. }) => {
+                    return Err(ProposeError::NoLeader(self.reach().await));
+                }
                 result => return result,
             }
         }
@@ -192,6 +196,19 @@ impl Raft {
         let command = request.command.unwrap_or_default();
         let command = Command::try_from(command)
             .map_err(|error| Status::invalid_argument(error.to_string()))?;
+        if let Command::RegisterMember { replica, name, .. } = &command
+            && self.inner.leadership.borrow().is_self
+            && self
+                .membership()
+                .membership()
+                .get_node(&replica.0)
+                .is_none()
+        {
+            // It would be shown as a member and never hear anything.
+            return Err(Status::permission_denied(format!(
+                "replica {name:?} is not, or no longer, part of the group"
+            )));
+        }
         let proposed = self
             .propose(command)
             .await
@@ -230,7 +247,7 @@ fn status_of(error: &ProposeError) -> Status {
     let text = error.to_string();
     let mut status = match error {
         ProposeError::Unknown(_) => return Status::unknown(text),
-        ProposeError::NotLeader { .. } | ProposeError::NoLeader => {
+        ProposeError::NotLeader { .. } | ProposeError::NoLeader(_) => {
             Status::failed_precondition(text)
         }
         ProposeError::TooLarge(_) | ProposeError::Refused(_) => Status::invalid_argument(text),

@@ -12,7 +12,9 @@ use tokio::sync::watch;
 use tonic::{Request, Response, Status, Streaming, codegen::BoxStream};
 
 use super::{
+    Voice,
     codec::Corrupt,
+    protocol,
     state_machine::StateMachine,
     storage::Store,
     types::{SnapshotMeta, TypeConfig},
@@ -35,6 +37,9 @@ pub struct Service {
     pub(super) store: Arc<Store>,
     /// The replica whose stream of entries has ended last, counted up each time.
     pub(super) cut_off: Arc<watch::Sender<(u64, u64)>>,
+    /// Whether calls are answered yet.
+    pub(super) admitted: watch::Receiver<bool>,
+    pub(super) voice: Arc<Voice>,
 }
 
 impl Service {
@@ -44,6 +49,13 @@ impl Service {
             envelope.ok_or_else(|| Status::invalid_argument("the envelope is missing"))?;
         let running = self.raft.metrics().borrow_watched().running_state.clone();
         running.map_err(stopped)?;
+        let who = format!("replica {}", envelope.from);
+        protocol::check(&who, envelope.protocol, &envelope.version).map_err(|error| {
+            if self.voice.is_due(&error.to_string()) {
+                tracing::warn!(%error, "a peer of another version is refused");
+            }
+            Status::permission_denied(error.to_string())
+        })?;
         let own_id = self.store.replica_id().0;
         if envelope.to != own_id {
             let name = self.store.name();
@@ -57,6 +69,9 @@ impl Service {
             return Err(Status::failed_precondition(
                 "the call comes from this replica itself: two replicas have one data directory",
             ));
+        }
+        if !*self.admitted.borrow() {
+            return Err(Status::unavailable("this replica starts"));
         }
         match self.store.group() {
             Some(group) if !envelope.group_id.is_empty() && envelope.group_id != group.0[..] => {

@@ -368,7 +368,24 @@ mod tests {
         process::{ExitStatus, Output},
     };
 
-    use super::{ApiError, AuthError};
+    use super::{ApiError, AuthError, Duration, ResourceSelector, Source, io};
+
+    #[test]
+    fn what_does_not_answer_or_cannot_be_reached_says_where() {
+        let selector = ResourceSelector::all("v1/events".parse().unwrap());
+        let hint = |error: &ApiError| error.hint(&selector, &Source::InCluster);
+        let silent = ApiError::Timeout {
+            address: None,
+            after: Duration::from_secs(10),
+        };
+        let silent = silent.at(Some("h:6443".into()));
+        let said = "the API server at h:6443 did not answer within 10 s";
+        assert_eq!(silent.to_string(), said);
+        assert!(hint(&silent).contains("firewall"));
+        let unreachable = io::Error::from(io::ErrorKind::HostUnreachable);
+        let unreachable = ApiError::of(&kube::Error::Service(Box::new(unreachable)));
+        assert!(hint(&unreachable).contains("no way leads there from this replica"));
+    }
 
     #[test]
     fn what_a_credential_command_printed_is_never_shown() {

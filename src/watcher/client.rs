@@ -258,10 +258,8 @@ impl ApiServer {
         let config = self.configure().await?;
         if let Some(authority) = config.cluster_url.authority() {
             let (host, port) = (authority.host(), authority.port_u16());
-            let port = port.unwrap_or(match config.cluster_url.scheme_str() {
-                Some("http") => 80,
-                _ => 443,
-            });
+            let is_plain = config.cluster_url.scheme_str() == Some("http");
+            let port = port.unwrap_or(if is_plain { 80 } else { 443 });
             // The first stays: a file that names another server is read by another run.
             let _ = self.0.address.set(format!("{host}:{port}").into());
         }

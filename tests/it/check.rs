@@ -279,26 +279,57 @@ async fn every_cluster_is_asked_what_may_be_done_there() {
     let manifest = document["manifests"]["cluster shop"].as_str().unwrap();
     assert!(manifest.contains("kind: ClusterRoleBinding"), "{manifest}");
     assert!(manifest.contains("name: \"simulated\""), "{manifest}");
+}
 
-    bad.faults().set(Fault::Unauthorised);
-    let kubeconfig = folder.path().join("kubeconfig");
-    fs::write(&kubeconfig, fleet.kubeconfig("bad")).unwrap();
-    let kubeconfig = kubeconfig.to_string_lossy();
-    let check = ["check", "--kubeconfig", &kubeconfig, "--context"];
-    let refused = quorumwatch(&[&check[..], &["bad"]].concat());
-    let shown = String::from_utf8(refused.stdout).unwrap();
-    assert_eq!(refused.status.code(), Some(1), "{shown}");
+#[tokio::test(flavor = "multi_thread")]
+async fn a_kubeconfig_can_be_tried_before_its_cluster_is_added() {
+    let options = FleetOptions {
+        clusters: ["good", "bad"].map(str::to_owned).to_vec(),
+        ..FleetOptions::default()
+    };
+    let fleet = Fleet::start(options).await.unwrap();
+    let folder = TempDir::with_prefix("quorumwatch-it-").unwrap();
+    fleet
+        .cluster("bad")
+        .unwrap()
+        .faults()
+        .set(Fault::Unauthorised);
+    let check = |name: &str, more: &[&str]| {
+        let flags = [&["--kube-context", name], more].concat();
+        try_kubeconfig(folder.path(), &fleet.kubeconfig(name), &flags)
+    };
+    let (code, shown) = check("bad", &[]);
+    assert_eq!(code, 1, "{shown}");
     assert!(
         shown.contains("FAILED") && shown.contains("answered 401"),
         "{shown}"
     );
     assert!(shown.contains("renew the token"), "{shown}");
-    fs::write(&*kubeconfig, fleet.kubeconfig("good")).unwrap();
-    let fine = quorumwatch(&[&check[..], &["good", "--resource", "v1/pods"]].concat());
-    let shown = String::from_utf8(fine.stdout).unwrap();
-    assert_eq!(fine.status.code(), Some(0), "{shown}");
+    // Another cluster's address, where nobody listens.
+    let [nobody] = free_ports();
+    let gone = fleet
+        .kubeconfig("good")
+        .replace(&fleet.address().to_string(), &format!("127.0.0.1:{nobody}"));
+    let (code, shown) = try_kubeconfig(folder.path(), &gone, &["--kube-context", "good"]);
+    assert_eq!(code, 1, "{shown}");
+    assert!(
+        shown.contains("refused") && shown.contains("start the API server"),
+        "{shown}"
+    );
+    let (code, shown) = check("good", &["--resource", "v1/pods"]);
+    assert_eq!(code, 0, "{shown}");
     assert!(
         shown.contains("v1/pods") && !shown.contains("What to change"),
         "{shown}"
     );
+}
+
+/// The exit code, and what is shown.
+fn try_kubeconfig(folder: &Path, kubeconfig: &str, flags: &[&str]) -> (i32, String) {
+    let path = folder.join("kubeconfig");
+    fs::write(&path, kubeconfig).unwrap();
+    let path = path.to_string_lossy();
+    let output = quorumwatch(&[&["check", "--kubeconfig", &path], flags].concat());
+    let shown = String::from_utf8(output.stdout).unwrap();
+    (output.status.code().unwrap(), shown)
 }

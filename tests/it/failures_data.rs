@@ -211,7 +211,7 @@ async fn a_full_disk_ends_the_replica_and_room_brings_it_back() {
     holds("it has everything again", PATIENCE, has_all).await;
 }
 
-fn in_cluster(name: &str) -> quorumwatch::proto::v1::Cluster {
+pub(crate) fn in_cluster(name: &str) -> quorumwatch::proto::v1::Cluster {
     use quorumwatch::proto::v1::{Cluster, ClusterSource, InCluster, cluster_source::Source};
     Cluster {
         name: name.to_owned(),

@@ -5,13 +5,17 @@
 
 mod harness;
 
+mod alone;
 mod bootstrap;
 mod check;
 mod cli;
 mod clients;
 mod clusters;
+mod documented;
 mod failures_clusters;
 mod failures_data;
+mod failures_group;
+mod failures_peers;
 mod handover;
 mod load;
 mod recovery;

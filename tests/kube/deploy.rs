@@ -37,6 +37,7 @@ async fn every_manifest_is_accepted_and_kept() {
             eprintln!("{folder}: {kind} {name}: accepted and kept");
         }
         if let Some(set) = manifests.iter().find(|m| m.kind() == "StatefulSet") {
+            assert_pods_are_those_of_the_base(set);
             expect_refused(set, &rest).await;
             expect_pod_is_admitted(set, &rest).await;
         }
@@ -56,6 +57,18 @@ fn assert_nothing_is_left_out(folder: &str, rendered: &[Manifest]) {
                 assert!(rendered.contains(&key(&manifest)), "{manifest:?}");
             }
         }
+    }
+}
+
+/// What `tests/pods` reads from the file is what is rendered.
+fn assert_pods_are_those_of_the_base(set: &Manifest) {
+    let file = Path::new(FOLDER).join("base/stateful-set.yaml");
+    let file = documents(&fs::read_to_string(file).unwrap()).remove(0);
+    let environment = "/spec/template/spec/containers/0/env";
+    let probe = "/spec/template/spec/containers/0/readinessProbe";
+    for part in [environment, probe, "/spec/serviceName", "/spec/replicas"] {
+        assert_eq!(set.0.pointer(part), file.0.pointer(part), "{part}");
+        assert!(file.0.pointer(part).is_some(), "{part}");
     }
 }
 

@@ -72,7 +72,7 @@ async fn a_replica_in_a_pod_watches_its_own_cluster_and_takes_a_new_token() {
     plane.start_api_server().await.unwrap();
     let reason = pod.wait_condition(ClusterCondition::Unauthorised).await;
     assert!(reason.contains("401"), "{reason}");
-    assert!(reason.contains("renew the credentials"), "{reason}");
+    assert!(reason.contains("Unauthorized"), "{reason}");
     write(&rest, "refused", &mut written).await;
 
     // The kubelet brings a new one.

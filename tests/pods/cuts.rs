@@ -37,6 +37,11 @@ async fn a_leader_that_is_cut_off_loses_its_shards_and_no_event_is_lost() {
     eprintln!(
         "a leader was cut off from its peers: shards moved after {moved:?}, {heard:?} until heard"
     );
+    let told = |reason: &String| {
+        reason.contains("this replica has no contact with a majority of the group")
+    };
+    let interruptions = recorder.record().interruptions.clone();
+    assert!(interruptions.iter().any(told), "{interruptions:?}");
     heal(&world, &cuts);
     world.ready().await;
     world.catches_up(&recorder).await;

@@ -40,6 +40,8 @@ async fn pods_are_alive_while_they_wait_and_ready_once_they_are_a_group() {
         world
             .probes(last, "livenessProbe", ServingStatus::Serving)
             .await;
+        let group = world.client(last).group().await.unwrap();
+        assert_eq!(group.leader, "", "{group:?}");
         for index in killed {
             world.launch(index);
         }

@@ -32,7 +32,7 @@ pub(crate) fn dockerfile() -> Vec<Instruction> {
 /// The last instruction of that name: what the image keeps.
 pub(crate) fn last(name: &str) -> String {
     let instructions = dockerfile().into_iter();
-    let found = instructions.filter(|(other, _)| other == name).last();
+    let found = instructions.rev().find(|(other, _)| other == name);
     found.unwrap_or_else(|| panic!("no {name}")).1
 }
 

@@ -19,6 +19,7 @@ use quorumwatch::{
     sim::{Fleet, FleetOptions, Ledger, Load, LoadOptions},
 };
 use tempfile::TempDir;
+use tokio::sync::{Semaphore, SemaphorePermit};
 use tonic_health::pb::{
     HealthCheckRequest, health_check_response::ServingStatus, health_client::HealthClient,
 };
@@ -34,6 +35,9 @@ use crate::{
     recorder::{Record, Recorder},
     wait::{eventually, holds},
 };
+
+/// Worlds that exist at once: names of namespaces and links are those of the process.
+static TURNS: Semaphore = Semaphore::const_new(1);
 
 /// Clusters that are watched.
 const CLUSTERS: usize = 6;
@@ -63,11 +67,14 @@ pub(crate) struct World {
     /// Where each cluster stood when the load began.
     from: BTreeMap<String, ResourceVersion>,
     folder: Option<TempDir>,
+    // Dropped after the network.
+    _turn: SemaphorePermit<'static>,
 }
 
 impl World {
     /// The network, the clusters and the volumes; no pod runs yet.
     pub(crate) async fn prepare() -> Self {
+        let turn = TURNS.acquire().await.unwrap();
         let template = Template::read();
         let folder = TempDir::with_prefix("quorumwatch-pods-").unwrap();
         let mounted = ["data", "config", "kubeconfigs"].map(|name| template.mount_path(name));
@@ -103,6 +110,7 @@ impl World {
             load: None,
             from: BTreeMap::new(),
             folder: Some(folder),
+            _turn: turn,
         };
         world.write_hosts();
         world

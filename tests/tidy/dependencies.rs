@@ -40,6 +40,7 @@ const RULES: &[Rule] = &[
         &["base64", "bytes", "crc32c", "prost", "thiserror"],
     ),
     rule("clock", &["domain"], &[]),
+    rule("docs", &[], &[]),
     rule("config", &["domain"], &["strsim", "toml"]),
     rule(
         "proto",

@@ -1,4 +1,5 @@
-//! What README.md tells people to do must be possible.
+//! What our documents tell people to do must be possible, and where they point must be something.
+//! `tests/it/documented` runs what is marked for it.
 
 use crate::{Findings, repository::Repository};
 
@@ -13,13 +14,53 @@ const OUR_FOLDERS: &[&str] = &[
     ".cargo/", ".ci/", "benches/", "deploy/", "proto/", "src/", "tests/",
 ];
 
+/// A document, and where it is.
+struct Document {
+    path: String,
+    text: String,
+}
+
+impl Document {
+    /// The README and every page.
+    fn all(repository: &Repository) -> Vec<Self> {
+        let pages = repository.files(&["src/docs", "deploy", "tests"], "md");
+        let pages = pages.iter().map(|page| {
+            let path = page.strip_prefix(&repository.root).expect("it is ours");
+            path.to_string_lossy().into_owned()
+        });
+        // What is built in place brings documents of its own.
+        let ours = pages.filter(|path| !path.contains("/."));
+        std::iter::once("README.md".to_owned())
+            .chain(ours)
+            .filter_map(|path| {
+                let text = repository.read(&path)?;
+                Some(Self { path, text })
+            })
+            .collect()
+    }
+
+    fn at(&self, line: usize) -> String {
+        format!("{}:{line}", self.path)
+    }
+
+    /// Where a link leads, seen from the root; nothing for one that goes up beyond it.
+    fn resolve(&self, link: &str) -> Option<String> {
+        let mut parts: Vec<_> = self.path.split('/').collect();
+        parts.pop();
+        for part in link.split('/') {
+            match part {
+                "" | "." => {}
+                ".." => drop(parts.pop()?),
+                part => parts.push(part),
+            }
+        }
+        Some(parts.join("/"))
+    }
+}
+
 #[test]
-fn commands_of_the_readme_exist() {
+fn commands_of_documents_exist() {
     let repository = Repository::open();
-    // The README comes last.
-    let Some(readme) = repository.read("README.md") else {
-        return;
-    };
     let aliases = repository.read(".cargo/config.toml").unwrap_or_default();
     let cli: String = repository
         .sources(&["src/cli"])
@@ -27,25 +68,26 @@ fn commands_of_the_readme_exist() {
         .map(|source| source.code.as_str())
         .collect();
     let mut findings = Findings::default();
-    for (line, command) in commands(&readme) {
-        let words: Vec<_> = command.split_whitespace().collect();
-        let place = format!("README.md:{line}");
-        for (word, next) in words.iter().zip(words.iter().skip(1)) {
-            if *word == "cargo" && !next.starts_with(['-', '+']) {
-                let alias = aliases.lines().any(|l| l.starts_with(&format!("{next} =")));
-                if !alias && !CARGO_COMMANDS.contains(next) {
+    for document in Document::all(&repository) {
+        for (line, command) in commands(&document.text) {
+            let words: Vec<_> = command.split_whitespace().collect();
+            for (word, next) in words.iter().zip(words.iter().skip(1)) {
+                if *word == "cargo" && !next.starts_with(['-', '+']) {
+                    let alias = aliases.lines().any(|l| l.starts_with(&format!("{next} =")));
+                    if !alias && !CARGO_COMMANDS.contains(next) {
+                        findings.add(
+                            document.at(line),
+                            format!("`cargo {next}` does not exist; add it to .cargo/config.toml"),
+                        );
+                    }
+                }
+                let ours = *word == "quorumwatch" || word.ends_with("/quorumwatch");
+                if ours && is_name(next) && !cli.contains(&camel(next)) {
                     findings.add(
-                        place.clone(),
-                        format!("`cargo {next}` does not exist; add it to .cargo/config.toml"),
+                        document.at(line),
+                        format!("`quorumwatch {next}` is no command of src/cli"),
                     );
                 }
-            }
-            let ours = *word == "quorumwatch" || word.ends_with("/quorumwatch");
-            if ours && is_name(next) && !cli.contains(&camel(next)) {
-                findings.add(
-                    place.clone(),
-                    format!("`quorumwatch {next}` is no command of src/cli"),
-                );
             }
         }
     }
@@ -53,30 +95,84 @@ fn commands_of_the_readme_exist() {
 }
 
 #[test]
-fn paths_of_the_readme_exist() {
+fn paths_of_documents_exist() {
     let repository = Repository::open();
-    let Some(readme) = repository.read("README.md") else {
-        return;
-    };
     let mut findings = Findings::default();
-    for (index, line) in readme.lines().enumerate() {
-        let apart = |c: char| c.is_whitespace() || "()[]`'\"<>,;|".contains(c);
-        for word in line.split(apart) {
-            let word = word
-                .trim_start_matches("./")
-                .trim_end_matches(['.', ':', '/']);
-            let word = word.split('#').next().unwrap_or_default();
-            let path = OUR_FOLDERS.iter().any(|folder| word.starts_with(folder));
-            let pattern = word.contains(['*', '{', '$', '…']);
-            if path && !pattern && !repository.has(word) {
+    for document in Document::all(&repository) {
+        for (index, line) in document.text.lines().enumerate() {
+            let apart = |c: char| c.is_whitespace() || "()[]`'\"<>,;|".contains(c);
+            for word in line.split(apart) {
+                let word = word
+                    .trim_start_matches("./")
+                    .trim_end_matches(['.', ':', '/']);
+                let word = word.split('#').next().unwrap_or_default();
+                let word = word.split("::").next().unwrap_or_default();
+                let path = OUR_FOLDERS.iter().any(|folder| word.starts_with(folder));
+                let pattern = word.contains(['*', '{', '$', '…']);
+                if path && !pattern && !repository.has(word) {
+                    findings.add(document.at(index + 1), format!("`{word}` does not exist"));
+                }
+            }
+        }
+    }
+    findings.expect_none();
+}
+
+#[test]
+fn links_of_documents_lead_somewhere() {
+    let repository = Repository::open();
+    let mut findings = Findings::default();
+    for document in Document::all(&repository) {
+        for (line, link) in links(&document.text) {
+            if link.contains("://") {
+                continue;
+            }
+            let (file, heading) = link.split_once('#').unwrap_or((link, ""));
+            let path = match file {
+                "" => Some(document.path.clone()),
+                file => document.resolve(file),
+            };
+            let Some(path) = path.filter(|path| repository.has(path)) else {
+                findings.add(document.at(line), format!("`{link}` leads nowhere"));
+                continue;
+            };
+            let text = repository.read(&path).unwrap_or_default();
+            if !heading.is_empty() && !anchors(&text).any(|anchor| anchor == heading) {
                 findings.add(
-                    format!("README.md:{}", index + 1),
-                    format!("`{word}` does not exist"),
+                    document.at(line),
+                    format!("{path} has no heading `{heading}`"),
                 );
             }
         }
     }
     findings.expect_none();
+}
+
+/// The targets of links, with their lines; what is fenced is no link.
+fn links(text: &str) -> Vec<(usize, &str)> {
+    let mut links = Vec::new();
+    let mut is_fenced = false;
+    for (index, line) in text.lines().enumerate() {
+        is_fenced ^= line.trim_start().starts_with("```");
+        let targets = line.split("](").skip(1);
+        let targets = targets.filter_map(|rest| rest.split_once(')'));
+        if !is_fenced {
+            links.extend(targets.map(|(target, _)| (index + 1, target)));
+        }
+    }
+    links
+}
+
+/// What headings are called in links.
+fn anchors(text: &str) -> impl Iterator<Item = String> {
+    let headings = text.lines().filter(|line| line.starts_with('#'));
+    headings.map(|heading| {
+        let heading = heading.trim_start_matches('#').trim().to_lowercase();
+        let kept = heading
+            .chars()
+            .filter(|c| c.is_alphanumeric() || matches!(c, ' ' | '-' | '_'));
+        kept.map(|c| if c == ' ' { '-' } else { c }).collect()
+    })
 }
 
 /// The lines of fenced blocks for a shell, with their numbers.
@@ -110,6 +206,19 @@ fn camel(name: &str) -> String {
             first.to_uppercase() + rest
         })
         .collect()
+}
+
+#[test]
+fn links_are_told_from_text() {
+    let text = "[a](b.md#c) and ](d)\n```text\n[x](y)\n```\n## What a Gap, means\n";
+    assert_eq!(links(text), [(1, "b.md#c"), (1, "d")]);
+    assert_eq!(anchors(text).collect::<Vec<_>>(), ["what-a-gap-means"]);
+    let document = Document {
+        path: "src/docs/x.md".into(),
+        text: String::new(),
+    };
+    assert_eq!(document.resolve("../../deploy/y").unwrap(), "deploy/y");
+    assert_eq!(document.resolve("../../../y"), None);
 }
 
 #[test]

@@ -44,7 +44,7 @@ const (
 	pauseMin, pauseMax = 50 * time.Millisecond, 2 * time.Second
 	// Frames that wait to be written. Beyond that nothing is read, and the replica holds back.
 	framesMax = 256
-	// Above the largest object that etcd stores; the default of 4 MiB is not.
+	// An object may have 8 MiB; the default is 4 MiB.
 	messageBytesMax = 32 << 20
 )
 
@@ -74,7 +74,7 @@ func openJournal(outputPath, statePath string) (*journal, error) {
 	}
 	// Two processes with one cursor would write everything twice.
 	if err := syscall.Flock(int(output.Fd()), syscall.LOCK_EX|syscall.LOCK_NB); err != nil {
-		return nil, fmt.Errorf("lock %s: %w", outputPath, err)
+		return nil, fmt.Errorf("%s is in use by another process: %w", outputPath, err)
 	}
 	length, err := output.Seek(0, io.SeekEnd)
 	if err != nil {

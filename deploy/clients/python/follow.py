@@ -34,7 +34,7 @@ FIRST_FRAME_WITHIN = 5.0
 PAUSE_MIN, PAUSE_MAX = 0.05, 2.0
 
 CHANNEL_OPTIONS = [
-    # Above the largest object that etcd stores; the default of 4 MiB is not.
+    # An object may have 8 MiB; the default is 4 MiB.
     ("grpc.max_receive_message_length", 32 * 1024 * 1024),
     ("grpc.keepalive_time_ms", 10_000),
     ("grpc.keepalive_timeout_ms", 5_000),
@@ -52,6 +52,10 @@ FINAL = {
     grpc.StatusCode.UNIMPLEMENTED,
     grpc.StatusCode.DATA_LOSS,
 }
+
+
+class Fatal(Exception):
+    """What no other replica and no second try can help with."""
 
 
 class Cursor:
@@ -81,16 +85,19 @@ class Journal:
     def __init__(self, output: Path, state: Path):
         self.state_path = state
         self.output = open(output, "ab")
-        # Two processes with one cursor would write everything twice.
-        fcntl.flock(self.output, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        try:
+            # Two processes with one cursor would write everything twice.
+            fcntl.flock(self.output, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise Fatal(f"{output} is in use by another process") from None
         if state.exists():
             saved = json.loads(state.read_text())
         elif self.output.tell() == 0:
             saved = {"cursor": "", "output_bytes": 0}
         else:
-            raise SystemExit(f"{output} has content but {state} does not exist; move one of them")
+            raise Fatal(f"{output} has content but {state} does not exist; move one of them")
         if self.output.tell() < saved["output_bytes"]:
-            raise SystemExit(f"{output} is shorter than {state} says: something was cut off")
+            raise Fatal(f"{output} is shorter than {state} says: something was cut off")
         self.output.truncate(saved["output_bytes"])
         self.output.seek(0, os.SEEK_END)
         self.cursor = Cursor(saved["cursor"])
@@ -204,7 +211,7 @@ class Follower:
                 reason = "it is silent"
             except grpc.aio.AioRpcError as error:
                 if error.code() in FINAL:
-                    raise SystemExit(f"{endpoint} refuses the request: {error.details()}") from None
+                    raise Fatal(f"{endpoint} refuses the request: {error.details()}") from None
                 reason = f"{error.code().name}: {error.details()}"
                 if error.code() == grpc.StatusCode.RESOURCE_EXHAUSTED:
                     # Nothing is lost: all that was not taken follows again. It must be taken
@@ -282,4 +289,7 @@ def parse():
 
 if __name__ == "__main__":
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
-    asyncio.run(main(parse()))
+    try:
+        asyncio.run(main(parse()))
+    except* (Fatal, OSError) as fatal:
+        raise SystemExit(str(fatal.exceptions[0])) from None

@@ -37,9 +37,8 @@ async fn listeners(serve: &Serve) -> Vec<Finding> {
 
 async fn listener(key: &'static str, address: SocketAddr, name: &str) -> Finding {
     let found = |verdict, detail: String| Finding::new(LISTENERS, key, verdict, detail);
-    let error = match TcpListener::bind(address).await {
-        Ok(_) => return found(Verdict::Ok, format!("{address} is free")),
-        Err(error) => error,
+    let Err(error) = TcpListener::bind(address).await else {
+        return found(Verdict::Ok, format!("{address} is free"));
     };
     match error.kind() {
         ErrorKind::AddrInUse => match who(key, address, name).await {
@@ -101,15 +100,15 @@ async fn data(serve: &Serve) -> Finding {
         Finding::new(DATA, "data_dir", verdict, format!("{shown}: {detail}"))
     };
     match found {
-        Ok(Data::Usable) => finding(Verdict::Ok, "can be written".to_owned()),
-        Ok(Data::Absent(above)) => {
+        Ok(Place::Usable) => finding(Verdict::Ok, "can be written".to_owned()),
+        Ok(Place::Absent(above)) => {
             let above = above.display();
             finding(
                 Verdict::Ok,
                 format!("does not exist and can be made below {above}"),
             )
         }
-        Ok(Data::InUse) => match who("peer_listen", serve.peer_listen, &serve.name).await {
+        Ok(Place::InUse) => match who("peer_listen", serve.peer_listen, &serve.name).await {
             Some(name) if name == serve.name => finding(
                 Verdict::Ok,
                 "in use by this replica, which runs here".to_owned(),
@@ -122,7 +121,7 @@ async fn data(serve: &Serve) -> Finding {
     }
 }
 
-enum Data {
+enum Place {
     Usable,
     /// It can be made below this folder.
     Absent(PathBuf),
@@ -130,7 +129,7 @@ enum Data {
 }
 
 /// Looks without making anything.
-fn look(dir: &Path) -> Result<Data, String> {
+fn look(dir: &Path) -> Result<Place, String> {
     let writable = |path: &Path| {
         access(path, Access::WRITE_OK | Access::EXEC_OK)
             .map_err(|error| format!("{} cannot be written: {error}", path.display()))
@@ -141,7 +140,7 @@ fn look(dir: &Path) -> Result<Data, String> {
         }
         writable(dir)?;
         let in_use = raft::is_in_use(dir).map_err(|error| format!("cannot be read: {error}"))?;
-        return Ok(if in_use { Data::InUse } else { Data::Usable });
+        return Ok(if in_use { Place::InUse } else { Place::Usable });
     }
     let absolute = std::path::absolute(dir).map_err(|error| error.to_string())?;
     let above = absolute.ancestors().skip(1).find(|path| path.exists());
@@ -150,5 +149,5 @@ fn look(dir: &Path) -> Result<Data, String> {
         return Err(format!("{} is no folder", above.display()));
     }
     writable(above)?;
-    Ok(Data::Absent(above.to_owned()))
+    Ok(Place::Absent(above.to_owned()))
 }

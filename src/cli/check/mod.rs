@@ -26,6 +26,8 @@ use finding::Verdict;
 use report::Report;
 use targets::Target;
 
+/// Check a configuration, and whether what it names can be reached.
+///
 /// Takes the same file, variables and flags as `serve`, and reads them as `serve` does.
 ///
 /// Exit codes: 0 everything is fine; 1 something that was to be reached failed; 2 the configuration
@@ -42,7 +44,7 @@ pub(super) struct Arguments {
     kubeconfig: Option<PathBuf>,
     /// The context to use; the file's current one where it is not set.
     #[arg(long, value_name = "NAME", requires = "kubeconfig")]
-    context: Option<String>,
+    kube_context: Option<String>,
     /// What would be watched there, like apps/v1/deployments; may be repeated. [default: v1/events]
     #[arg(long = "resource", value_name = "RESOURCE", requires = "kubeconfig")]
     resources: Vec<Resource>,
@@ -57,7 +59,7 @@ pub(super) async fn run(arguments: Arguments) -> Result<(), Error> {
     }
     let only = arguments.kubeconfig.map(|file| clusters::Only {
         file,
-        context: arguments.context.unwrap_or_default(),
+        context: arguments.kube_context.unwrap_or_default(),
         selectors: arguments
             .resources
             .into_iter()

@@ -20,6 +20,7 @@ use crate::{
         internal::v1::{HelloRequest, HelloResponse, peer_service_client::PeerServiceClient},
         v1::{GetGroupRequest, group_service_client::GroupServiceClient},
     },
+    raft::protocol::{PROTOCOL, VERSION},
 };
 
 /// How long one step may take; inside a data centre each takes a millisecond.
@@ -109,6 +110,8 @@ pub(super) async fn ask(address: &str, own: &str, expected: &str) -> Reached {
         // Nobody has this id: whoever checks is no replica.
         replica_id: 0,
         expected_name: expected.to_owned(),
+        protocol: PROTOCOL,
+        version: VERSION.to_owned(),
     });
     match timeout(STEP_WITHIN, hello).await {
         Ok(Ok(hello)) => Reached::Replica(hello.into_inner()),

@@ -42,7 +42,6 @@ pub(in crate::config) const DATA_DIR: Key = Key {
     reason: "Below the working directory, so that a first try needs no rights and leaves nothing \
              elsewhere.",
     example: "data_dir = \"/var/lib/quorumwatch\"",
-    ..KEY
 };
 
 pub(in crate::config) const CLIENT_LISTEN: Key = Key {
@@ -105,7 +104,6 @@ pub(in crate::config) const PEERS: Key = Key {
             listener. All must be given the same. It counts at the first start alone.",
     reason: "A group of one is what a first try needs; three survive the loss of one.",
     example: "peers = { quorumwatch-0 = \"127.0.0.1:7401\" }",
-    ..KEY
 };
 
 pub(in crate::config) const KUBECONFIG_DIRS: Key = Key {
@@ -172,7 +170,6 @@ pub(in crate::config) const RING_BYTES_OWNED: Key = Key {
              reader is bridged from memory and not by its API server. Below the least, one large \
              object fills a ring; above the most, one ring fills a machine.",
     example: "limits.ring_bytes = 8388608",
-    ..KEY
 };
 
 pub(in crate::config) const RING_BYTES_HUB: Key = Key {
@@ -185,7 +182,6 @@ pub(in crate::config) const RING_BYTES_HUB: Key = Key {
     about: "Memory of the ring from which a replica serves its subscribers.",
     reason: "As for limits.ring_bytes.",
     example: "limits.hub_ring_bytes = 8388608",
-    ..KEY
 };
 
 pub(in crate::config) const SLOW_SUBSCRIBER_MS: Key = Key {
@@ -200,7 +196,6 @@ pub(in crate::config) const SLOW_SUBSCRIBER_MS: Key = Key {
              that its cursor can still be resumed from. Below the least, a network hiccup counts as \
              slow; above the most, history ends before the subscriber is told.",
     example: "limits.slow_subscriber_ms = 10000",
-    ..KEY
 };
 
 pub(in crate::config) const LOG_FORMAT: Key = Key {

@@ -109,7 +109,7 @@ fn a_flag_goes_over_the_environment_and_that_over_the_file() {
     assert_eq!(origin("log.level").1, "environment QUORUMWATCH_LOG_LEVEL");
     assert!(origin("data_dir").1.ends_with("quorumwatch.toml:2"));
     assert_eq!(origin("log.format").1, "default");
-    assert_eq!(origin("advertise_client").1, "from client_listen");
+    assert_eq!(origin("advertise_client").1, "client_listen");
     let serve = loaded.serve.unwrap();
     assert_eq!(
         (serve.name.as_str(), serve.log.level.as_str()),

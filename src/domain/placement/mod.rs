@@ -15,7 +15,7 @@
 mod budget;
 mod score;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use self::{
     budget::Budget,
@@ -37,6 +37,8 @@ pub struct Observed {
     /// Its opinion of each replica. A member that is not named is [`Availability::Suspect`]: the
     /// leader has no opinion yet.
     pub replicas: BTreeMap<ReplicaId, Availability>,
+    /// Those that are unavailable because they are about to stop, and said so.
+    pub leaving: BTreeSet<ReplicaId>,
     /// Voluntary moves whose new owner has not yet been seen at work; they use up the
     /// [`Policy`]'s allowance.
     pub moves_in_flight: usize,
@@ -132,12 +134,16 @@ impl<'a> Draft<'a> {
         for assignment in state.assignments.values() {
             let lost = assignment
                 .owner()
-                .is_some_and(|owner| self.availability(owner) == Availability::Unavailable);
-            if !lost {
+                .filter(|owner| self.availability(*owner) == Availability::Unavailable);
+            let Some(owner) = lost else {
                 continue;
-            }
+            };
+            let reason = match self.observed.leaving.contains(&owner) {
+                true => MoveReason::Handover,
+                false => MoveReason::Takeover,
+            };
             if let Some(taker) = self.least_loaded() {
-                self.give(assignment, taker, MoveReason::Takeover);
+                self.give(assignment, taker, reason);
             } else if !self.doubtful {
                 self.push(assignment, None, MoveReason::NoReplica);
             }

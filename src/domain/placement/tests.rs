@@ -93,14 +93,14 @@ fn give(state: &mut State, shard: ShardId, owner: ReplicaId) {
 fn observed(availability: &[Availability]) -> Observed {
     Observed {
         replicas: (1..).map(ReplicaId).zip(availability.to_vec()).collect(),
-        moves_in_flight: 0,
+        ..Observed::default()
     }
 }
 
 fn all_active(state: &State) -> Observed {
     Observed {
         replicas: state.members.keys().map(|id| (*id, Active)).collect(),
-        moves_in_flight: 0,
+        ..Observed::default()
     }
 }
 
@@ -156,6 +156,15 @@ fn shards_of_a_lost_replica_go_to_the_others() {
             (Some(3), MoveReason::Takeover)
         ]
     );
+}
+
+#[test]
+fn a_replica_that_is_about_to_stop_hands_over() {
+    let state = state(2, &[1, 2]);
+    let mut seen = observed(&[Unavailable, Active]);
+    seen.leaving.insert(ReplicaId(1));
+    let plan = plan(&state, &seen, &Policy::default());
+    assert_eq!(reasons(&plan), [(Some(2), MoveReason::Handover)]);
 }
 
 #[test]

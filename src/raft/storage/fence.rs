@@ -46,22 +46,30 @@ impl Mark {
     /// Whether data at this mark has lost something that `fence` remembers, and what.
     pub(super) fn lost_since(&self, fence: &Self) -> Option<String> {
         if self.vote < fence.vote {
-            return Some(format!("vote {:?} of {:?}", self.vote, fence.vote));
-        }
-        let show = |id: Option<LogId>| id.map_or_else(|| "none".to_owned(), |id| id.to_string());
-        if self.last < fence.last {
+            let term = |vote: Option<Vote>| vote.map_or(0, |vote| vote.leader_id.term);
             return Some(format!(
-                "last entry {} of {}",
-                show(self.last),
-                show(fence.last)
+                "its last vote was in term {}, the data knows one of term {}",
+                term(fence.vote),
+                term(self.vote)
             ));
+        }
+        let show = |id: Option<LogId>| {
+            id.map_or_else(
+                || "nothing".to_owned(),
+                |id| format!("entry {} of term {}", id.index, id.leader_id.term),
+            )
+        };
+        let lost = |what: &str, known: Option<LogId>, remembered: Option<LogId>| {
+            let (known, remembered) = (show(known), show(remembered));
+            Some(format!(
+                "its log {what} with {remembered}, the data has {known}"
+            ))
+        };
+        if self.last < fence.last {
+            return lost("ended", self.last, fence.last);
         }
         if self.purged < fence.purged {
-            return Some(format!(
-                "purged {} of {}",
-                show(self.purged),
-                show(fence.purged)
-            ));
+            return lost("was cut", self.purged, fence.purged);
         }
         None
     }

@@ -100,6 +100,11 @@ impl Store {
         log.last.is_some() || log.vote.is_some_and(|vote| vote.leader_id.term > 0)
     }
 
+    /// The index of the last entry of the log; 0 where there is none.
+    pub(in crate::raft) fn last_index(&self) -> u64 {
+        self.shared.log().last.map_or(0, |last| last.index)
+    }
+
     /// Keeps the group's id with the data.
     pub(in crate::raft) async fn set_group(&self, group: GroupId) -> io::Result<()> {
         let value = keyspace::seal(meta::GROUP_ID, &group.0);

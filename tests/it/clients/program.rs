@@ -235,19 +235,19 @@ pub(super) fn record_of(journal: &[u8]) -> Record {
     let mut record = Record::default();
     for line in text.lines() {
         let line: serde_json::Result<Line<'_>> = serde_json::from_str(line);
-        take(&mut record, line.unwrap());
+        take(&mut record, &line.unwrap());
     }
     record
 }
 
-fn take(record: &mut Record, line: Line<'_>) {
+fn take(record: &mut Record, line: &Line<'_>) {
     let at = || line.position.parse::<Position>().unwrap();
     let key = (line.cluster.clone(), line.resource.clone());
     match line.kind.as_str() {
         "event" => {
             let change = change(&line.r#type);
             let object = line.object.expect("an event has an object").get();
-            deliver(&mut record.audit, &line, change, object);
+            deliver(&mut record.audit, line, change, object);
             record.delivered += 1;
             let last = record.reached.get(&key);
             if change != Change::Snapshot && last.is_some_and(|last| at() <= *last) {
@@ -256,7 +256,7 @@ fn take(record: &mut Record, line: Line<'_>) {
             record.reached.insert(key, at());
         }
         "gap" => {
-            record.audit.gap(&gap(&line));
+            record.audit.gap(&gap(line));
             record.gaps.push(Gap::default());
         }
         "synced" => {

@@ -118,6 +118,12 @@ async fn serve<C: AsyncRead + AsyncWrite + Unpin>(
     let mut head = Vec::new();
     while !head.ends_with(b"\r\n\r\n") {
         match connection.read_u8().await {
+            // As any HTTP server does with a TLS handshake.
+            Ok(byte) if head.is_empty() && !byte.is_ascii_uppercase() => {
+                let answer = b"HTTP/1.1 400 Bad Request\r\nconnection: close\r\n\r\n";
+                let _ = connection.write_all(answer).await;
+                return;
+            }
             Ok(byte) => head.push(byte),
             Err(_) => return,
         }
