@@ -59,7 +59,7 @@ mod tests {
         for (level, told) in [
             ("", "openraft=off,sled=off,info"),
             ("debug", "openraft=off,sled=off,debug"),
-            ("info,openraft=warn", "sled=off,openraft=warn,info"),
+            ("info,openraft=warn", "openraft=warn,sled=off,info"),
         ] {
             assert_eq!(filter(level).unwrap().to_string(), told, "{level:?}");
         }
