@@ -116,6 +116,8 @@ pub(super) fn group(group: &GetGroupResponse) -> Value {
         "term": group.term,
         "applied_index": group.applied_index,
         "answered_by": group.answered_by,
+        "has_quorum": group.has_quorum,
+        "problem": group.problem,
         "members": group.members.iter().map(member).collect::<Vec<_>>(),
     })
 }
@@ -131,6 +133,8 @@ fn member(member: &Member) -> Value {
         "start_time": time(member.start_time.as_ref()),
         "shards": member.shards,
         "silent_ms": member.silent_ms,
+        "version": member.version,
+        "clock_offset_ms": member.clock_offset_ms,
     })
 }
 

@@ -114,15 +114,15 @@ fn write(out: &mut Out, group: &GetGroupResponse) -> io::Result<()> {
 }
 
 /// The heads of the columns that [`row`] gives.
-pub(super) const HEAD: [&str; 8] = [
-    "NAME", "ROLE", "HEALTH", "SHARDS", "SILENT", "STARTED", "CLIENT", "PEER",
+pub(super) const HEAD: [&str; 10] = [
+    "NAME", "ROLE", "HEALTH", "SHARDS", "SILENT", "STARTED", "VERSION", "CLOCK", "CLIENT", "PEER",
 ];
 
 /// Which of the columns tells the health.
 pub(super) const HEALTH: usize = 2;
 
 /// A replica in a table.
-pub(super) fn row(member: &Member) -> [String; 8] {
+pub(super) fn row(member: &Member) -> [String; 10] {
     let started = member.start_time.as_ref().and_then(instant);
     [
         member.name.clone(),
@@ -131,6 +131,10 @@ pub(super) fn row(member: &Member) -> [String; 8] {
         member.shards.to_string(),
         member.silent_ms.map_or_else(|| "-".into(), short),
         started.map_or_else(|| "-".into(), |at| age(&at)),
+        or_dash(&member.version),
+        member
+            .clock_offset_ms
+            .map_or_else(|| "-".into(), |ms| format!("{ms:+}ms")),
         or_dash(&member.client_address),
         or_dash(&member.peer_address),
     ]

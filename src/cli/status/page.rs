@@ -50,7 +50,7 @@ pub(super) fn write(
 }
 
 /// A replica; without a leader nobody else knows which of them are down.
-fn member(member: &Member, seen: &Seen) -> [String; 8] {
+fn member(member: &Member, seen: &Seen) -> [String; 10] {
     let mut row = members::row(member);
     if seen.silent.contains(&member.name) {
         row[members::HEALTH] = "no answer".into();

@@ -1,6 +1,6 @@
 //! What is wrong with a group: decided from what a replica told, and said in plain sentences.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::{Cluster, GetGroupResponse, Shard};
 use crate::{
@@ -14,6 +14,8 @@ use crate::{
 pub(in crate::cli) const LAG_MAX_MS: u64 = 120_000;
 /// A cluster of which no owner has told anything for so long is not merely new.
 const UNREPORTED_MAX_MS: u64 = 30_000;
+/// Clocks that are so far apart are worth a correction.
+const CLOCK_OFFSET_MAX_MS: u64 = 2_000;
 /// Names that a sentence lists; of more it gives the number.
 const NAMES_MAX: usize = 5;
 
@@ -97,8 +99,10 @@ pub(super) fn findings(seen: &Seen) -> Vec<Finding> {
     } else {
         findings.extend(opinions_missing(seen));
         findings.extend(seen.group.members.iter().filter_map(member));
+        findings.extend(seen.group.members.iter().filter_map(clock));
         findings.extend(margin(seen));
     }
+    findings.extend(versions(seen));
     findings.extend(number_of_voters(seen));
     findings.extend(unowned(seen));
     findings.extend(
@@ -195,14 +199,18 @@ fn margin(seen: &Seen) -> Option<Finding> {
     let down: Vec<_> = voters.iter().filter(down).map(|m| &m.name).collect();
     let quorum = voters.len() / 2 + 1;
     let up = voters.len() - down.len();
-    if up < quorum {
+    if up < quorum || !seen.group.has_quorum {
         return Some(Finding::wrong(
             format!(
                 "the group has no quorum: {STANDS_STILL}. {up} of {} voters are up, {quorum} are \
                  needed",
                 voters.len()
             ),
-            format!("start {} again", listed(down.into_iter())),
+            if down.is_empty() {
+                "see whether the replicas reach each other at their peer addresses".into()
+            } else {
+                format!("start {} again", listed(down.into_iter()))
+            },
         ));
     }
     (!down.is_empty() && up == quorum).then(|| {
@@ -320,6 +328,35 @@ fn listed<'a>(names: impl ExactSizeIterator<Item = &'a String>) -> String {
         text.push_str(&format!(" and {} more", count - NAMES_MAX));
     }
     text
+}
+
+/// Replicas of different versions: right during an upgrade, and no longer.
+fn versions(seen: &Seen) -> Option<Finding> {
+    let versions = seen.group.members.iter().map(|member| &member.version);
+    let versions: BTreeSet<_> = versions.filter(|version| !version.is_empty()).collect();
+    (versions.len() > 1).then(|| {
+        Finding::note(
+            format!(
+                "the replicas run different versions: {}",
+                listed(versions.into_iter())
+            ),
+            "finish the upgrade; `quorumwatch members` shows who runs what",
+        )
+    })
+}
+
+/// Clocks that are far from the leader's.
+fn clock(member: &Member) -> Option<Finding> {
+    let offset = member.clock_offset_ms?;
+    (offset.unsigned_abs() > CLOCK_OFFSET_MAX_MS).then(|| {
+        let (name, far) = (&member.name, short(offset.unsigned_abs()));
+        let side = if offset < 0 { "behind" } else { "ahead of" };
+        Finding::wrong(
+            format!("the clock of replica {name} is {far} {side} the leader's"),
+            "correct it (NTP): the times that it shows are wrong, and certificates and tokens may \
+             seem expired. Leases do not depend on it",
+        )
+    })
 }
 
 /// How many shards each replica owns; `""` for those without an owner.

@@ -23,6 +23,7 @@ fn group(voters: usize) -> GetGroupResponse {
         group_id: "g".into(),
         leader: "a".into(),
         answered_by: "a".into(),
+        has_quorum: true,
         members: (0..voters).map(member).collect(),
         ..GetGroupResponse::default()
     }
@@ -247,4 +248,29 @@ fn no_cluster_at_all_is_noted() {
     seen.clusters.clear();
     seen.shards.clear();
     assert_eq!(told(&seen).1, ["no cluster is monitored yet"]);
+}
+
+#[test]
+fn clocks_and_versions_that_differ_are_told() {
+    let mut seen = healthy();
+    seen.group.members[1].clock_offset_ms = Some(-90_000);
+    seen.group.members[2].clock_offset_ms = Some(900);
+    let said = "the clock of replica b is 90s behind the leader's";
+    assert_eq!(only(&seen), said);
+    let mut seen = healthy();
+    seen.group.members[0].version = "0.1.0".into();
+    seen.group.members[1].version = "0.2.0".into();
+    let told = told(&seen);
+    assert_eq!(told.0.len(), 0);
+    assert_eq!(
+        told.1,
+        ["the replicas run different versions: 0.1.0, 0.2.0"]
+    );
+}
+
+#[test]
+fn a_leader_that_reaches_nobody_has_no_quorum() {
+    let mut seen = healthy();
+    seen.group.has_quorum = false;
+    assert!(only(&seen).contains("the group has no quorum"));
 }
