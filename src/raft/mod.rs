@@ -350,6 +350,8 @@ impl Raft {
 
     /// How consensus fares.
     pub fn status(&self) -> Status {
+        // Before the metrics are borrowed: borrowed twice, they lock each other out.
+        let is_alone = self.has_lost_its_quorum();
         let metrics = self.inner.raft.metrics();
         let metrics = metrics.borrow_watched();
         let membership = metrics.membership_config.membership();
@@ -365,7 +367,7 @@ impl Raft {
             leader: metrics
                 .current_leader
                 .map(ReplicaId)
-                .filter(|leader| *leader != self.replica_id() || !self.has_lost_its_quorum()),
+                .filter(|leader| *leader != self.replica_id() || !is_alone),
             roles: membership
                 .nodes()
                 .map(|(id, _)| (ReplicaId(*id), role(id)))
