@@ -6,6 +6,7 @@
 use std::{
     net::{IpAddr, Ipv4Addr},
     process::Command,
+    sync::atomic::{AtomicU8, Ordering},
 };
 
 /// The name of every namespace begins with it.
@@ -15,10 +16,16 @@ const HOST: u8 = 1;
 /// A hardware address that nobody has.
 const NOBODY: &str = "02:00:00:00:00:fe";
 
+/// The networks of this process: the kernel takes its time to remove one, so each has names and
+/// addresses of its own.
+static CREATED: AtomicU8 = AtomicU8::new(0);
+
 /// The network of one test; gone when dropped.
 pub(crate) struct Network {
     /// Different for each.
     id: String,
+    /// Which of this process it is.
+    number: u8,
     /// The third of an address' four numbers.
     subnet: u8,
     /// Which pods have a namespace.
@@ -36,9 +43,11 @@ impl Network {
     pub(crate) fn create() -> Self {
         remove_leftovers();
         let process = std::process::id();
+        let number = CREATED.fetch_add(1, Ordering::Relaxed);
         let network = Self {
-            id: format!("{PREFIX}{process}"),
-            subnet: u8::try_from(process % 250).unwrap() + 1,
+            id: format!("{PREFIX}{process}-{number}"),
+            number,
+            subnet: u8::try_from((process + 25 * u32::from(number)) % 250).unwrap() + 1,
             plugged: Vec::new(),
         };
         let switch = network.switch();
@@ -63,7 +72,7 @@ impl Network {
 
     /// This machine's end; names of links are short.
     fn cable(&self) -> String {
-        format!("qw{}", std::process::id())
+        format!("qw{}x{}", std::process::id(), self.number)
     }
 
     fn namespace(&self, pod: usize) -> String {

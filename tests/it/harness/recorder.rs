@@ -36,6 +36,8 @@ pub(crate) struct Record {
     pub(crate) synced: BTreeSet<String>,
     /// The epochs under which each cluster's events came, in order, without repetition.
     pub(crate) epochs: BTreeMap<String, Vec<u64>>,
+    /// Whether it went on where an earlier subscription ended.
+    pub(crate) is_resumed: bool,
     /// Events at or before the last position of their stream.
     pub(crate) not_after: u64,
     /// The last position of each cluster and resource.
@@ -76,6 +78,7 @@ impl Recorder {
     pub(crate) fn resume(mut record: Record, endpoints: Endpoints) -> Self {
         record.streams.clear();
         record.is_current = false;
+        record.is_resumed = true;
         let begin = Begin::After(record.cursor.clone());
         Self::go_on(record, endpoints, Filter::default(), begin)
     }

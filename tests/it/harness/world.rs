@@ -176,8 +176,10 @@ impl World {
         assert_eq!(record.gaps, [], "{report:#?}");
         assert_eq!(record.not_after, 0, "{report:#?}");
         for (cluster, epochs) in &record.epochs {
+            // Whoever comes back is told the past by today's owner, and then, by the replica that
+            // serves, what an owner before it had read.
             assert!(
-                epochs.is_sorted(),
+                record.is_resumed || epochs.is_sorted(),
                 "{cluster}: an old owner came back: {epochs:?}"
             );
         }
