@@ -138,6 +138,19 @@ impl World {
         }
     }
 
+    /// Whether it is known what happened, so that what is received can be compared with it.
+    pub(super) fn has_ledger(&self) -> bool {
+        matches!(self, Self::Simulated(_))
+    }
+
+    /// What is said when it begins.
+    pub(super) fn opening(&self) -> &'static str {
+        match self {
+            Self::Simulated(_) => "the load begins",
+            Self::Own { .. } => "following; where nothing happens, nothing is delivered",
+        }
+    }
+
     /// Lets things happen.
     pub(super) fn begin(&mut self) {
         let Self::Simulated(simulated) = self else {
