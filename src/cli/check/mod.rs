@@ -1,7 +1,7 @@
 //! `quorumwatch check`: what would be in force, what is wrong with it, and whether everything that
 //! it names can be reached.
 //!
-//! Each thing to look at is a [`Target`](targets::Target); whoever adds a kind of thing adds targets
+//! Each thing to look at is a [`Target`]; whoever adds a kind of thing adds targets
 //! and nothing else.
 
 mod clusters;
