@@ -128,6 +128,8 @@ pub struct Subscription {
     catch_up_sender: mpsc::Sender<CatchUp>,
     progress: tokio::time::Interval,
     frames_since_progress: usize,
+    /// How many streams the last progress named, all of them up to date; none where one was not.
+    told_current: Option<usize>,
 }
 
 impl Subscription {
@@ -153,6 +155,7 @@ impl Subscription {
             catch_up_sender,
             progress,
             frames_since_progress: 0,
+            told_current: Some(0),
         };
         subscription.fit_streams(&current);
         Ok(subscription)
@@ -176,6 +179,10 @@ impl Subscription {
                 }
                 Some(catch_up) = self.catch_up.recv() => self.take_catch_up(catch_up, &mut outputs),
                 () = self.wake.wait() => self.read_rings(&mut outputs),
+            }
+            if self.has_news() {
+                self.progress.reset();
+                outputs.push(self.progress_output());
             }
             if !outputs.is_empty() {
                 self.frames_since_progress += outputs.len();
@@ -348,13 +355,19 @@ impl Subscription {
         }
     }
 
+    /// Whether everything is up to date, and the last progress said less: whoever waits for that
+    /// need not wait for the next one.
+    fn has_news(&self) -> bool {
+        self.told_current != Some(self.streams.len())
+            && self.streams.values().all(SubscriptionStream::is_current)
+    }
+
     fn progress_output(&mut self) -> Output {
         self.frames_since_progress = 0;
-        let streams = self
-            .streams
-            .values()
-            .map(SubscriptionStream::progress)
-            .collect();
+        let streams = self.streams.values().map(SubscriptionStream::progress);
+        let streams: Vec<_> = streams.collect();
+        let current = !streams.iter().any(|stream| stream.catching_up);
+        self.told_current = current.then_some(streams.len());
         Output {
             resume: None,
             body: Body::Progress {

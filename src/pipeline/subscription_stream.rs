@@ -212,8 +212,14 @@ impl SubscriptionStream {
                 .resume()
                 .filter(|position| *position != Position::NEEDS_SNAPSHOT),
             lag: begun.map(|begun| begun.hub.lag()).unwrap_or_default(),
-            catching_up: begun.is_none_or(|begun| !matches!(begun.source, Source::Ring(_))),
+            catching_up: !self.is_current(),
         }
+    }
+
+    /// Whether it reads what the replica that serves it has, and not the past.
+    pub(super) fn is_current(&self) -> bool {
+        let begun = self.begun.as_ref();
+        begun.is_some_and(|begun| matches!(begun.source, Source::Ring(_)))
     }
 }
 

@@ -72,7 +72,11 @@ impl Report {
     /// For people.
     pub(super) fn tell(&self, voice: &Voice) -> Result<(), Error> {
         voice.add(Tone::Plain, "")?;
-        let load = if self.produced.is_some() { " of load" } else { "" };
+        let load = if self.produced.is_some() {
+            " of load"
+        } else {
+            ""
+        };
         let seconds = format!("{:.1} s{load}, {} replicas", self.seconds, self.replicas);
         self.line(
             voice,
