@@ -18,7 +18,10 @@ use quorumwatch::proto::internal::v1::{
 use tokio::{net::TcpListener, sync::mpsc};
 use tokio_stream::wrappers::{ReceiverStream, TcpListenerStream};
 use tokio_util::task::AbortOnDropHandle;
-use tonic::{Code, Request, Response, Status, Streaming, transport::Server};
+use tonic::{
+    Code, Request, Response, Status, Streaming,
+    transport::{Channel, Server},
+};
 
 use crate::harness::{
     ApiServer, Group, Options, PATIENCE, Replica, empty_cluster, eventually, free_ports, holds,
@@ -175,38 +178,52 @@ async fn ghost(
     ahead: Duration,
     version: &'static str,
 ) -> AbortOnDropHandle<()> {
-    let mut peer = PeerServiceClient::connect(address).await.unwrap();
-    let (beats, queue) = mpsc::channel(1);
+    let peer = PeerServiceClient::connect(address).await.unwrap();
     AbortOnDropHandle::new(tokio::spawn(async move {
-        let sending = async {
-            let mut tick = tokio::time::interval(Duration::from_millis(50));
-            for sequence in 1.. {
-                tick.tick().await;
-                let clock = SystemTime::now().duration_since(UNIX_EPOCH).unwrap() + ahead;
-                let beat = HeartbeatRequest {
-                    replica_id,
-                    incarnation: u64::MAX,
-                    sequence,
-                    protocol: 1,
-                    version: version.into(),
-                    clock_ms: u64::try_from(clock.as_millis()).unwrap(),
-                    ..HeartbeatRequest::default()
-                };
-                if beats.send(beat).await.is_err() {
-                    return;
-                }
-            }
-        };
-        let answers = async {
-            let mut grants = peer
-                .heartbeat(ReceiverStream::new(queue))
-                .await
-                .unwrap()
-                .into_inner();
-            while grants.message().await.unwrap().is_some() {}
-        };
-        tokio::join!(sending, answers);
+        // A leader that grants no leases at the moment ends the exchange; then it begins again.
+        loop {
+            haunt(peer.clone(), replica_id, ahead, version).await;
+        }
     }))
+}
+
+/// One exchange of heartbeats, until the leader ends it.
+async fn haunt(
+    mut peer: PeerServiceClient<Channel>,
+    replica_id: u64,
+    ahead: Duration,
+    version: &'static str,
+) {
+    let (beats, queue) = mpsc::channel(1);
+    let sending = async {
+        let mut tick = tokio::time::interval(Duration::from_millis(50));
+        for sequence in 1.. {
+            tick.tick().await;
+            let clock = SystemTime::now().duration_since(UNIX_EPOCH).unwrap() + ahead;
+            let beat = HeartbeatRequest {
+                replica_id,
+                incarnation: u64::MAX,
+                sequence,
+                protocol: 1,
+                version: version.into(),
+                clock_ms: u64::try_from(clock.as_millis()).unwrap(),
+                ..HeartbeatRequest::default()
+            };
+            if beats.send(beat).await.is_err() {
+                return;
+            }
+        }
+    };
+    let answers = async {
+        if let Ok(grants) = peer.heartbeat(ReceiverStream::new(queue)).await {
+            let mut grants = grants.into_inner();
+            while let Ok(Some(_)) = grants.message().await {}
+        }
+    };
+    tokio::select! {
+        () = sending => {}
+        () = answers => {}
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
