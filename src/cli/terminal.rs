@@ -33,7 +33,8 @@ impl Colour {
     }
 }
 
-fn environment_allows_colour() -> bool {
+/// Whether whoever set the environment wants colours.
+pub(super) fn environment_allows_colour() -> bool {
     let no_colour = env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
     let dumb = env::var_os("TERM").is_some_and(|value| value == "dumb");
     !no_colour && !dumb

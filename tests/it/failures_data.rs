@@ -14,7 +14,7 @@ use std::{
 
 use quorumwatch::proto::v1::{Cluster, ClusterSource, InCluster, cluster_source::Source};
 
-use crate::harness::{Group, Options, PATIENCE, holds};
+use crate::harness::{Group, Options, PATIENCE, copy_folder, holds};
 
 /// How long a replica may take to see that it cannot start, and to end.
 const REFUSAL: Duration = Duration::from_secs(15);
@@ -270,19 +270,6 @@ fn overwrite(raft: &Path, from: usize, length: usize) {
     fs::write(db, bytes).unwrap();
 }
 
-fn copy(from: &Path, to: &Path) {
-    fs::create_dir_all(to).unwrap();
-    for item in fs::read_dir(from).unwrap() {
-        let item = item.unwrap();
-        let target = to.join(item.file_name());
-        if item.file_type().unwrap().is_dir() {
-            copy(&item.path(), &target);
-        } else {
-            fs::copy(item.path(), target).unwrap();
-        }
-    }
-}
-
 #[tokio::test(flavor = "multi_thread")]
 async fn damaged_data_is_refused_with_the_way_back() {
     let mut group = Group::start(1).await;
@@ -290,7 +277,7 @@ async fn damaged_data_is_refused_with_the_way_back() {
     assert!(group.replicas[0].terminate(PATIENCE).await.status.success());
     let data = group.replicas[0].data_dir();
     let kept = group.replicas[0].folder.join("kept");
-    copy(&data, &kept);
+    copy_folder(&data, &kept);
     let way_back = [
         format!("open the data directory {}", data.display()),
         "`quorumwatch members remove a --endpoints OTHER-REPLICA`".to_owned(),
@@ -299,7 +286,7 @@ async fn damaged_data_is_refused_with_the_way_back() {
     for (what, damage) in DAMAGES {
         eprintln!("{what}:");
         fs::remove_dir_all(&data).unwrap();
-        copy(&kept, &data);
+        copy_folder(&kept, &data);
         damage(&data.join("raft"));
         let says: Vec<_> = way_back.iter().map(String::as_str).collect();
         let said = refuses(&mut group, &says).await;

@@ -3,7 +3,6 @@
 
 use std::{
     fs,
-    path::Path,
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
@@ -24,7 +23,8 @@ use tonic::{
 };
 
 use crate::harness::{
-    ApiServer, Group, Options, PATIENCE, Replica, empty_cluster, eventually, free_ports, holds,
+    ApiServer, Group, Options, PATIENCE, Replica, copy_folder, empty_cluster, eventually,
+    free_ports, holds,
 };
 
 /// How long a replica may take to see that it does not belong, and to end.
@@ -361,19 +361,6 @@ async fn a_second_process_of_the_same_name_is_refused_and_the_first_is_undisturb
     assert_eq!(after.members.len(), 3);
 }
 
-fn copy(from: &Path, to: &Path) {
-    fs::create_dir_all(to).unwrap();
-    for item in fs::read_dir(from).unwrap() {
-        let item = item.unwrap();
-        let target = to.join(item.file_name());
-        if item.file_type().unwrap().is_dir() {
-            copy(&item.path(), &target);
-        } else {
-            fs::copy(item.path(), target).unwrap();
-        }
-    }
-}
-
 #[tokio::test(flavor = "multi_thread")]
 async fn of_two_processes_with_one_identity_only_one_goes_on() {
     let mut group = Group::start(3).await;
@@ -381,7 +368,7 @@ async fn of_two_processes_with_one_identity_only_one_goes_on() {
     let name = group.replicas[victim].name.clone();
     group.replicas[victim].kill();
     let mut second = Replica::new(&name, &group.replicas[victim].folder.join("second"), "");
-    copy(&group.replicas[victim].data_dir(), &second.data_dir());
+    copy_folder(&group.replicas[victim].data_dir(), &second.data_dir());
     group.launch(victim);
     group.whole().await;
 
@@ -419,7 +406,7 @@ async fn of_two_processes_with_one_identity_only_one_goes_on() {
 
     // A copy that lacks nothing takes its place; so the first one ends when it wakes.
     fs::remove_dir_all(second.data_dir()).unwrap();
-    copy(&group.replicas[victim].data_dir(), &second.data_dir());
+    copy_folder(&group.replicas[victim].data_dir(), &second.data_dir());
     second.launch(&peers);
     let client = group.client_besides(victim);
     let address = format!("127.0.0.1:{}", second.peer_port);

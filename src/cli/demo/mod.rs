@@ -19,6 +19,7 @@ use super::{
     output::{self, Format, Output},
     shard_watch::ShardWatch,
     subscription::{Begin, Subscription},
+    terminal::Tone,
 };
 use crate::proto::v1::Filter;
 use ownership::Ownership;
@@ -26,7 +27,7 @@ use replicas::Replicas;
 use report::Report;
 use scene::Scene;
 use tally::Tally;
-use voice::{Tone, Voice};
+use voice::Voice;
 use world::World;
 
 /// How often the state of things is told.

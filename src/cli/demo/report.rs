@@ -2,8 +2,11 @@
 
 use serde::Serialize;
 
-use super::voice::{Tone, Voice};
-use crate::{cli::Error, sim::AuditReport};
+use super::voice::Voice;
+use crate::{
+    cli::{Error, terminal::Tone},
+    sim::AuditReport,
+};
 
 /// What came of the demo. Times are in milliseconds.
 #[derive(Debug, Default, Serialize)]

@@ -12,7 +12,7 @@ use super::{
     replicas::Replicas,
     report::{Kill, Report},
     tally::Tally,
-    voice::{Tone, Voice},
+    voice::Voice,
     world::World,
 };
 use crate::{
@@ -21,6 +21,7 @@ use crate::{
         json::word,
         shard_watch::{ShardWatch, Told},
         subscription::{Subscription, Update},
+        terminal::Tone,
     },
     proto::v1::ShardChange,
 };

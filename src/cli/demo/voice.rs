@@ -4,38 +4,11 @@ use std::io::{self, IsTerminal, Write};
 
 use tokio::time::Instant;
 
-use crate::cli::{Error, table::plain};
-
-/// The weight of a line.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Tone {
-    /// What goes on.
-    Plain,
-    /// Beside the point.
-    Faint,
-    /// Something begins.
-    Bold,
-    /// As it should be.
-    Good,
-    /// Ownership moves.
-    Notable,
-    /// Something dies, or fails.
-    Bad,
-}
-
-impl Tone {
-    /// The terminal's code.
-    fn code(self) -> &'static str {
-        match self {
-            Self::Plain => "0",
-            Self::Faint => "2",
-            Self::Bold => "1",
-            Self::Good => "32",
-            Self::Notable => "33",
-            Self::Bad => "1;31",
-        }
-    }
-}
+use crate::cli::{
+    Error,
+    table::plain,
+    terminal::{Tone, environment_allows_colour},
+};
 
 /// Says lines, each with the time since the beginning.
 #[derive(Debug)]
@@ -56,7 +29,7 @@ impl Voice {
         Self {
             begun: Instant::now(),
             to_stderr,
-            colours: terminal && std::env::var_os("NO_COLOR").is_none(),
+            colours: terminal && environment_allows_colour(),
         }
     }
 
@@ -74,12 +47,8 @@ impl Voice {
 
     fn line(&self, tone: Tone, time: &str, text: &str) -> Result<(), Error> {
         let space = if time.is_empty() { "" } else { "  " };
-        let line = if self.colours {
-            let code = tone.code();
-            format!("\x1b[2m{time}\x1b[0m{space}\x1b[{code}m{text}\x1b[0m\n")
-        } else {
-            format!("{time}{space}{text}\n")
-        };
+        let time = Tone::Faint.paint(time, self.colours);
+        let line = format!("{time}{space}{}\n", tone.paint(text, self.colours));
         let written = if self.to_stderr {
             io::stderr().write_all(line.as_bytes())
         } else {

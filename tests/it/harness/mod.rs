@@ -2,6 +2,7 @@
 
 mod api_server;
 mod client;
+mod folder;
 mod group;
 mod ports;
 mod recorder;
@@ -11,6 +12,7 @@ mod world;
 
 pub(crate) use api_server::{ApiServer, Authority, EMPTY_LIST, Reply, Script, empty_cluster};
 pub(crate) use client::masked_update;
+pub(crate) use folder::copy_folder;
 pub(crate) use group::{Group, Options, expect_no_way_back, member_ids, progress_of};
 pub(crate) use ports::free_ports;
 pub(crate) use recorder::{Record, Recorder};
