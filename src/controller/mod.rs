@@ -98,8 +98,9 @@ struct Shared {
     term: Mutex<Option<Term>>,
     /// An opinion of a replica has changed.
     liveness: Notify,
-    /// The latest term whose leadership the loop has followed.
-    followed: watch::Sender<u64>,
+    /// The latest term that the loop has followed, and whether this replica led then. In one term
+    /// it first asks for votes, and leads after that.
+    followed: watch::Sender<(u64, bool)>,
     /// Cancelled when the loop has ended.
     stopped: CancellationToken,
 }
@@ -116,7 +117,7 @@ impl Controller {
             start: Instant::now(),
             term: Mutex::new(None),
             liveness: Notify::new(),
-            followed: watch::Sender::new(0),
+            followed: watch::Sender::new((0, false)),
             stopped: CancellationToken::new(),
         });
         tokio::spawn(Office::new(Arc::clone(&shared), policy).run());
@@ -142,11 +143,11 @@ impl Controller {
         lease::grant(quorum_silence).map(|lease| Grant { lease })
     }
 
-    /// Waits until the controller knows who leads in this term, or in a later one. A leader that
-    /// tells it of deaths before would tell the term that is over.
+    /// Waits until the controller is in office in this term, or knows of a later one. A leader that
+    /// tells it of deaths before would tell nobody, or the term that is over.
     pub async fn followed(&self, term: u64) {
         let mut followed = self.shared.followed.subscribe();
-        let followed = followed.wait_for(|followed| *followed >= term);
+        let followed = followed.wait_for(|followed| *followed >= (term, true));
         // The sender lives in `self`, so that waiting does not fail.
         drop(followed.await);
     }
@@ -185,6 +186,15 @@ impl Shared {
     /// the lock is as good as before.
     fn term(&self) -> MutexGuard<'_, Option<Term>> {
         self.term.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The loop has followed this term.
+    fn follow(&self, term: u64, is_self: bool) {
+        self.followed.send_if_modified(|followed| {
+            let is_news = (term, is_self) > *followed;
+            *followed = (term, is_self).max(*followed);
+            is_news
+        });
     }
 }
 

@@ -123,7 +123,7 @@ impl Office {
         let mut current = self.shared.term();
         let number = current.as_ref().map(|term| term.number);
         if number == is_self.then_some(term) {
-            self.shared.followed.send_replace(term);
+            self.shared.follow(term, is_self);
             return;
         }
         if is_self {
@@ -132,7 +132,7 @@ impl Office {
             tracing::info!(term, "controller leaves office");
         }
         *current = is_self.then(|| Term::new(term, now));
-        self.shared.followed.send_replace(term);
+        self.shared.follow(term, is_self);
         self.proposal = None;
         self.rested = None;
     }

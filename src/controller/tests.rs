@@ -416,6 +416,28 @@ async fn a_new_term_begins_without_opinions() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn who_asks_for_votes_is_not_in_office_yet() {
+    let group = Group::new(2, 0);
+    let controller = group.start();
+    keep_alive(&controller, A);
+    let candidate = Leadership {
+        leader: None,
+        term: 2,
+        is_self: false,
+    };
+    group.leadership.send_replace(candidate);
+    pass(Duration::from_millis(1)).await;
+    let early = timeout(Duration::from_secs(1), controller.followed(2)).await;
+    assert!(early.is_err(), "a death told now would be told to nobody");
+    group.lead(2);
+    controller.followed(2).await;
+    controller.mark_dead(B);
+    pass(Duration::from_millis(1)).await;
+    let availability = controller.observed().unwrap().replicas[&B].availability;
+    assert_eq!(availability, Availability::Unavailable);
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_death_that_is_found_on_taking_office_is_not_forgotten() {
     let group = Group::new(2, 4);
     group.change(|state| {

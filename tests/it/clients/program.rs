@@ -255,6 +255,8 @@ fn take(record: &mut Record, line: &Line<'_>) {
             }
             record.reached.insert(key, at());
         }
+        // Nothing is missing: the program was too slow once more, and the snapshot begins again.
+        "gap" if line.reason == "SNAPSHOT_RESTARTED" => {}
         "gap" => {
             record.audit.gap(&gap(line));
             record.gaps.push(Gap::default());
