@@ -10,7 +10,7 @@ const INTRODUCTION: &str = "\
 
 Made from the table in `src/config/keys/table.rs`; a test says when it has to be made anew, and how.
 
-`quorumwatch serve` and `quorumwatch check` read three places, in this order of strength:
+`quorumwatch serve` and `quorumwatch check` read three places, the weakest first:
 
 1. a TOML file, named by `--config` or `QUORUMWATCH_CONFIG`,
 2. the environment,
