@@ -176,13 +176,13 @@ impl Subscription {
                     }
                     let state = self.state.borrow_and_update().clone();
                     self.fit_streams(&state);
+                    self.tell_news(&mut outputs);
                 }
-                Some(catch_up) = self.catch_up.recv() => self.take_catch_up(catch_up, &mut outputs),
+                Some(catch_up) = self.catch_up.recv() => {
+                    self.take_catch_up(catch_up, &mut outputs);
+                    self.tell_news(&mut outputs);
+                }
                 () = self.wake.wait() => self.read_rings(&mut outputs),
-            }
-            if self.has_news() {
-                self.progress.reset();
-                outputs.push(self.progress_output());
             }
             if !outputs.is_empty() {
                 self.frames_since_progress += outputs.len();
@@ -355,11 +355,16 @@ impl Subscription {
         }
     }
 
-    /// Whether everything is up to date, and the last progress said less: whoever waits for that
-    /// need not wait for the next one.
-    fn has_news(&self) -> bool {
-        self.told_current != Some(self.streams.len())
+    /// Tells it where everything is up to date, and the last progress said less: whoever waits for
+    /// that need not wait for the next one. Only what begins or catches up comes up to date, so that
+    /// events alone never have every stream looked at.
+    fn tell_news(&mut self, outputs: &mut Vec<Output>) {
+        if self.told_current != Some(self.streams.len())
             && self.streams.values().all(SubscriptionStream::is_current)
+        {
+            self.progress.reset();
+            outputs.push(self.progress_output());
+        }
     }
 
     fn progress_output(&mut self) -> Output {
