@@ -280,18 +280,24 @@ impl Subscription {
     }
 
     fn read_rings(&mut self, outputs: &mut Vec<Output>) {
+        let mut came_up = false;
         for id in self.wake.take() {
             let Some(stream) = self.streams.get_mut(&id) else {
                 continue;
             };
+            let was_current = stream.is_current();
             let Some(items) = stream.read(BATCH_ITEMS_MAX) else {
                 self.start_catch_up(id, outputs);
                 continue;
             };
+            came_up |= !was_current && stream.is_current();
             if items.len() == BATCH_ITEMS_MAX {
                 self.wake.mark(id);
             }
             self.give(id, items, outputs);
+        }
+        if came_up {
+            self.tell_news(outputs);
         }
     }
 
@@ -356,8 +362,8 @@ impl Subscription {
     }
 
     /// Tells it where everything is up to date, and the last progress said less: whoever waits for
-    /// that need not wait for the next one. Only what begins or catches up comes up to date, so that
-    /// events alone never have every stream looked at.
+    /// that need not wait for the next one. It looks at every stream, so it is asked only after one
+    /// has begun, caught up or gone, and not for every event.
     fn tell_news(&mut self, outputs: &mut Vec<Output>) {
         if self.told_current != Some(self.streams.len())
             && self.streams.values().all(SubscriptionStream::is_current)
