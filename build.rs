@@ -4,12 +4,17 @@ use std::{env, error::Error, fs, path::PathBuf};
 
 use prost::Message as _;
 
-/// Every file that defines a service or a record; imports are found by protox.
-const PROTO_FILES: &[&str] = &[
+/// What clients see. Imports are found by protox.
+const PUBLIC_FILES: &[&str] = &[
     "quorumwatch/v1/event_service.proto",
     "quorumwatch/v1/shard_service.proto",
     "quorumwatch/v1/cluster_service.proto",
     "quorumwatch/v1/group_service.proto",
+    "quorumwatch/v1/error.proto",
+];
+
+/// What replicas say to each other, and what they keep.
+const PRIVATE_FILES: &[&str] = &[
     "quorumwatch/internal/v1/peer_service.proto",
     "quorumwatch/internal/v1/raft_service.proto",
     "quorumwatch/store/v1/records.proto",
@@ -17,13 +22,20 @@ const PROTO_FILES: &[&str] = &[
 
 fn main() -> Result<(), Box<dyn Error>> {
     println!("cargo:rerun-if-changed=proto");
-    let descriptors = protox::compile(PROTO_FILES, ["proto"])?;
     let out_dir = PathBuf::from(env::var("OUT_DIR")?);
-    // Reflection serves the descriptors of the public packages.
-    fs::write(out_dir.join("descriptors.bin"), descriptors.encode_to_vec())?;
+    // Reflection serves these, and JSON is made from them: nothing private is among them.
+    let public = protox::compile(PUBLIC_FILES, ["proto"])?;
+    let public_path = out_dir.join("public_descriptors.bin");
+    fs::write(public_path, public.encode_to_vec())?;
+    let all = protox::compile(PUBLIC_FILES.iter().chain(PRIVATE_FILES), ["proto"])?;
+    // The name of a message leads to its descriptor, for JSON.
+    let mut config = prost_build::Config::new();
+    config.enable_type_names();
     tonic_prost_build::configure()
         .bytes(".")
-        .compile_fds(descriptors)?;
+        // Their order is that of their keys, so that the same request is the same bytes.
+        .btree_map(".")
+        .compile_fds_with_config(all, config)?;
     compile_event_service();
     Ok(())
 }

@@ -39,6 +39,7 @@ pub mod watcher;
 
 // Speaks.
 pub mod api;
+pub mod client;
 pub mod peer;
 pub mod proto;
 

@@ -9,7 +9,9 @@ use tonic::transport::Server;
 pub use crate::raft::storage::FORMAT as STORAGE_FORMAT;
 use crate::{
     agent::{self, lease::LeaseClock},
-    api::{Clusters, Events, Group, LeaderView, Peers, Shards, encoded::EventServiceServer},
+    api::{
+        Clusters, Events, Group, LeaderView, Peers, Shards, Watches, encoded::EventServiceServer,
+    },
     clock::unix_now,
     config::Serve,
     controller::Controller,
@@ -23,7 +25,7 @@ use crate::{
     },
     pipeline::{hub::Hub, owned::Owned},
     proto::{
-        DESCRIPTORS,
+        PUBLIC_DESCRIPTORS,
         internal::v1::peer_service_server::PeerServiceServer,
         v1::{
             cluster_service_server::ClusterServiceServer, group_service_server::GroupServiceServer,
@@ -142,7 +144,7 @@ pub async fn run(config: Serve, shutdown: CancellationToken) -> Result<(), Error
         owned: Owned::default(),
         formed: watch::Sender::new(false),
         lease: LeaseClock::default(),
-        contact: watch::Sender::new(true),
+        contact: watch::Sender::new(false),
     };
     let result = Box::pin(replica.run(client_listener, peer_listener, shutdown)).await;
     raft.shutdown().await;
@@ -151,7 +153,7 @@ pub async fn run(config: Serve, shutdown: CancellationToken) -> Result<(), Error
 
 /// If a critical task dies, the process dies: a replica that heartbeats with a dead watcher would be
 /// the worst of all. The threads that call sled are spared, because sled panics on damaged data and
-/// their panics are caught and told as errors.
+/// their panics are caught and become errors.
 fn end_process_on_panic() {
     let report = std::panic::take_hook();
     std::panic::set_hook(Box::new(move |panic| {
@@ -224,7 +226,8 @@ struct Replica {
     /// Whether it is part of the group, with all that was committed when it came.
     formed: watch::Sender<bool>,
     lease: LeaseClock,
-    /// Whether a majority of the group is reached; so until the contrary is known.
+    /// Whether a majority of the group is reached. Not so until the first lease: what a replica
+    /// reads from its data when it starts may be old.
     contact: watch::Sender<bool>,
 }
 
@@ -294,6 +297,7 @@ impl Replica {
     /// none grants no lease.
     async fn watch_contact(&self) {
         self.lease.wait().await;
+        self.contact.send_replace(true);
         loop {
             self.lease.lost_for(CONTACT_GRACE).await;
             self.contact.send_replace(false);
@@ -373,6 +377,7 @@ impl Replica {
             contact.clone(),
             close.clone(),
         );
+        let watches = Watches::new(contact.clone(), close.clone(), slow_after);
         let leader = LeaderView::new(raft.clone(), self.channels.clone());
         let (health, health_service) = tonic_health::server::health_reporter();
         let report = Readiness {
@@ -391,13 +396,14 @@ impl Replica {
             .add_service(EventServiceServer::new(events))
             .add_service(ShardServiceServer::new(Shards::new(
                 raft.clone(),
-                close.clone(),
+                watches.clone(),
             )))
             .add_service(ClusterServiceServer::new(Clusters::new(
                 raft.clone(),
                 leader.clone(),
+                watches.clone(),
             )))
-            .add_service(GroupServiceServer::new(Group::new(raft, leader)))
+            .add_service(GroupServiceServer::new(Group::new(raft, leader, watches)))
             .serve_with_incoming_shutdown(peer::incoming(listener), async move {
                 close.cancelled().await;
             });
@@ -405,7 +411,7 @@ impl Replica {
     }
 }
 
-/// A leader that takes office has heard nobody, and would wait a lease's time for each replica that
+/// A new leader has not heard from any replica yet, and would wait a lease's time for each one that
 /// is silent. It looks at once whether anybody listens at their addresses: a replica that refuses
 /// connections is dead (or will be heard when it is back).
 async fn look_for_the_dead(raft: &Raft, controller: &Controller) {
@@ -462,7 +468,9 @@ async fn hand_leadership_over(raft: &Raft) {
 
 fn reflection<'a>() -> tonic_reflection::server::Builder<'a> {
     tonic_reflection::server::Builder::configure()
-        .register_encoded_file_descriptor_set(DESCRIPTORS)
+        .register_encoded_file_descriptor_set(PUBLIC_DESCRIPTORS)
+        // The details of errors, so that a client that knows nothing else can show them.
+        .register_encoded_file_descriptor_set(tonic_types::pb::FILE_DESCRIPTOR_SET)
         .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
         .register_encoded_file_descriptor_set(tonic_reflection::pb::v1::FILE_DESCRIPTOR_SET)
         .with_service_name("quorumwatch.v1.EventService")
@@ -529,6 +537,7 @@ async fn create_configured(raft: Raft, clusters: Vec<ClusterSpec>) {
         loop {
             let command = Command::CreateCluster {
                 spec: spec.clone(),
+                request_id: None,
                 at: unix_now(),
             };
             match raft.submit(command).await.map(|proposed| proposed.outcome) {

@@ -1,5 +1,5 @@
-//! The public API as somebody meets it who has nothing but grpcurl: found by reflection, asked and
-//! answered in JSON. One replica, one simulated cluster.
+//! The public API with nothing but grpcurl: found by reflection, requests and answers in JSON. One
+//! replica, one simulated cluster.
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 #![expect(
@@ -115,6 +115,13 @@ impl World {
         String::from_utf8(output.stdout).unwrap()
     }
 
+    /// What it prints of an error.
+    async fn refusal(&self, method: &str, request: &Value) -> String {
+        let output = self.run(&["-d", &request.to_string()], &[method]).await;
+        assert!(!output.status.success(), "{method} {request} succeeds");
+        String::from_utf8(output.stderr).unwrap()
+    }
+
     async fn call(&self, method: &str, request: &Value) -> Value {
         let request = request.to_string();
         let answer = self.text(&["-d", &request], &[method]).await;
@@ -145,6 +152,7 @@ impl World {
         Messages {
             child,
             read: Vec::new(),
+            cursors: Vec::new(),
         }
     }
 }
@@ -153,21 +161,37 @@ impl World {
 struct Messages {
     child: Child,
     read: Vec<u8>,
+    /// What is kept of a subscription's cursor.
+    cursors: Vec<Value>,
 }
 
 impl Messages {
     async fn next(&mut self) -> Value {
+        let message = self.read().await.expect("the stream goes on");
+        match (message.get("cursor"), message.get("cursorDelta")) {
+            (Some(whole), None) => self.cursors = vec![whole.clone()],
+            (None, Some(delta)) => self.cursors.push(delta.clone()),
+            (None, None) => {}
+            (Some(_), Some(_)) => panic!("a whole cursor and a delta: {message}"),
+        }
+        message
+    }
+
+    /// The next message; `None` at the end.
+    async fn read(&mut self) -> Option<Value> {
         timeout(PATIENCE, async {
             loop {
                 let mut documents = serde_json::Deserializer::from_slice(&self.read).into_iter();
                 if let Some(Ok(document)) = documents.next() {
                     let length = documents.byte_offset();
                     self.read.drain(..length);
-                    return document;
+                    return Some(document);
                 }
                 let stdout = self.child.stdout.as_mut().unwrap();
                 let length = stdout.read_buf(&mut self.read).await.unwrap();
-                assert_ne!(length, 0, "the stream has ended");
+                if length == 0 {
+                    return None;
+                }
             }
         })
         .await
@@ -184,7 +208,7 @@ impl Messages {
     }
 }
 
-/// An address that nobody listens at.
+/// An address at which no process listens.
 fn free_address() -> String {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     listener.local_addr().unwrap().to_string()
@@ -217,10 +241,18 @@ async fn find_everything(world: &World) {
         let described = world.text(&[], &["describe", service]).await;
         assert!(described.contains("is a service"), "{described}");
     }
-    let described = world
-        .text(&[], &["describe", "quorumwatch.v1.Filter"])
-        .await;
+    let filter = ["describe", "quorumwatch.v1.Filter"];
+    let described = world.text(&[], &filter).await;
     assert!(described.contains("cluster_selector"), "{described}");
+    // What replicas say to each other, and what they keep, is not for clients.
+    for private in [
+        "quorumwatch.internal.v1.PeerService",
+        "quorumwatch.internal.v1.RaftService",
+        "quorumwatch.store.v1.Cluster",
+    ] {
+        let output = world.run(&[], &["describe", private]).await;
+        assert!(!output.status.success(), "{private} is described");
+    }
 }
 
 /// Tools from before 2023 know this version of reflection alone, and by the same path.
@@ -235,24 +267,147 @@ async fn find_services_by_the_older_reflection(world: &World) {
         "-d",
         r#"{"listServices": "*"}"#,
     ];
-    let told = world.text(&flags, &[method]).await;
-    assert!(told.contains("quorumwatch.v1.EventService"), "{told}");
+    let listed = world.text(&flags, &[method]).await;
+    assert!(listed.contains("quorumwatch.v1.EventService"), "{listed}");
+    assert!(!listed.contains("quorumwatch.internal"), "{listed}");
 }
 
+const CREATE: &str = "quorumwatch.v1.ClusterService/CreateCluster";
+
 async fn monitor_a_cluster(world: &World) {
-    let method = "quorumwatch.v1.ClusterService/CreateCluster";
     let inline = json!({ "yaml": world.fleet.kubeconfig("sim"), "context": "sim" });
     let cluster = json!({ "name": "prod", "source": { "kubeconfigInline": inline } });
-    let created = world.call(method, &json!({ "cluster": cluster })).await;
-    assert_eq!(created["cluster"]["resources"][0]["resource"], "v1/events");
+    let request = json!({ "cluster": cluster, "requestId": "the-first" });
+    let created = world.call(CREATE, &request).await;
+    assert_eq!(created["cluster"]["name"], "prod");
+    // What is written reads back as it was written: nothing is filled in.
+    assert!(created["cluster"].get("resources").is_none(), "{created}");
     let owned = |listed: &Value| listed["shards"][0]["owner"] == "a";
     let list = "quorumwatch.v1.ShardService/ListShards";
     let listed = world.eventually(list, owned).await;
-    assert_eq!(listed["shards"][0]["id"], "prod/0");
-    let again = json!({ "cluster": cluster }).to_string();
-    let refused = world.run(&["-d", &again], &[method]).await;
-    let error = String::from_utf8(refused.stderr).unwrap();
-    assert!(error.contains("AlreadyExists"), "{error}");
+    assert_eq!(listed["shards"][0]["name"], "prod/0");
+    assert_eq!(listed["shards"][0]["streams"][0]["resource"], "v1/events");
+
+    // Repeated, it succeeds without another effect; as another write, it is refused.
+    let repeated = world.call(CREATE, &request).await;
+    for field in ["createTime", "etag"] {
+        assert!(created["cluster"][field].is_string(), "{created}");
+        assert_eq!(repeated["cluster"][field], created["cluster"][field]);
+    }
+    let error = world.refusal(CREATE, &json!({ "cluster": cluster })).await;
+    for said in ["AlreadyExists", "CLUSTER_EXISTS", "quorumwatch.dev"] {
+        assert!(error.contains(said), "{said}: {error}");
+    }
+    let invalid = json!({ "cluster": { "name": "Not a name" } });
+    let error = world.refusal(CREATE, &invalid).await;
+    for said in ["InvalidArgument", "INVALID_REQUEST", "cluster.name"] {
+        assert!(error.contains(said), "{said}: {error}");
+    }
+}
+
+const WATCH_SHARDS: &str = "quorumwatch.v1.ShardService/WatchShards";
+
+/// The watch that began before there was a shard, and others that begin now.
+async fn watch_ownership(world: &World, mut ownership: Messages) {
+    let owner = ownership.find(|message| {
+        let change = message.get("change")?;
+        let is_owned = change["shard"]["owner"] == "a";
+        is_owned.then(|| message["resumeToken"].clone())
+    });
+    let token = owner.await;
+    assert!(token.is_string(), "{token}");
+    let is_heartbeat = |message: &Value| message.get("heartbeat").cloned();
+    ownership.find(is_heartbeat).await;
+
+    let mut second = world.stream(WATCH_SHARDS, &json!({}));
+    let page = second.next().await;
+    assert_eq!(page["snapshot"]["shards"][0]["name"], "prod/0", "{page}");
+    let end = second.next().await;
+    assert!(end["snapshotEnd"].is_object(), "{end}");
+    assert!(end["resumeToken"].is_string(), "{end}");
+
+    let mut resumed = world.stream(WATCH_SHARDS, &json!({ "resumeToken": token }));
+    let next = resumed.next().await;
+    assert!(next.get("snapshot").is_none(), "{next}");
+    assert!(next.get("snapshotEnd").is_none(), "{next}");
+}
+
+async fn watch_clusters_and_the_group(world: &World) {
+    let method = "quorumwatch.v1.ClusterService/WatchClusters";
+    let mut clusters = world.stream(method, &json!({}));
+    let page = clusters.next().await;
+    assert_eq!(page["snapshot"]["clusters"][0]["name"], "prod", "{page}");
+    let method = "quorumwatch.v1.GroupService/WatchGroup";
+    let first = world.stream(method, &json!({})).next().await;
+    assert_eq!(first["group"]["leader"], "a", "{first}");
+    assert_eq!(first["answeredBy"], "a", "{first}");
+}
+
+const SUBSCRIBE: &str = "quorumwatch.v1.EventService/Subscribe";
+
+async fn subscribe_and_resume(world: &World) {
+    let cluster = world.fleet.cluster("sim").unwrap();
+    let events = Resource::events();
+    let about = json!({ "kind": "Pod", "name": "web-0" });
+    let filter = json!({ "kubernetesEvent": { "involvedObject": about, "reasons": ["BackOff"] } });
+    let filters = json!([filter, { "names": ["named"] }]);
+    let request = json!({ "now": {}, "filters": filters });
+    let mut stream = world.stream(SUBSCRIBE, &request);
+    let first = stream.next().await;
+    let added = &first["streamChange"];
+    assert_eq!(added["type"], "STREAM_CHANGE_TYPE_ADDED", "{first}");
+    assert_eq!(added["cluster"], "prod", "{first}");
+    let current = |message: &Value| {
+        let is_current = message["progress"]["upToDate"] == true;
+        is_current.then_some(())
+    };
+    stream.find(current).await;
+    for manifest in [
+        about_pod("other-pod", "web-1", "BackOff"),
+        about_pod("other-reason", "web-0", "Pulled"),
+        about_pod("wanted", "web-0", "BackOff"),
+        about_pod("named", "web-1", "Pulled"),
+    ] {
+        cluster.create(&events, &manifest).unwrap();
+    }
+    for name in ["wanted", "named"] {
+        let event = stream.find(|message| message.get("event").cloned()).await;
+        assert_eq!(event["object"]["name"], name);
+        assert_eq!(event["stream"], added["stream"]);
+        assert_eq!(event["cluster"], "prod");
+        let object: Value = serde_json::from_str(event["objectJson"].as_str().unwrap()).unwrap();
+        assert_eq!(object["metadata"]["name"], name);
+    }
+
+    let cursors = std::mem::take(&mut stream.cursors);
+    drop(stream);
+    let missed = about_pod("missed", "web-0", "BackOff");
+    cluster.create(&events, &missed).unwrap();
+    let request = json!({ "resume": { "cursors": cursors }, "filters": filters });
+    let mut stream = world.stream(SUBSCRIBE, &request);
+    let event = stream.find(|message| message.get("event").cloned()).await;
+    assert_eq!(event["object"]["name"], "missed");
+}
+
+/// A list of what exists: a subscription that the server ends.
+async fn list_what_exists(world: &World) {
+    let request = json!({ "snapshot": {}, "until": "UNTIL_UP_TO_DATE", "view": "VIEW_NONE" });
+    let mut stream = world.stream(SUBSCRIBE, &request);
+    let mut names = Vec::new();
+    let mut last = Value::Null;
+    while let Some(message) = stream.read().await {
+        if let Some(name) = message["event"]["object"]["name"].as_str() {
+            names.push(name.to_owned());
+        }
+        last = message;
+    }
+    names.sort();
+    let expected = ["missed", "named", "other-pod", "other-reason", "wanted"];
+    assert_eq!(names, expected);
+    assert_eq!(last["closing"]["reason"], "CLOSING_REASON_COMPLETE");
+    assert_eq!(last["closing"]["action"], "CLOSING_ACTION_STOP");
+    let status = stream.child.wait().await.unwrap();
+    assert!(status.success(), "{status}");
 }
 
 #[tokio::test]
@@ -264,33 +419,12 @@ async fn grpcurl_finds_and_uses_everything() {
     find_everything(&world).await;
     find_services_by_the_older_reflection(&world).await;
 
-    let mut ownership = world.stream("quorumwatch.v1.ShardService/WatchShards", &json!({}));
+    let mut ownership = world.stream(WATCH_SHARDS, &json!({}));
     let empty = ownership.next().await;
-    assert!(empty["snapshot"].is_object(), "{empty}");
+    assert!(empty["snapshotEnd"].is_object(), "{empty}");
     monitor_a_cluster(&world).await;
-    let owner = ownership.find(|told| told["change"]["newOwner"].as_str().map(str::to_owned));
-    assert_eq!(owner.await, "a");
-
-    let cluster = world.fleet.cluster("sim").unwrap();
-    let events = Resource::events();
-    let about = json!({ "kind": "Pod", "name": "web-0" });
-    let filter = json!({ "involvedObject": about, "eventReasons": ["BackOff"] });
-    let request = json!({ "start": "START_NOW", "filter": filter });
-    let mut stream = world.stream("quorumwatch.v1.EventService/Subscribe", &request);
-    let current = |told: &Value| {
-        let streams = told["progress"]["streams"].as_array()?;
-        let catching_up = streams.first()?["catchingUp"] == true;
-        (!catching_up).then_some(())
-    };
-    stream.find(current).await;
-    for manifest in [
-        about_pod("other-pod", "web-1", "BackOff"),
-        about_pod("other-reason", "web-0", "Pulled"),
-        about_pod("wanted", "web-0", "BackOff"),
-    ] {
-        cluster.create(&events, &manifest).unwrap();
-    }
-    let event = stream.find(|told| told.get("event").cloned()).await;
-    assert_eq!(event["object"]["name"], "wanted");
-    assert_eq!(event["cluster"], "prod");
+    watch_ownership(&world, ownership).await;
+    watch_clusters_and_the_group(&world).await;
+    subscribe_and_resume(&world).await;
+    list_what_exists(&world).await;
 }

@@ -11,7 +11,7 @@ use std::{
 
 use quorumwatch::{
     domain::{
-        cluster::{ClusterSpec, Resource, ResourceSelector, Source},
+        cluster::{ClusterSpec, Source},
         command::{Command, Outcome, Rejection},
         id::{ReplicaId, Revision, UnixMillis},
         state::State,
@@ -24,7 +24,7 @@ use quorumwatch::{
         peer_service_server::{PeerService, PeerServiceServer},
         raft_service_client::RaftServiceClient,
     },
-    raft::{ChangesSince, FormError, Options, Peer, ProposeError, Raft, Role, Timing, protocol},
+    raft::{FormError, Options, Peer, Place, ProposeError, Raft, Role, Timing, protocol},
 };
 use tempfile::TempDir;
 use tokio::{net::TcpListener, runtime::Runtime, task::JoinHandle};
@@ -274,9 +274,12 @@ fn create(name: &str) -> Command {
             name: name.into(),
             labels: [].into(),
             source: Source::InCluster,
-            selectors: vec![ResourceSelector::all(Resource::events())],
+            resources: Vec::new(),
             paused: false,
+            description: String::new(),
+            duplicate_of: String::new(),
         },
+        request_id: None,
         at: UnixMillis(1),
     }
 }
@@ -351,20 +354,23 @@ async fn a_group_forms_outlives_its_leader_and_restarts_whole() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_replica_that_missed_a_snapshot_catches_up_and_watchers_are_told() {
+async fn a_replica_that_missed_a_snapshot_catches_up_and_watchers_notice() {
     let timing = Timing {
         snapshot_entries: 50,
         kept_entries: 10,
         ..Timing::default()
     };
     let mut group = Group::start(3, timing).await;
-    let ChangesSince::Changes(past, mut live) = group.raft(0).shard_changes_since(Revision(0))
-    else {
-        panic!("nothing was forgotten");
-    };
-    assert!(past.is_empty());
+    let changes = group.raft(0).shard_changes();
+    let mut newest = changes.watch();
+    let begin = Place::end_of(Revision(0));
+    let nothing = changes.since(begin, 1);
+    assert!(nothing.expect("nothing is forgotten").is_empty());
+    newest.mark_unchanged();
     create_through(group.raft(0), "first").await;
-    assert_eq!(live.recv().await.unwrap().cluster, "first");
+    newest.changed().await.unwrap();
+    let first = changes.since(begin, 1).unwrap();
+    assert_eq!(first[0].change.cluster, "first");
 
     let leader = group.wait_for_leader().await;
     let names: Vec<String> = group
@@ -391,10 +397,9 @@ async fn a_replica_that_missed_a_snapshot_catches_up_and_watchers_are_told() {
     group.formed().await;
     assert_eq!(group.same_state().await.clusters.len(), 401);
     let caught_up = &group.replicas.last().unwrap().1.raft;
-    assert!(matches!(
-        caught_up.shard_changes_since(Revision(1)),
-        ChangesSince::Forgotten
-    ));
+    let changes = caught_up.shard_changes();
+    let place = Place::end_of(Revision(1));
+    assert!(changes.since(place, 1).is_none(), "nothing is forgotten");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -118,7 +118,7 @@ async fn is_silent<T>(stream: &mut (impl Stream<Item = T> + Unpin)) -> bool {
 }
 
 /// `TYPE name@rv` of the next frame.
-async fn told(stream: &mut BoxStream<'static, Value>) -> String {
+async fn frame_text(stream: &mut BoxStream<'static, Value>) -> String {
     let frame = next(stream).await.expect("the watch has ended");
     let metadata = &frame["object"]["metadata"];
     let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
@@ -126,10 +126,10 @@ async fn told(stream: &mut BoxStream<'static, Value>) -> String {
     format!("{kind} {name}@{}", text(&metadata["resourceVersion"]))
 }
 
-/// The next frames, as [`told`] has them, are these.
-async fn must_tell(stream: &mut BoxStream<'static, Value>, expected: &str) {
+/// The next frames, as [`frame_text`] has them, are these.
+async fn expect_frames(stream: &mut BoxStream<'static, Value>, expected: &str) {
     for expected in expected.split(", ") {
-        assert_eq!(told(stream).await, expected);
+        assert_eq!(frame_text(stream).await, expected);
     }
 }
 
@@ -229,7 +229,7 @@ async fn an_exact_list_shows_the_past() {
 }
 
 #[tokio::test]
-async fn a_watch_tells_every_change_after_its_revision() {
+async fn a_watch_has_every_change_after_its_revision() {
     let world = world().await;
     let rv = world.create("a");
     let mut frames = world.watch_maps(&rv).await;
@@ -240,9 +240,9 @@ async fn a_watch_tells_every_change_after_its_revision() {
     }
     let together = [("default", "x1"), ("default", "x10"), ("default", "x0")];
     world.cluster.delete_batch(&maps(), &together).unwrap();
-    must_tell(&mut frames, "ADDED b@3, MODIFIED a@4").await;
-    must_tell(&mut frames, "ADDED x1@5, ADDED x0@6, ADDED x10@7").await;
-    must_tell(&mut frames, "DELETED x0@8, DELETED x1@8, DELETED x10@8").await;
+    expect_frames(&mut frames, "ADDED b@3, MODIFIED a@4").await;
+    expect_frames(&mut frames, "ADDED x1@5, ADDED x0@6, ADDED x10@7").await;
+    expect_frames(&mut frames, "DELETED x0@8, DELETED x1@8, DELETED x10@8").await;
     assert_eq!(world.cluster.open_watches(), 1);
     world.fleet.stop().await;
     assert_eq!(next(&mut frames).await, None);
@@ -250,7 +250,7 @@ async fn a_watch_tells_every_change_after_its_revision() {
 }
 
 #[tokio::test]
-async fn what_is_gone_is_told_in_each_of_the_three_ways() {
+async fn what_is_gone_is_an_error_in_each_of_the_three_ways() {
     let world = world().await;
     let rv = world.create("a");
     world.create("b");
@@ -288,7 +288,7 @@ async fn bookmarks_come_for_all_but_events() {
         .create(&"v1/pods".parse().unwrap(), &named("p"))
         .unwrap();
     // A bookmark carries the revision of the whole cluster.
-    while told(&mut of_maps).await != format!("BOOKMARK @{rv}") {}
+    while frame_text(&mut of_maps).await != format!("BOOKMARK @{rv}") {}
     assert!(is_silent(&mut of_events).await);
 }
 
@@ -322,7 +322,7 @@ async fn initial_events_end_with_a_bookmark() {
 
     let mut without_rv = world.watch("/api/v1/configmaps?watch=1").await.unwrap();
     for _ in 0..4 {
-        assert!(told(&mut without_rv).await.starts_with("ADDED "));
+        assert!(frame_text(&mut without_rv).await.starts_with("ADDED "));
     }
     world.cluster.faults().set(Fault::NoWatchList);
     let refused = maps.watch(&params, "0").await.err().unwrap();
@@ -358,7 +358,7 @@ async fn a_selector_turns_updates_into_additions_and_deletions() {
     for manifest in [&web, &web, &plain] {
         world.cluster.update(&maps(), manifest).unwrap();
     }
-    must_tell(&mut frames, "ADDED a@3, MODIFIED a@4, DELETED a@5").await;
+    expect_frames(&mut frames, "ADDED a@3, MODIFIED a@4, DELETED a@5").await;
     let unknown = world
         .get("/api/v1/configmaps?fieldSelector=data.k%3Dv")
         .await;
@@ -380,8 +380,8 @@ async fn after_a_rewind_an_old_watch_is_silent_and_a_list_goes_back() {
     assert!(is_silent(&mut old).await && is_silent(&mut future).await);
     world.create("d");
     // What came in between is lost to them in silence: that is the trap.
-    assert_eq!(told(&mut old).await, "ADDED d@4");
-    assert_eq!(told(&mut future).await, "ADDED d@4");
+    assert_eq!(frame_text(&mut old).await, "ADDED d@4");
+    assert_eq!(frame_text(&mut future).await, "ADDED d@4");
     let path = "/api/v1/configmaps?watch=1&resourceVersion=99&sendInitialEvents=true\
                 &resourceVersionMatch=NotOlderThan";
     let refused = next(&mut world.watch(path).await.unwrap()).await.unwrap();
@@ -408,7 +408,7 @@ async fn a_reset_watch_cache_forgets_what_exact_lists_still_show() {
     );
     let exact = ListParams::default().at(&rv).matching(VersionMatch::Exact);
     assert_eq!(world.maps().list(&exact).await.unwrap().items.len(), 1);
-    assert_eq!(told(&mut of_events).await, format!("ADDED e@{event}"));
+    assert_eq!(frame_text(&mut of_events).await, format!("ADDED e@{event}"));
     assert!(is_silent(&mut of_events).await);
 }
 
@@ -427,7 +427,7 @@ async fn events_end_together_by_their_ttl() {
             .create(&Resource::events(), &named(name))
             .unwrap();
     }
-    must_tell(
+    expect_frames(
         &mut frames,
         "ADDED b@2, ADDED a@3, DELETED a@4, DELETED b@4",
     )
@@ -491,7 +491,7 @@ async fn a_stalled_server_says_nothing_and_then_goes_on() {
         faults.clear(Fault::Stall);
         assert!(version.await.is_ok());
     }
-    assert_eq!(told(&mut frames).await, "ADDED a@2");
+    assert_eq!(frame_text(&mut frames).await, "ADDED a@2");
 }
 
 #[tokio::test]
@@ -500,10 +500,10 @@ async fn frames_are_dropped_and_repeated_on_demand() {
     let rv = ["a", "b", "c"].map(|name| world.create(name))[1].clone();
     world.cluster.faults().set_times(Fault::ReplayFrames(2), 1);
     let mut frames = world.watch_maps(&rv).await;
-    must_tell(&mut frames, "ADDED a@2, ADDED b@3, ADDED c@4").await;
+    expect_frames(&mut frames, "ADDED a@2, ADDED b@3, ADDED c@4").await;
     world.cluster.faults().set(Fault::DropFrame(2));
     let mut frames = world.watch_maps("1").await;
-    must_tell(&mut frames, "ADDED a@2, ADDED c@4").await;
+    expect_frames(&mut frames, "ADDED a@2, ADDED c@4").await;
 }
 
 #[tokio::test]

@@ -270,7 +270,7 @@ async fn flipped_bits_in_the_data_are_an_error_and_never_a_panic() {
     assert!(noticed > 0);
 }
 
-/// Writes until it is killed, and tells on stdout what it was told is durable.
+/// Writes until it is killed, and prints what is durable.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 #[ignore = "runs as the child of the test below"]
 async fn the_child_that_is_killed() {
@@ -337,17 +337,17 @@ fn say(line: &str) {
     println!("\n{line}");
 }
 
-/// What the child was told is durable.
+/// What the child said is durable.
 #[derive(Debug, Default)]
-struct Told {
+struct Durable {
     end: u64,
     term: u64,
     purged: Option<u64>,
     opened: bool,
 }
 
-impl Told {
-    fn hear(&mut self, line: &str) {
+impl Durable {
+    fn read(&mut self, line: &str) {
         let Some((what, number)) = line.split_once(' ') else {
             return;
         };
@@ -369,8 +369,8 @@ impl Told {
     }
 }
 
-/// Starts a child, kills it after `patience`, and hears what it said.
-fn kill_a_child(dir: &Path, seed: u64, patience: Duration, told: &mut Told) {
+/// Starts a child, kills it after `patience`, and reads what it said.
+fn kill_a_child(dir: &Path, seed: u64, patience: Duration, durable: &mut Durable) {
     let mut child = Process::new(env::current_exe().unwrap())
         .args([
             "--exact",
@@ -385,22 +385,22 @@ fn kill_a_child(dir: &Path, seed: u64, patience: Duration, told: &mut Told) {
         .spawn()
         .unwrap();
     let stdout = BufReader::new(child.stdout.take().unwrap());
-    let (lines, heard) = mpsc::sync_channel(1024);
+    let (lines, read) = mpsc::sync_channel(1024);
     let reader = std::thread::spawn(move || {
         for line in stdout.lines().map_while(Result::ok) {
             lines.send(line).unwrap();
         }
     });
-    told.opened = false;
+    durable.opened = false;
     let deadline = Instant::now() + patience;
-    while let Ok(line) = heard.recv_timeout(deadline.saturating_duration_since(Instant::now())) {
-        told.hear(&line);
+    while let Ok(line) = read.recv_timeout(deadline.saturating_duration_since(Instant::now())) {
+        durable.read(&line);
     }
     assert!(child.try_wait().unwrap().is_none(), "the child failed");
     child.kill().unwrap();
     child.wait().unwrap();
-    for line in heard {
-        told.hear(&line);
+    for line in read {
+        durable.read(&line);
     }
     reader.join().unwrap();
 }
@@ -411,27 +411,27 @@ async fn nothing_acknowledged_is_missing_after_a_kill() {
     let seed: u64 = rand::random();
     let mut random = StdRng::seed_from_u64(seed);
     let dir = TempDir::new().unwrap();
-    let mut told = Told::default();
+    let mut durable = Durable::default();
     let mut opened = 0;
     for round in 0..rounds {
         // Half of the children are killed while they start and open.
         let patience = if round % 2 == 0 { 400 } else { 60 };
         let patience = Duration::from_millis(random.random_range(0..patience));
-        kill_a_child(dir.path(), seed.wrapping_add(round), patience, &mut told);
-        opened += u64::from(told.opened);
+        kill_a_child(dir.path(), seed.wrapping_add(round), patience, &mut durable);
+        opened += u64::from(durable.opened);
 
-        let context = format!("seed {seed}, round {round}, {told:?}");
+        let context = format!("seed {seed}, round {round}, {durable:?}");
         let store = open(dir.path(), "replica-0").unwrap_or_else(|e| panic!("{context}: {e}"));
         let mut log = store.log_store();
         let (first, end) = check_log(&mut log).await;
-        assert!(end >= told.end, "{context}: ends at {end}");
+        assert!(end >= durable.end, "{context}: ends at {end}");
         assert!(
-            told.purged.is_none_or(|p| first > p),
+            durable.purged.is_none_or(|p| first > p),
             "{context}: begins at {first}"
         );
         let vote = log.get_log_reader().await.read_vote().await.unwrap();
         let term = vote.map_or(0, |vote| vote.leader_id.term);
-        assert!(term >= told.term, "{context}: term {term}");
+        assert!(term >= durable.term, "{context}: term {term}");
         store.close().await;
     }
     assert!(opened > 0, "no child lived long enough to open its data");

@@ -37,7 +37,7 @@ pub struct Options {
     pub raft: Raft,
     /// Connections to peers.
     pub channels: Channels,
-    /// This replica's lease, for whoever wants to know whether it holds.
+    /// This replica's lease, for all that need to know whether it holds.
     pub lease: LeaseClock,
     /// Where what it publishes is found by those who serve it.
     pub owned: Owned,
@@ -102,7 +102,7 @@ struct Agent {
 }
 
 impl Agent {
-    /// Tells the leader that this replica leaves, and publishes until others own what it owned.
+    /// Says to the leader that this replica leaves, and publishes until others own what it owned.
     async fn hand_over(&mut self, leaving: &CancellationToken) {
         let replica = self.options.raft.replica_id();
         let state = self.options.raft.state();
@@ -148,9 +148,8 @@ impl Agent {
             }
         }
         for (shard, key) in steps.start {
-            if let Some(run) = ShardRun::start(&self.options, &self.lease, state, shard, key) {
-                self.running.insert(shard, run);
-            }
+            let run = ShardRun::start(&self.options, &self.lease, shard, key);
+            self.running.insert(shard, run);
         }
     }
 }

@@ -12,8 +12,8 @@ use crate::domain::{
 pub struct RunKey {
     /// The epoch of the assignment.
     pub epoch: Epoch,
-    /// The revision of the cluster's specification.
-    pub cluster: Revision,
+    /// See [`State::run_revision`]. Labels and the like change without another run.
+    pub run: Revision,
 }
 
 /// What to do.
@@ -32,14 +32,11 @@ pub fn reconcile(state: &State, replica: ReplicaId, running: &BTreeMap<ShardId, 
         .values()
         .filter(|assignment| assignment.owner() == Some(replica))
         .filter_map(|assignment| {
-            let cluster = state.clusters.get(&assignment.shard().cluster)?.revision;
-            Some((
-                assignment.shard(),
-                RunKey {
-                    epoch: assignment.epoch(),
-                    cluster,
-                },
-            ))
+            let key = RunKey {
+                epoch: assignment.epoch(),
+                run: state.run_revision(assignment.shard())?,
+            };
+            Some((assignment.shard(), key))
         })
         .collect();
     let differs = |shard: &ShardId, key: &RunKey, other: &BTreeMap<ShardId, RunKey>| {
@@ -65,31 +62,49 @@ mod tests {
     use crate::domain::{
         assignment::MoveReason,
         cluster::{ClusterSpec, Resource, ResourceSelector, Source},
-        command::{Command, Move},
+        command::{Command, Move, Outcome},
         id::{Epoch, Revision, UnixMillis},
     };
 
     const ME: ReplicaId = ReplicaId(1);
     const AT: UnixMillis = UnixMillis(0);
 
-    fn state() -> (State, ShardId) {
-        let mut state = State::default();
-        let register = Command::RegisterMember {
+    fn spec() -> ClusterSpec {
+        ClusterSpec {
+            name: "c".into(),
+            labels: BTreeMap::new(),
+            source: Source::InCluster,
+            resources: vec![ResourceSelector::all(Resource::events())],
+            paused: false,
+            description: String::new(),
+            duplicate_of: String::new(),
+        }
+    }
+
+    fn apply(state: &mut State, command: &Command) {
+        let applied = state.apply(Revision(state.revision.0 + 1), command);
+        assert!(!matches!(applied.outcome, Outcome::Rejected(_)));
+    }
+
+    fn register() -> Command {
+        Command::RegisterMember {
             replica: ME,
             name: "a".into(),
             peer_address: String::new(),
             client_address: String::new(),
             at: AT,
+        }
+    }
+
+    fn state() -> (State, ShardId) {
+        let mut state = State::default();
+        apply(&mut state, &register());
+        let create = Command::CreateCluster {
+            spec: spec(),
+            request_id: None,
+            at: AT,
         };
-        state.apply(Revision(1), &register);
-        let spec = ClusterSpec {
-            name: "c".into(),
-            labels: BTreeMap::new(),
-            source: Source::InCluster,
-            selectors: vec![ResourceSelector::all(Resource::events())],
-            paused: false,
-        };
-        state.apply(Revision(2), &Command::CreateCluster { spec, at: AT });
+        apply(&mut state, &create);
         let shard = *state.assignments.keys().next().unwrap();
         let step = Move {
             shard,
@@ -97,56 +112,96 @@ mod tests {
             to: Some(ME),
             reason: MoveReason::Placed,
         };
-        state.apply(
-            Revision(3),
-            &Command::Assign {
-                moves: vec![step],
-                at: AT,
-            },
-        );
+        let moves = vec![step];
+        apply(&mut state, &Command::Assign { moves, at: AT });
         (state, shard)
+    }
+
+    fn update(state: &mut State, change: impl FnOnce(&mut ClusterSpec)) {
+        let id = *state.clusters.keys().next().unwrap();
+        let mut spec = (*state.clusters[&id].spec).clone();
+        change(&mut spec);
+        let command = Command::UpdateCluster {
+            id,
+            expected: None,
+            spec,
+            request_id: None,
+            at: AT,
+        };
+        apply(state, &command);
+    }
+
+    fn key(epoch: u64, run: u64) -> RunKey {
+        RunKey {
+            epoch: Epoch(epoch),
+            run: Revision(run),
+        }
     }
 
     #[test]
     fn what_is_assigned_and_does_not_run_starts() {
         let (state, shard) = state();
-        let key = RunKey {
-            epoch: Epoch(1),
-            cluster: Revision(2),
-        };
         let steps = reconcile(&state, ME, &BTreeMap::new());
         assert_eq!(
             steps,
             Steps {
                 stop: vec![],
-                start: vec![(shard, key)]
+                start: vec![(shard, key(1, 2))]
             }
         );
-        let rest = reconcile(&state, ME, &[(shard, key)].into());
+        let rest = reconcile(&state, ME, &[(shard, key(1, 2))].into());
         assert_eq!(rest, Steps::default());
     }
 
     #[test]
-    fn a_newer_epoch_and_a_newer_specification_are_new_runs() {
-        let (state, shard) = state();
-        for (epoch, cluster) in [(0, 2), (1, 1)] {
-            let old = RunKey {
-                epoch: Epoch(epoch),
-                cluster: Revision(cluster),
-            };
-            let steps = reconcile(&state, ME, &[(shard, old)].into());
-            assert_eq!((steps.stop.len(), steps.start.len()), (1, 1));
+    fn a_newer_epoch_and_a_newer_source_are_new_runs() {
+        let (mut state, shard) = state();
+        let running = |key| BTreeMap::from([(shard, key)]);
+        let steps = reconcile(&state, ME, &running(key(0, 2)));
+        assert_eq!((steps.stop.len(), steps.start.len()), (1, 1));
+        update(&mut state, |spec| {
+            spec.source = Source::Configured { name: "eu".into() };
+        });
+        let steps = reconcile(&state, ME, &running(key(1, 2)));
+        assert_eq!(steps.start, [(shard, key(1, 4))]);
+        update(&mut state, |spec| {
+            spec.resources[0].namespaces = vec!["shop".into()];
+        });
+        let steps = reconcile(&state, ME, &running(key(1, 4)));
+        assert_eq!(steps.start, [(shard, key(1, 5))]);
+    }
+
+    #[test]
+    fn a_restart_of_the_owner_is_a_new_run() {
+        let (mut state, shard) = state();
+        apply(&mut state, &register());
+        let steps = reconcile(&state, ME, &[(shard, key(1, 2))].into());
+        assert_eq!(steps.start, [(shard, key(1, 4))]);
+    }
+
+    #[test]
+    fn what_does_not_change_the_watches_does_not_restart_them() {
+        let (mut state, shard) = state();
+        let running = BTreeMap::from([(shard, key(1, 2))]);
+        let changes: [fn(&mut ClusterSpec); 4] = [
+            |spec| drop(spec.labels.insert("team".into(), "a".into())),
+            |spec| spec.description = "for people".into(),
+            |spec| spec.duplicate_of = "other".into(),
+            |_| {},
+        ];
+        for change in changes {
+            update(&mut state, change);
+            assert_eq!(reconcile(&state, ME, &running), Steps::default());
         }
+        // The same streams, written in another way.
+        update(&mut state, |spec| spec.resources.clear());
+        assert_eq!(reconcile(&state, ME, &running), Steps::default());
     }
 
     #[test]
     fn what_belongs_to_others_stops() {
         let (state, shard) = state();
-        let key = RunKey {
-            epoch: Epoch(1),
-            cluster: Revision(2),
-        };
-        let steps = reconcile(&state, ReplicaId(2), &[(shard, key)].into());
+        let steps = reconcile(&state, ReplicaId(2), &[(shard, key(1, 2))].into());
         assert_eq!(
             steps,
             Steps {

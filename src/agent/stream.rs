@@ -1,17 +1,16 @@
-//! Publishes one stream: what its session tells, stamped, under the lease.
+//! Publishes one stream: what its session gives, stamped, under the lease.
 
 use std::{sync::Arc, time::Duration};
 
 use tokio::sync::{mpsc, oneshot};
 
-use super::lease::LeaseClock;
+use super::{lease::LeaseClock, reconcile::RunKey};
 use crate::{
     clock::unix_now,
     domain::{
-        command::{BeginEra, CheckpointEntry, Command, Outcome, Rejection},
+        command::{BeginEra, Command, Outcome, Rejection},
         frame::GapReason,
         id::Era,
-        position::ResourceVersion,
         stream::EraStart,
     },
     pipeline::owned::OwnedStream,
@@ -20,7 +19,7 @@ use crate::{
 };
 
 /// The pause before a command that found no leader is proposed again.
-const RETRY_AFTER: Duration = Duration::from_millis(200);
+pub(super) const RETRY_AFTER: Duration = Duration::from_millis(200);
 
 /// One stream of a run.
 pub(super) struct StreamRun {
@@ -28,14 +27,31 @@ pub(super) struct StreamRun {
     pub(super) lease: LeaseClock,
     pub(super) owned: Arc<OwnedStream>,
     pub(super) cluster: String,
+    /// The run that it is part of.
+    pub(super) key: RunKey,
+    /// The era that it publishes in.
+    pub(super) era: Option<Era>,
 }
 
-/// The shard has another owner, or is gone.
-struct Fenced;
+/// Why a stream is published no longer.
+pub(super) enum Ended {
+    /// The session has ended, the shard has another owner or another run, or it is gone.
+    Over,
+    /// What answers is registered already, as this cluster.
+    Duplicate(Duplicate),
+}
+
+/// The cluster that answers is registered under another name.
+pub(super) struct Duplicate {
+    /// That name.
+    pub(super) of: String,
+    /// The identity of the cluster that answers.
+    pub(super) uid: String,
+}
 
 impl StreamRun {
-    /// Publishes until the session ends or the shard has another owner.
-    pub(super) async fn run(self, mut signals: mpsc::Receiver<Signal>) {
+    /// Publishes until the session ends or may not go on.
+    pub(super) async fn run(mut self, mut signals: mpsc::Receiver<Signal>) -> Ended {
         while let Some(signal) = signals.recv().await {
             // Without a lease nothing is published; the session's queue fills, then its socket,
             // and it goes on from there.
@@ -60,121 +76,94 @@ impl StreamRun {
                     let begin = BeginEra {
                         stream: self.owned.id,
                         epoch: self.owned.epoch,
+                        run: self.key.run,
+                        expected_era: self.era,
+                        from: self.owned.checkpoint(),
                         reason,
                         to,
                         repaired,
                         cluster_uid,
                         at: unix_now(),
                     };
-                    if self.begin_era(begin, granted).await.is_err() {
-                        return;
+                    if let Err(ended) = self.begin_era(begin, granted).await {
+                        return ended;
                     }
                 }
             }
         }
+        Ended::Over
     }
 
     /// Commits a new era, then lets the session go on in it.
-    ///
-    /// The checkpoint goes first: a repair begins at it, and whoever repeats the repair must begin
-    /// at the same place.
-    async fn begin_era(&self, begin: BeginEra, granted: oneshot::Sender<()>) -> Result<(), Fenced> {
-        if let Some(position) = self.owned.checkpoint() {
-            let (stream, epoch) = (self.owned.id, self.owned.epoch);
-            let entries = vec![CheckpointEntry {
-                stream,
-                epoch,
-                position,
-            }];
-            self.commit(&Command::AdvanceCheckpoints { entries })
-                .await?;
-        }
-        let (reason, to) = (begin.reason, begin.to.clone());
-        let era = loop {
-            let before = self.current_era();
-            match self.commit(&Command::BeginEra(begin.clone())).await? {
-                Outcome::Era(era) => break era,
-                _ => match self.era_begun_since(before, reason, &to) {
-                    Some(era) => break era,
-                    None => tokio::time::sleep(RETRY_AFTER).await,
-                },
+    async fn begin_era(
+        &mut self,
+        begin: BeginEra,
+        granted: oneshot::Sender<()>,
+    ) -> Result<(), Ended> {
+        let start = loop {
+            if let Some(start) = self.propose(&begin).await? {
+                break start;
             }
+            tokio::time::sleep(RETRY_AFTER).await;
         };
-        let start = self.era_start(era).await?;
+        let (reason, to) = (start.reason, &start.to);
         if reason == GapReason::StreamCreated {
             tracing::info!(cluster = %self.cluster, stream = %self.owned.id, %to, "stream begins");
         } else {
             tracing::warn!(cluster = %self.cluster, stream = %self.owned.id, ?reason, %to, repaired = start.repaired, "stream lost continuity, a new era begins");
         }
+        self.era = Some(start.era);
         self.owned.begin_era(start);
         // Where the session has ended meanwhile, the next owner goes on from the committed era.
         let _ = granted.send(());
         Ok(())
     }
 
-    /// Proposes a command until it is known to be committed.
-    async fn commit(&self, command: &Command) -> Result<Outcome, Fenced> {
-        loop {
-            match self.raft.submit(command.clone()).await {
-                Ok(proposed) => {
-                    self.raft
-                        .wait_applied(proposed.revision, RETRY_AFTER * 10)
-                        .await;
-                    return match proposed.outcome {
-                        Outcome::Rejected(
-                            Rejection::StaleEpoch(_)
-                            | Rejection::NoSuchStream
-                            | Rejection::NoSuchCluster,
-                        ) => Err(Fenced),
-                        outcome => Ok(outcome),
-                    };
-                }
-                Err(ProposeError::Unknown(error)) => {
-                    tracing::debug!(%error, "outcome unknown, reading back");
-                    tokio::time::sleep(RETRY_AFTER).await;
-                    return Ok(Outcome::Done);
-                }
-                Err(error) => {
-                    tracing::debug!(%error, "not committed, trying again");
-                    tokio::time::sleep(RETRY_AFTER).await;
-                }
+    /// How the era began, once it is known to be committed and applied here; `None` to try again.
+    async fn propose(&self, begin: &BeginEra) -> Result<Option<EraStart>, Ended> {
+        let proposed = match self.raft.submit(Command::BeginEra(begin.clone())).await {
+            Ok(proposed) => proposed,
+            Err(error @ ProposeError::Unknown(_)) => {
+                // Proposed again, it takes effect once at most.
+                tracing::debug!(%error, "outcome of a new era unknown, proposing it again");
+                return Ok(self.begun(begin));
             }
+            Err(error) => {
+                tracing::debug!(%error, "new era not committed, trying again");
+                return Ok(None);
+            }
+        };
+        let revision = proposed.revision;
+        while !self.raft.wait_applied(revision, RETRY_AFTER * 10).await {
+            tracing::debug!(%revision, "waiting for a new era to be applied");
+        }
+        match proposed.outcome {
+            // Where it is gone by now, the run is over, too.
+            Outcome::Era(_) => self.begun(begin).map(Some).ok_or(Ended::Over),
+            // It took effect before, its outcome unknown; nobody else begins eras of this run.
+            Outcome::Rejected(Rejection::StaleEra(era)) => {
+                let begun = self.begun(begin);
+                if begun.is_none() {
+                    tracing::error!(cluster = %self.cluster, stream = %self.owned.id, ?era, "stream is in an unknown era");
+                }
+                begun.map(Some).ok_or(Ended::Over)
+            }
+            Outcome::Rejected(Rejection::DuplicateCluster { of }) => {
+                let uid = begin.cluster_uid.clone();
+                Err(Ended::Duplicate(Duplicate { of, uid }))
+            }
+            _ => Err(Ended::Over),
         }
     }
 
-    fn current_era(&self) -> Option<Era> {
-        let state = self.raft.state();
-        Some(state.streams.get(&self.owned.id)?.era.as_ref()?.era)
-    }
-
-    /// The era that a proposal of unknown outcome began after all.
-    fn era_begun_since(
-        &self,
-        before: Option<Era>,
-        reason: GapReason,
-        to: &ResourceVersion,
-    ) -> Option<Era> {
+    /// How the era began that this proposal asked for, if the state here knows it.
+    fn begun(&self, begin: &BeginEra) -> Option<EraStart> {
         let state = self.raft.state();
         let start = state.streams.get(&self.owned.id)?.era.as_ref()?;
-        (Some(start.era) > before && start.reason == reason && start.to == *to).then_some(start.era)
-    }
-
-    /// How the era began, once it is applied here.
-    async fn era_start(&self, era: Era) -> Result<EraStart, Fenced> {
-        let id = self.owned.id;
-        let mut states = self.raft.watch_state();
-        let applied = states
-            .wait_for(|state| {
-                let stream = state.streams.get(&id);
-                stream
-                    .is_none_or(|stream| stream.era.as_ref().is_some_and(|start| start.era >= era))
-            })
-            .await
-            .map_err(|_| Fenced)?;
-        applied
-            .streams
-            .get(&id)
-            .and_then(|stream| stream.era.clone())
-            .ok_or(Fenced)
+        let is_own = Some(start.era) > begin.expected_era
+            && start.reason == begin.reason
+            && start.to == begin.to
+            && start.at == begin.at;
+        is_own.then(|| start.clone())
     }
 }

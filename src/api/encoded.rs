@@ -17,7 +17,7 @@ use tonic_prost::ProstCodec;
 
 use crate::{
     pipeline::item::Published,
-    proto::v1::{Event, SubscribeRequest, SubscribeResponse},
+    proto::v1::{Event, ObjectContent, SubscribeRequest, SubscribeResponse},
 };
 
 mod service {
@@ -36,12 +36,13 @@ mod service {
 
 pub use service::event_service_server::{EventService, EventServiceServer};
 
-/// `SubscribeResponse.cursor`, `.event`, `Event.object_json`, `.sent_time`: the fields that are
-/// written by hand. A test compares what they give with the generated code.
-const CURSOR: u32 = 1;
-const EVENT: u32 = 2;
-const OBJECT_JSON: u32 = 8;
-const SENT_TIME: u32 = 10;
+/// `SubscribeResponse.cursor_delta`, `.event`, `Event.object_json`, `.object_content`, `.sent_time`:
+/// the fields that are written by hand. A test compares what they give with the generated code.
+const CURSOR_DELTA: u32 = 2;
+const EVENT: u32 = 3;
+const OBJECT_JSON: u32 = 9;
+const OBJECT_CONTENT: u32 = 10;
+const SENT_TIME: u32 = 12;
 
 /// A [`SubscribeResponse`], ready to be written.
 #[derive(Clone, Debug)]
@@ -57,10 +58,19 @@ pub enum Encoded {
 pub struct EncodedEvent {
     /// Everything but the object and the time of sending.
     head: EventHead,
-    /// The object's JSON.
-    object: Bytes,
+    /// The object, as far as the subscriber wants it.
+    object: Object,
     /// When this replica sends it.
     sent: Timestamp,
+}
+
+/// As much of an object as an event holds.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Object {
+    /// JSON text.
+    pub json: Bytes,
+    /// How much that is.
+    pub content: ObjectContent,
 }
 
 /// What is the same for every subscriber of a replica.
@@ -73,9 +83,11 @@ struct EventHead {
 }
 
 impl EventHead {
-    fn new(cursor: &str, event: &Event) -> Self {
+    fn new(delta: &String, event: &Event) -> Self {
         let mut bytes = Vec::with_capacity(512);
-        prost::encoding::string::encode(CURSOR, &cursor.to_owned(), &mut bytes);
+        if !delta.is_empty() {
+            prost::encoding::string::encode(CURSOR_DELTA, delta, &mut bytes);
+        }
         let event_at = bytes.len();
         event.encode_raw(&mut bytes);
         Self {
@@ -85,51 +97,68 @@ impl EventHead {
     }
 }
 
-/// What a replica has encoded of an event, kept with the event.
+/// An event, of which most was encoded for another subscriber already where there is one.
 pub(super) fn encoded(
     published: &Arc<Published>,
+    object: Object,
     sent: Timestamp,
     render: impl FnOnce() -> (String, Event),
 ) -> Encoded {
-    let head = || {
-        let (cursor, event) = render();
-        EventHead::new(&cursor, &event)
-    };
     // The cursor of a replay is that of its subscriber alone.
-    let head = if published.replay {
-        head()
-    } else {
-        let kept = published.rendered.get_or_init(|| {
-            let head = head();
-            (head.bytes, head.event_at)
-        });
-        EventHead {
-            bytes: kept.0.clone(),
-            event_at: kept.1,
-        }
+    if published.replay {
+        return encoded_once(object, sent, render());
+    }
+    let kept = published.rendered.get_or_init(|| {
+        let (delta, event) = render();
+        let head = EventHead::new(&delta, &event);
+        (head.bytes, head.event_at)
+    });
+    let head = EventHead {
+        bytes: kept.0.clone(),
+        event_at: kept.1,
     };
-    Encoded::Event(EncodedEvent {
-        head,
-        object: published.frame.object.clone(),
-        sent,
-    })
+    Encoded::Event(EncodedEvent { head, object, sent })
+}
+
+/// An event as no other subscriber gets it.
+pub(super) fn encoded_once(
+    object: Object,
+    sent: Timestamp,
+    (delta, event): (String, Event),
+) -> Encoded {
+    let head = EventHead::new(&delta, &event);
+    Encoded::Event(EncodedEvent { head, object, sent })
 }
 
 impl EncodedEvent {
+    /// How long it is on the wire.
+    #[cfg(test)]
+    pub(super) fn encoded_len(&self) -> usize {
+        let mut buffer = Vec::new();
+        self.encode(&mut buffer);
+        buffer.len()
+    }
+
     fn encode(&self, buffer: &mut impl bytes::BufMut) {
         let (cursor, event) = self.head.bytes.split_at(self.head.event_at);
-        let object_len = self.object.len() as u64;
+        let object_len = self.object.json.len() as u64;
+        let content = u64::from(self.object.content as u32);
         let sent_len = self.sent.encoded_len() as u64;
         let field = |tag: u32, len: u64| key_len(tag) as u64 + encoded_len_varint(len) as u64 + len;
-        let event_len =
-            event.len() as u64 + field(OBJECT_JSON, object_len) + field(SENT_TIME, sent_len);
+        let event_len = event.len() as u64
+            + field(OBJECT_JSON, object_len)
+            + key_len(OBJECT_CONTENT) as u64
+            + encoded_len_varint(content) as u64
+            + field(SENT_TIME, sent_len);
         buffer.put_slice(cursor);
         encode_key(EVENT, WireType::LengthDelimited, buffer);
         encode_varint(event_len, buffer);
         buffer.put_slice(event);
         encode_key(OBJECT_JSON, WireType::LengthDelimited, buffer);
         encode_varint(object_len, buffer);
-        buffer.put_slice(&self.object);
+        buffer.put_slice(&self.object.json);
+        encode_key(OBJECT_CONTENT, WireType::Varint, buffer);
+        encode_varint(content, buffer);
         encode_key(SENT_TIME, WireType::LengthDelimited, buffer);
         encode_varint(sent_len, buffer);
         self.sent.encode_raw(buffer);
@@ -180,15 +209,22 @@ impl Encoder for EncodedEncoder {
 mod tests {
     use prost::Message as _;
 
-    use super::{Bytes, EncodedEvent, Event, EventHead, SubscribeResponse, Timestamp};
-    use crate::proto::v1::{ObjectMeta, subscribe_response::Frame};
+    use super::{
+        Bytes, EncodedEvent, Event, EventHead, Object, ObjectContent, SubscribeResponse, Timestamp,
+    };
+    use crate::proto::v1::{ObjectMeta, Position, subscribe_response::Frame};
 
     #[test]
     fn an_event_in_parts_reads_as_a_whole() {
         let event = Event {
             id: "id".into(),
+            stream: "7".into(),
             cluster: "c".into(),
-            position: "1/2/3".into(),
+            position: Some(Position {
+                era: 1,
+                resource_version: "2".into(),
+                ordinal: Some(0),
+            }),
             epoch: 7,
             object: Some(ObjectMeta {
                 name: "n".into(),
@@ -196,27 +232,34 @@ mod tests {
             }),
             ..Event::default()
         };
-        for object in [Bytes::new(), Bytes::from(vec![b'x'; 300])] {
+        for (json, content, delta) in [
+            (String::new(), ObjectContent::None, ""),
+            ("x".repeat(300), ObjectContent::Full, "delta"),
+        ] {
             let sent = Timestamp {
                 seconds: 1_700_000_000,
                 nanos: 5_000_000,
             };
-            let head = EventHead::new("cursor", &event);
             let mut buffer = Vec::new();
             EncodedEvent {
-                head,
-                object: object.clone(),
+                head: EventHead::new(&delta.to_owned(), &event),
+                object: Object {
+                    json: Bytes::from(json.clone()),
+                    content,
+                },
                 sent,
             }
             .encode(&mut buffer);
             let event = Event {
-                object_json: object,
+                object_json: json,
+                object_content: content.into(),
                 sent_time: Some(sent),
                 ..event.clone()
             };
             let whole = SubscribeResponse {
-                cursor: "cursor".into(),
+                cursor_delta: delta.into(),
                 frame: Some(Frame::Event(event)),
+                ..SubscribeResponse::default()
             };
             assert_eq!(SubscribeResponse::decode(&*buffer).unwrap(), whole);
         }

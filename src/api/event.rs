@@ -1,44 +1,40 @@
 //! `EventService`.
 
-use std::{pin::Pin, time::Duration};
+use std::{pin::Pin, sync::Arc, time::Duration};
 
-use bytes::Bytes;
-use tokio::sync::{mpsc, watch};
-use tokio_stream::{Stream, wrappers::ReceiverStream};
+use tokio::sync::watch;
+use tokio_stream::Stream;
+use tokio_util::sync::CancellationToken;
 use tonic::{Request, Response, Status};
-use uuid::Uuid;
 
 use super::{
-    convert::{self, millis, timestamp},
-    encoded::{Encoded, EventService, encoded},
-    status::{invalid, invalid_cursor},
+    encoded::{Encoded, EventService},
+    filter::{self, client_name},
+    frames::Frames,
+    outbox::{Full, Outbox, Waiting, outbox},
+    status,
+    view::View,
 };
 use crate::{
     clock::unix_now,
     domain::{
-        cursor::{Cursor, CursorCodec, InvalidCursor},
-        position::Position,
+        cursor::{Cursor, CursorCodec, InvalidCursor, Mode},
         state::State,
     },
     pipeline::{
-        filter::Filter,
         hub::Hub,
-        item::{Gap, Published},
-        subscription::{Body, Output, Start, StreamName, StreamProgress, Subscription},
+        output::{Body, Output},
+        subscription::{self, Start, Subscription},
     },
-    proto::v1::{self, SubscribeRequest, SubscribeResponse, subscribe_response::Frame},
+    proto::v1::{self, SubscribeRequest, subscribe_request::From},
     raft::Raft,
 };
 
-/// Responses that may wait for the transport. What does not fit waits in rings, where it costs
-/// nothing more.
-const RESPONSES_MAX: usize = 256;
-
 /// How long a cursor that is ahead of this replica may wait for it to catch up with the group.
-const CATCH_UP_WITHIN: Duration = Duration::from_secs(2);
+const CATCH_UP_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// The namespace of event ids; a UUID drawn once, for good.
-const EVENT_IDS: Uuid = Uuid::from_u128(0x9c1d_58a1_7c0f_4d0e_8f55_51a5_3cf0_6d2b);
+/// How long a subscriber that was too slow waits before it resumes, at least.
+const SLOW_RETRY_DELAY: Duration = Duration::from_secs(1);
 
 /// `EventService`.
 #[derive(Clone)]
@@ -49,7 +45,7 @@ pub struct Events {
     /// Whether this replica is in contact with a majority of the group.
     contact: watch::Receiver<bool>,
     /// Ends every subscription.
-    stop: tokio_util::sync::CancellationToken,
+    stop: CancellationToken,
 }
 
 impl Events {
@@ -59,7 +55,7 @@ impl Events {
         raft: Raft,
         slow_after: Duration,
         contact: watch::Receiver<bool>,
-        stop: tokio_util::sync::CancellationToken,
+        stop: CancellationToken,
     ) -> Self {
         Self {
             hub,
@@ -72,49 +68,111 @@ impl Events {
 
     fn codec(&self) -> Result<CursorCodec, Status> {
         let group = self.hub.state().borrow().group;
-        group.map(CursorCodec::new).ok_or_else(|| {
-            Status::unavailable("the group is not formed yet: see `quorumwatch members`; try again")
-        })
+        group.map(CursorCodec::new).ok_or_else(status::not_formed)
     }
 
-    async fn open(&self, filter: Filter, start: Start) -> Result<Subscription, Status> {
-        match Subscription::open(self.hub.clone(), filter.clone(), start.clone()) {
+    async fn open(&self, request: subscription::Request) -> Result<Subscription, Status> {
+        match Subscription::open(self.hub.clone(), request.clone()) {
             Err(InvalidCursor::Ahead(_)) => {}
-            opened => return opened.map_err(|error| invalid_cursor(&error)),
+            opened => return opened.map_err(|error| status::invalid_cursor(&error)),
         }
         // The cursor may come from a replica that has applied more than this one.
-        let caught_up = |state: &std::sync::Arc<State>| match &start {
+        let caught_up = |state: &Arc<State>| match &request.start {
             Start::Cursor(cursor) => !is_ahead(cursor, state),
             Start::Now | Start::Snapshot => true,
         };
         let mut states = self.raft.watch_state();
-        let _ = tokio::time::timeout(CATCH_UP_WITHIN, states.wait_for(caught_up)).await;
-        Subscription::open(self.hub.clone(), filter, start).map_err(|error| invalid_cursor(&error))
+        let _ = tokio::time::timeout(CATCH_UP_TIMEOUT, states.wait_for(caught_up)).await;
+        Subscription::open(self.hub.clone(), request).map_err(|error| self.refused(&error))
+    }
+
+    /// A replica that is merely behind does not refuse a cursor for good: only a leader that a
+    /// majority acknowledges knows that nobody is ahead of it.
+    fn refused(&self, error: &InvalidCursor) -> Status {
+        match error {
+            InvalidCursor::Ahead(_) if self.raft.leads_a_quorum() => {
+                status::cursor_from_lost_state()
+            }
+            InvalidCursor::Ahead(_) => status::replica_behind(
+                "this replica has not applied what the cursor refers to; resume at another one",
+            ),
+            other => status::invalid_cursor(other),
+        }
     }
 }
 
 fn is_ahead(cursor: &Cursor, state: &State) -> bool {
-    cursor
-        .positions
-        .iter()
-        .any(|(id, position)| id.0 > state.last_id || position.era.0 > state.last_id)
+    let positions = cursor.positions.iter().chain(&cursor.left);
+    cursor.newest > state.last_id
+        || positions
+            .map(|(id, position)| id.0.max(position.era.0))
+            .any(|minted| minted > state.last_id)
 }
 
-fn start(request: &SubscribeRequest, codec: CursorCodec) -> Result<Start, Status> {
-    let named = v1::Start::try_from(request.start)
-        .map_err(|_| invalid(format!("start {} is not known", request.start)))?;
-    if !request.cursor.is_empty() {
-        if named != v1::Start::Unspecified {
-            return Err(invalid("give either a cursor or a start, not both"));
+/// A request that was checked.
+struct Checked {
+    request: subscription::Request,
+    view: View,
+    until_up_to_date: bool,
+}
+
+/// Checks everything, and names all that is wrong at once.
+fn check(request: SubscribeRequest, codec: CursorCodec) -> Result<Checked, Status> {
+    let start = match request.from {
+        None | Some(From::Now(_)) => Start::Now,
+        Some(From::Snapshot(_)) => Start::Snapshot,
+        Some(From::Resume(resume)) => {
+            let cursor = codec.read(&resume.cursors);
+            Start::Cursor(cursor.map_err(|error| status::invalid_cursor(&error))?)
         }
-        let cursor = codec
-            .read(&request.cursor)
-            .map_err(|error| invalid_cursor(&error))?;
-        return Ok(Start::Cursor(cursor));
+    };
+    let mut wrong = Vec::new();
+    let filters = filter::filters(request.filters).unwrap_or_else(|violations| {
+        wrong.extend(violations);
+        Default::default()
+    });
+    let keeps_a_copy = match &start {
+        Start::Now => false,
+        Start::Snapshot => true,
+        Start::Cursor(cursor) => cursor.mode == Mode::Copy,
+    };
+    if keeps_a_copy && filters.asks_for_change_types() {
+        wrong.push((
+            "filters.change_types".into(),
+            "a subscription that begins with a snapshot needs every change: leave change_types \
+             empty, or begin with `now`"
+                .into(),
+        ));
     }
-    Ok(match named {
-        v1::Start::Unspecified | v1::Start::Now => Start::Now,
-        v1::Start::Snapshot => Start::Snapshot,
+    let view = View::from_request(request.view).unwrap_or_else(|violation| {
+        wrong.push(violation);
+        View::Full
+    });
+    let until = v1::Until::try_from(request.until).unwrap_or_else(|_| {
+        wrong.push((
+            "until".into(),
+            format!(
+                "{} is not known; leave it out, or give UNTIL_UP_TO_DATE",
+                request.until
+            ),
+        ));
+        v1::Until::Unspecified
+    });
+    if let Err(violation) = client_name(&request.client_name) {
+        wrong.push(violation);
+    }
+    if !wrong.is_empty() {
+        return Err(status::invalid_fields(wrong));
+    }
+    let digest = filters.digest().rotate_left(8) ^ view as u64;
+    Ok(Checked {
+        request: subscription::Request {
+            filters,
+            digest,
+            start,
+        },
+        view,
+        until_up_to_date: until == v1::Until::UpToDate,
     })
 }
 
@@ -127,195 +185,140 @@ impl EventService for Events {
         request: Request<SubscribeRequest>,
     ) -> Result<Response<Self::SubscribeStream>, Status> {
         let request = request.into_inner();
+        let client = request.client_name.clone();
         let codec = self.codec()?;
-        let start = start(&request, codec)?;
-        let filter = convert::filter(request.filter)?;
+        let checked = check(request, codec)?;
         if !*self.contact.borrow() {
-            return Err(cut_off());
+            return Err(status::no_quorum(NO_QUORUM));
         }
-        let subscription = self.open(filter, start).await?;
-        let (sender, receiver) = mpsc::channel(RESPONSES_MAX);
+        let subscription = self.open(checked.request).await?;
+        let (outbox, outgoing) = outbox(subscription.cursor());
+        tracing::debug!(client, "subscription opened");
         let serve = Serve {
             subscription,
-            codec,
-            sender,
+            frames: Frames {
+                codec,
+                view: checked.view,
+            },
+            outbox,
             slow_after: self.slow_after,
+            until_up_to_date: checked.until_up_to_date,
         };
-        let stop = self.stop.clone();
-        let mut contact = self.contact.clone();
-        tokio::spawn(async move {
-            let sender = serve.sender.clone();
-            tokio::select! {
-                () = serve.run() => {}
-                () = sender.closed() => {}
-                Ok(_) = contact.wait_for(|contact| !contact) => {
-                    // A subscriber that does not read learns it from the silence.
-                    let _ = sender.try_send(Err(cut_off()));
-                }
-                () = stop.cancelled() => {
-                    let status = Status::unavailable(
-                        "this replica is stopping; resume at another one with the cursor",
-                    );
-                    // A subscriber that does not read learns it from the closed connection.
-                    let _ = sender.try_send(Err(status));
-                }
-            }
-        });
-        Ok(Response::new(Box::pin(ReceiverStream::new(receiver))))
+        tokio::spawn(serve.run(self.contact.clone(), self.stop.clone()));
+        Ok(Response::new(Box::pin(outgoing)))
     }
 }
 
 /// Nothing new can reach a subscriber here, and others may be better off.
-fn cut_off() -> Status {
-    Status::unavailable(
-        "this replica has no contact with a majority of the group, so nothing new reaches it; \
-         resume at another one with the cursor. `quorumwatch members` says who is missing",
-    )
-}
+const NO_QUORUM: &str = "this replica has no contact with a majority of the group, so nothing new \
+    reaches it; resume at another one with the cursor. `quorumwatch members` says who is missing";
+
+const STOPPING: &str = "this replica is stopping; resume at another one with the cursor";
 
 /// Serves one subscriber.
 struct Serve {
     subscription: Subscription,
-    codec: CursorCodec,
-    sender: mpsc::Sender<Result<Encoded, Status>>,
+    frames: Frames,
+    outbox: Outbox,
     slow_after: Duration,
+    until_up_to_date: bool,
+}
+
+/// Why a subscription ends.
+enum End {
+    ReaderLeft,
+    Slow,
+    Complete,
+    NoQuorum,
+    Stopping,
 }
 
 impl Serve {
-    async fn run(mut self) {
-        let mut sent = self.subscription.cursor();
-        loop {
-            for output in self.subscription.next().await {
-                let resume = output.resume.clone();
-                let response = self.response(output);
-                let permit = tokio::time::timeout(self.slow_after, self.sender.reserve());
-                match permit.await {
-                    Ok(Ok(permit)) => permit.send(Ok(response)),
-                    Ok(Err(_)) => return,
-                    Err(_) => return self.disconnect_slow(&sent).await,
-                }
-                if let Some((stream, position)) = resume {
-                    sent.positions.insert(stream, position);
-                }
-            }
+    async fn run(mut self, mut contact: watch::Receiver<bool>, stop: CancellationToken) {
+        let outbox = &self.outbox;
+        let end = tokio::select! {
+            end = serve(&mut self.subscription, outbox, self.frames, self.slow_after, self.until_up_to_date) => end,
+            () = outbox.reader_left() => End::ReaderLeft,
+            Ok(_) = contact.wait_for(|contact| !contact) => End::NoQuorum,
+            () = stop.cancelled() => End::Stopping,
+        };
+        self.close(&end);
+        if !matches!(end, End::ReaderLeft) {
+            // The memory of a subscriber that does not read its last frame is not kept for longer.
+            let _ = tokio::time::timeout(self.slow_after, self.outbox.reader_left()).await;
         }
     }
 
-    /// Tells a subscriber that takes nothing where it may resume. It reads that when it reads.
-    async fn disconnect_slow(&self, sent: &Cursor) {
-        let mut status = Status::resource_exhausted(format!(
-            "the subscriber took nothing for {} ms; resume with the cursor in the metadata \
-             \"quorumwatch-cursor\", or with its own",
+    fn close(&self, end: &End) {
+        use v1::{ClosingAction as Action, ClosingReason as Reason};
+        let slow = format!(
+            "the subscriber took nothing for {} ms; nothing is lost, but the same follows again: \
+             read faster, or ask for less",
             self.slow_after.as_millis()
-        ));
-        if let Ok(value) = self.codec.whole(sent).parse() {
-            status.metadata_mut().insert("quorumwatch-cursor", value);
+        );
+        let (reason, action, message) = match end {
+            End::ReaderLeft => return,
+            End::Slow => (Reason::SubscriberTooSlow, Action::Resume, slow.as_str()),
+            End::Complete => (
+                Reason::Complete,
+                Action::Stop,
+                "everything that was asked for has been sent",
+            ),
+            End::NoQuorum => (Reason::NoQuorum, Action::ResumeElsewhere, NO_QUORUM),
+            End::Stopping => (Reason::ReplicaStopping, Action::ResumeElsewhere, STOPPING),
+        };
+        let status = match end {
+            End::ReaderLeft | End::Complete => None,
+            End::Slow => Some(status::too_slow(message)),
+            End::NoQuorum => Some(status::no_quorum(message)),
+            End::Stopping => Some(status::stopping()),
+        };
+        // What waits for a subscriber that has stopped reading would only take memory.
+        let waiting = match end {
+            End::Slow => Waiting::Drop,
+            _ => Waiting::Keep,
+        };
+        let retry_delay = matches!(end, End::Slow)
+            .then(|| prost_types::Duration::try_from(SLOW_RETRY_DELAY).ok())
+            .flatten();
+        self.outbox.end(waiting, |cursor| {
+            let closing = v1::Closing {
+                reason: reason.into(),
+                action: action.into(),
+                retry_delay,
+                message: message.to_owned(),
+            };
+            (self.frames.closing(cursor, closing), status)
+        });
+    }
+}
+
+async fn serve(
+    subscription: &mut Subscription,
+    outbox: &Outbox,
+    frames: Frames,
+    slow_after: Duration,
+    until_up_to_date: bool,
+) -> End {
+    loop {
+        let outputs = subscription.next().await;
+        let complete = until_up_to_date && says_up_to_date(&outputs) && subscription.is_exhausted();
+        let now = unix_now();
+        let responses = outputs.into_iter().map(|output| frames.frame(output, now));
+        match outbox.push(responses.collect(), slow_after).await {
+            Ok(()) if complete => return End::Complete,
+            Ok(()) => {}
+            Err(Full::ReaderLeft) => return End::ReaderLeft,
+            Err(Full::Slow) => return End::Slow,
         }
-        // Waits until the subscriber reads, or its connection is gone.
-        let _ = self.sender.send(Err(status)).await;
-    }
-
-    fn response(&self, output: Output) -> Encoded {
-        let delta = || {
-            let resume = output.resume.as_ref();
-            resume.map_or_else(String::new, |(stream, position)| {
-                self.codec.delta(*stream, position)
-            })
-        };
-        let (cursor, frame) = match output.body {
-            Body::Event(name, published) => {
-                let render = || (delta(), event(&name, &published));
-                return encoded(&published, timestamp(unix_now()), render);
-            }
-            Body::Synced(name, position) => (delta(), Frame::Synced(synced(&name, &position))),
-            Body::Gap(name, gap) => (delta(), Frame::Gap(gap_frame(&name, &gap))),
-            Body::SnapshotRestarted(name) => (delta(), Frame::Gap(snapshot_restarted(&name))),
-            Body::Progress { cursor, streams } => {
-                let streams = streams.iter().map(stream_progress).collect();
-                (
-                    self.codec.whole(&cursor),
-                    Frame::Progress(v1::Progress { streams }),
-                )
-            }
-        };
-        let frame = Some(frame);
-        Encoded::Other(Box::new(SubscribeResponse { cursor, frame }))
     }
 }
 
-fn gap_frame(name: &StreamName, gap: &Gap) -> v1::Gap {
-    let (reason, message) = convert::gap_reason(gap.reason);
-    v1::Gap {
-        cluster: name.cluster.clone(),
-        resource: name.resource.to_string(),
-        from: gap
-            .from
-            .as_ref()
-            .map(ToString::to_string)
-            .unwrap_or_default(),
-        to: gap.to.to_string(),
-        reason: reason.into(),
-        repaired: gap.repaired,
-        message: message.to_owned(),
-    }
-}
-
-fn snapshot_restarted(name: &StreamName) -> v1::Gap {
-    v1::Gap {
-        cluster: name.cluster.clone(),
-        resource: name.resource.to_string(),
-        reason: v1::GapReason::SnapshotRestarted.into(),
-        message: "the snapshot was interrupted and begins again".to_owned(),
-        ..v1::Gap::default()
-    }
-}
-
-/// The same at every replica and at every try.
-fn event_id(name: &StreamName, position: &Position) -> String {
-    let text = format!("{}/{}/{position}", name.cluster_uid, name.id);
-    Uuid::new_v5(&EVENT_IDS, text.as_bytes()).to_string()
-}
-
-fn event(name: &StreamName, published: &Published) -> v1::Event {
-    let frame = &published.frame;
-    v1::Event {
-        id: event_id(name, &published.position),
-        cluster: name.cluster.clone(),
-        resource: name.resource.to_string(),
-        r#type: convert::event_type(frame.change).into(),
-        position: published.position.to_string(),
-        epoch: published.epoch.0,
-        object: Some(v1::ObjectMeta {
-            namespace: frame.namespace.to_string(),
-            name: frame.name.to_string(),
-            uid: frame.uid.to_string(),
-            resource_version: frame.rv.to_string(),
-        }),
-        // The object and the time of sending are added when the event is sent.
-        object_json: Bytes::new(),
-        seen_time: Some(timestamp(frame.seen)),
-        sent_time: None,
-    }
-}
-
-fn synced(name: &StreamName, position: &Position) -> v1::Synced {
-    v1::Synced {
-        cluster: name.cluster.clone(),
-        resource: name.resource.to_string(),
-        position: position.to_string(),
-    }
-}
-
-fn stream_progress(progress: &StreamProgress) -> v1::StreamProgress {
-    v1::StreamProgress {
-        cluster: progress.name.cluster.clone(),
-        resource: progress.name.resource.to_string(),
-        position: progress
-            .position
-            .as_ref()
-            .map(ToString::to_string)
-            .unwrap_or_default(),
-        lag_ms: millis(progress.lag),
-        catching_up: progress.catching_up,
-    }
+/// Whether the newest progress, if there is one, says that all is up to date.
+fn says_up_to_date(outputs: &[Output]) -> bool {
+    let progress = outputs.iter().rev().find_map(|output| match &output.body {
+        Body::Progress(progress) => Some(progress.up_to_date),
+        _ => None,
+    });
+    progress.unwrap_or(true)
 }

@@ -1,29 +1,68 @@
 //! What the leader observes, asked from any replica.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
+use tokio::{sync::Mutex, time::Instant};
 use tonic::{Status, transport::Channel};
 
+use super::{
+    reads::{Read, Reads},
+    status::{forwarded, no_quorum, reason_of},
+};
 use crate::{
     domain::{
-        id::{ReplicaId, StreamId},
+        id::{ReplicaId, Revision, StreamId},
         member::Availability,
     },
     peer::Channels,
-    proto::internal::v1::{
-        ObserveRequest, ObserveResponse, RemoveRequest, peer_service_client::PeerServiceClient,
+    proto::{
+        internal::v1::{
+            ObserveRequest, ObserveResponse, RemoveRequest, peer_service_client::PeerServiceClient,
+        },
+        v1::ErrorReason,
     },
-    raft::Raft,
+    raft::{Leadership, Raft},
 };
 
 /// An answer that takes longer is not worth waiting for: the page is shown without it.
 const ANSWER_WITHIN: Duration = Duration::from_millis(500);
+
+/// For how long an answer serves everybody who asks at this replica: however many there are, the
+/// leader is asked a few times in a second.
+const FRESH_FOR: Duration = Duration::from_millis(250);
+
+/// For how long what keeps the group from agreeing is taken to be the same. To find it out, every
+/// voter is asked.
+const PROBLEM_FRESH_FOR: Duration = Duration::from_secs(1);
+
+/// How long a leader may take to remove a replica: two changes of the membership and an entry.
+const REMOVED_WITHIN: Duration = Duration::from_secs(20);
+
+/// Pause before the leader is asked again where nothing better says when.
+const RETRY_PAUSE: Duration = Duration::from_millis(100);
+
+/// How long to look for a leader before a request that needs one is refused: several elections.
+const LEADER_PATIENCE: Duration = Duration::from_secs(6);
+
+/// How long it may take to find out why there is no leader, in time for the caller.
+const REASON_WITHIN: Duration = Duration::from_secs(1);
 
 /// Asks the leader. A cheap clone.
 #[derive(Clone)]
 pub struct LeaderView {
     raft: Raft,
     channels: Channels,
+    whole: Arc<Mutex<Option<Kept<Arc<View>>>>>,
+    brief: Arc<Mutex<Option<Kept<Arc<View>>>>>,
+    problem: Arc<Mutex<Option<Kept<String>>>>,
+}
+
+/// An answer, and what it is an answer to.
+#[derive(Clone)]
+struct Kept<T> {
+    at: Instant,
+    leadership: Leadership,
+    answer: T,
 }
 
 /// What the leader answered; empty where none did.
@@ -35,6 +74,8 @@ pub(super) struct View {
     pub(super) silent_ms: BTreeMap<StreamId, u64>,
     /// Whether it has a majority behind it.
     pub(super) has_quorum: bool,
+    /// What it has applied.
+    pub(super) applied: Revision,
 }
 
 /// The leader's opinion of a replica.
@@ -52,31 +93,110 @@ pub(super) struct Observed {
 impl LeaderView {
     /// Asks through the connections to peers.
     pub fn new(raft: Raft, channels: Channels) -> Self {
-        Self { raft, channels }
+        Self {
+            raft,
+            channels,
+            whole: Arc::default(),
+            brief: Arc::default(),
+            problem: Arc::default(),
+        }
     }
 
-    pub(super) async fn ask(&self) -> View {
-        let answer = tokio::time::timeout(ANSWER_WITHIN, self.ask_leader()).await;
-        answer.ok().flatten().map(view).unwrap_or_default()
+    /// Everything that the leader observes, as of now or a moment ago.
+    pub(super) async fn whole(&self) -> Arc<View> {
+        let answer = async || Arc::new(self.ask(false).await);
+        self.kept(&self.whole, FRESH_FOR, answer).await
     }
 
-    async fn ask_leader(&self) -> Option<ObserveResponse> {
-        let answer = self.leader()?.observe(ObserveRequest {}).await.ok()?;
-        Some(answer.into_inner())
-    }
-
-    /// Has the leader remove a replica.
-    pub(super) async fn remove(&self, replica: ReplicaId) -> Result<(), Status> {
-        let replica_id = replica.0;
-        let Some(mut leader) = self.leader() else {
-            return Err(Status::unavailable(self.problem().await));
-        };
-        leader.remove(RemoveRequest { replica_id }).await.map(drop)
+    /// The same without the streams.
+    pub(super) async fn brief(&self) -> Arc<View> {
+        let answer = async || Arc::new(self.ask(true).await);
+        self.kept(&self.brief, FRESH_FOR, answer).await
     }
 
     /// What keeps the group from agreeing on anything.
     pub(super) async fn problem(&self) -> String {
-        self.raft.reach().await.to_string()
+        let answer = async || self.raft.reach().await.to_string();
+        self.kept(&self.problem, PROBLEM_FRESH_FOR, answer).await
+    }
+
+    /// What is kept, or asked for by one for all who wait.
+    async fn kept<T: Clone>(
+        &self,
+        place: &Mutex<Option<Kept<T>>>,
+        fresh_for: Duration,
+        answer: impl AsyncFnOnce() -> T,
+    ) -> T {
+        let mut kept = place.lock().await;
+        let leadership = *self.raft.leadership().borrow();
+        if let Some(kept) = &*kept
+            && kept.at.elapsed() < fresh_for
+            && kept.leadership == leadership
+        {
+            return kept.answer.clone();
+        }
+        let answer = answer().await;
+        *kept = Some(Kept {
+            at: Instant::now(),
+            leadership,
+            answer: answer.clone(),
+        });
+        answer
+    }
+
+    async fn ask(&self, without_streams: bool) -> View {
+        let request = ObserveRequest { without_streams };
+        let answer = async {
+            let answer = self.leader()?.observe(request).await.ok()?;
+            Some(view(answer.into_inner()))
+        };
+        let answer = tokio::time::timeout(ANSWER_WITHIN, answer).await;
+        answer.ok().flatten().unwrap_or_default()
+    }
+
+    /// What this replica has applied, once that is all that was acknowledged to anybody before: for
+    /// a request that would otherwise fail for what this replica does not know yet.
+    pub(super) async fn catch_up(&self, reads: &Reads, patience: Duration) -> Result<Read, Status> {
+        let deadline = Instant::now() + patience;
+        let leader_patience = patience.saturating_sub(REASON_WITHIN).min(LEADER_PATIENCE);
+        let leader_deadline = Instant::now() + leader_patience;
+        loop {
+            let leadership = *self.raft.leadership().borrow();
+            // Not the one that is kept: it may be older than the request.
+            let view = self.ask(true).await;
+            if view.has_quorum {
+                let patience = deadline.duration_since(Instant::now());
+                return reads.at_least(view.applied.0, patience).await;
+            }
+            if Instant::now() >= leader_deadline {
+                return Err(no_quorum(self.problem().await));
+            }
+            let mut changes = self.raft.leadership();
+            let changed = changes.wait_for(|now| *now != leadership);
+            drop(tokio::time::timeout(RETRY_PAUSE, changed).await);
+        }
+    }
+
+    /// Has the leader remove a replica; the revision at which it is removed.
+    pub(super) async fn remove(
+        &self,
+        replica: ReplicaId,
+        patience: Duration,
+    ) -> Result<Revision, Status> {
+        let replica_id = replica.0;
+        let Some(mut leader) = self.leader() else {
+            return Err(no_quorum(self.problem().await));
+        };
+        let removed = leader.remove(RemoveRequest { replica_id });
+        let removed = tokio::time::timeout(patience.min(REMOVED_WITHIN), removed).await;
+        match removed {
+            Ok(Ok(removed)) => Ok(Revision(removed.into_inner().revision)),
+            Ok(Err(status)) if reason_of(&status) == Some(ErrorReason::NoQuorum) => {
+                Err(no_quorum(self.problem().await))
+            }
+            Ok(Err(status)) => Err(forwarded(&status)),
+            Err(_) => Err(forwarded(&Status::deadline_exceeded("timeout"))),
+        }
     }
 
     fn leader(&self) -> Option<PeerServiceClient<Channel>> {
@@ -109,5 +229,6 @@ fn view(answer: ObserveResponse) -> View {
             .map(|report| (StreamId(report.stream_id), report.silent_ms))
             .collect(),
         has_quorum: answer.has_quorum,
+        applied: Revision(answer.applied_index),
     }
 }

@@ -6,7 +6,10 @@ use tokio::sync::mpsc;
 use tokio_stream::{Stream, StreamExt as _, wrappers::ReceiverStream};
 use tonic::{Request, Response, Status, Streaming};
 
-use super::{convert::millis, status::outcome};
+use super::{
+    convert::millis,
+    status::{member_in_use, membership_error, no_quorum, outcome},
+};
 use crate::{
     clock::unix_now,
     controller::{Controller, HeartbeatIn},
@@ -185,8 +188,11 @@ impl PeerService for Peers {
 
     async fn observe(
         &self,
-        _request: Request<ObserveRequest>,
+        request: Request<ObserveRequest>,
     ) -> Result<Response<ObserveResponse>, Status> {
+        // First: what is answered then is no older.
+        let applied_index = self.raft.watch_applied().borrow().0;
+        let without_streams = request.into_inner().without_streams;
         let observed = self
             .controller
             .observed()
@@ -208,6 +214,7 @@ impl PeerService for Peers {
         let streams = observed
             .streams
             .into_iter()
+            .filter(|_| !without_streams)
             .map(|(stream, silence)| StreamReport {
                 stream_id: stream.0,
                 silent_ms: millis(silence),
@@ -216,6 +223,7 @@ impl PeerService for Peers {
             replicas: replicas.collect(),
             streams: streams.collect(),
             has_quorum: self.raft.leads_a_quorum(),
+            applied_index,
         }))
     }
 
@@ -227,20 +235,20 @@ impl PeerService for Peers {
         let observed = self
             .controller
             .observed()
-            .ok_or_else(|| Status::unavailable("this replica does not lead; try again"))?;
+            .ok_or_else(|| no_quorum("this replica does not lead the group; try again"))?;
         let seen = observed.replicas.get(&replica);
         if seen.is_some_and(|seen| seen.availability != Availability::Unavailable) {
-            return Err(Status::failed_precondition(
+            return Err(member_in_use(
                 "the replica is alive: stop it first, and wait until its health is unavailable \
                  (`quorumwatch members` shows it)",
             ));
         }
-        self.raft
-            .remove_replica(replica)
-            .await
-            .map_err(|error| Status::unavailable(error.to_string()))?;
-        outcome(self.raft.propose(Command::RemoveMember { replica }).await)?;
-        Ok(Response::new(RemoveResponse {}))
+        let removed = self.raft.remove_replica(replica).await;
+        removed.map_err(|error| membership_error(&error))?;
+        let proposed = outcome(self.raft.propose(Command::RemoveMember { replica }).await)?;
+        Ok(Response::new(RemoveResponse {
+            revision: proposed.revision.0,
+        }))
     }
 
     type RelayStream = Pin<Box<dyn Stream<Item = Result<RelayResponse, Status>> + Send>>;

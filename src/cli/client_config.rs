@@ -99,7 +99,7 @@ impl ClientConfig {
         contexts.map(|(name, context)| (name.as_str(), context.endpoints.as_slice()))
     }
 
-    /// The endpoints of a context; `chosen_by` is who named it.
+    /// The endpoints of a context; `chosen_by` is what named it.
     pub(super) fn endpoints(&self, name: &str, chosen_by: &str) -> Result<Vec<Endpoint>, Error> {
         let path = &self.path;
         let Some(context) = self.contexts.get(name) else {
@@ -132,7 +132,7 @@ impl ClientConfig {
         self.current_context.get_or_insert_with(|| name.to_owned());
     }
 
-    /// Forgets a context; `false` where there is none of that name.
+    /// Removes a context; `false` where there is none of that name.
     pub(super) fn remove(&mut self, name: &str) -> bool {
         if self.current() == Some(name) {
             self.current_context = None;

@@ -83,8 +83,8 @@ impl clap::FromArgMatches for Configuration {
     }
 }
 
-/// The flag of a key. Its value is taken as it is: what is wrong with it is told together with
-/// everything else.
+/// The flag of a key. Its value is taken as it is: what is wrong with it is reported together
+/// with everything else.
 fn argument(key: &'static Key) -> Option<Arg> {
     let (flag, variable) = (key.flag?, key.variable?);
     let argument = Arg::new(flag)

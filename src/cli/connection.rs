@@ -1,16 +1,12 @@
-//! Reaching the group: any of its replicas will do.
+//! Where the group is: flags, the environment, the client configuration.
 
 use std::{env, path::PathBuf};
 
-use tonic::{Code, Response, Status, transport::Channel};
-
 use super::{
-    Endpoint, Error, chain,
+    Endpoint, Endpoints, Error,
     client_config::{self, ClientConfig},
 };
-
-/// Above the largest object that etcd stores and the largest page that a replica sends.
-pub(super) const MESSAGE_BYTES_MAX: usize = 32 * 1024 * 1024;
+use crate::client::Client;
 
 /// Every variable that says where the group is.
 pub(super) const VARIABLES: [&str; 3] = [
@@ -20,7 +16,7 @@ pub(super) const VARIABLES: [&str; 3] = [
 ];
 const ENDPOINTS_VARIABLE: &str = "QUORUMWATCH_ENDPOINTS";
 const CONTEXT_VARIABLE: &str = "QUORUMWATCH_CONTEXT";
-/// Where nobody names anything.
+/// Where nothing is named.
 const DEFAULT_ENDPOINT: &str = "127.0.0.1:7400";
 
 /// Above these flags in help texts.
@@ -61,6 +57,11 @@ impl Connection {
             context_variable: variable(CONTEXT_VARIABLE),
         };
         choice.resolve(file)
+    }
+
+    /// A client of the group.
+    pub(super) fn client(self) -> Result<Client, Error> {
+        self.endpoints().map(Client::new)
     }
 }
 
@@ -113,11 +114,11 @@ impl Choice {
 }
 
 fn named(endpoints: Vec<Endpoint>, origin: &str) -> Result<Endpoints, Error> {
-    let origin = origin.to_owned();
-    Ok(Endpoints {
-        all: endpoints,
-        origin,
-    })
+    let mut endpoints = endpoints.into_iter();
+    match endpoints.next() {
+        Some(first) => Ok(Endpoints::new(first, endpoints).with_origin(origin)),
+        None => Err(Error::Usage(format!("no address {origin}"))),
+    }
 }
 
 fn of_context(
@@ -142,149 +143,9 @@ fn usage(error: impl std::fmt::Display) -> Error {
     Error::Usage(error.to_string())
 }
 
-/// Replicas of one group, in the order in which they are asked. Never empty.
-#[derive(Clone, Debug)]
-pub struct Endpoints {
-    all: Vec<Endpoint>,
-    /// Who named them; for people.
-    origin: String,
-}
-
-impl From<Endpoint> for Endpoints {
-    fn from(only: Endpoint) -> Self {
-        Self::new(only, [])
-    }
-}
-
-impl Endpoints {
-    /// The first, then the others.
-    pub fn new(first: Endpoint, others: impl IntoIterator<Item = Endpoint>) -> Self {
-        Self {
-            all: [first].into_iter().chain(others).collect(),
-            origin: "that were given".into(),
-        }
-    }
-
-    /// None of them answered.
-    pub(super) fn no_answer(&self, tried: Vec<String>) -> Error {
-        let origin = self.origin.clone();
-        Error::NoAnswer { tried, origin }
-    }
-
-    /// How many there are.
-    #[expect(clippy::len_without_is_empty, reason = "never empty")]
-    pub fn len(&self) -> usize {
-        self.all.len()
-    }
-
-    /// The endpoint of a turn: they are asked round and round.
-    pub fn at_turn(&self, turn: usize) -> &Endpoint {
-        &self.all[turn % self.all.len()]
-    }
-
-    /// Asks a question; another replica where one cannot answer.
-    pub async fn ask<T, A>(&self, question: impl Fn(Channel) -> A) -> Result<T, Error>
-    where
-        A: Future<Output = Result<Response<T>, Status>>,
-    {
-        let mut tried = Vec::new();
-        for endpoint in &self.all {
-            let Some(channel) = connected(endpoint, &mut tried).await else {
-                continue;
-            };
-            let status = match question(channel).await {
-                Ok(response) => return Ok(response.into_inner()),
-                Err(status) => status,
-            };
-            let is_last = tried.len() + 1 == self.len();
-            match cause(&status) {
-                Some(cause) if !is_foreign(&status) => tried.push(format!("{endpoint}: {cause}")),
-                None if is_transient(&status) && !is_last => {
-                    tried.push(format!("{endpoint}: {}", status.message()));
-                }
-                _ => return Err(refused(endpoint.clone(), Box::new(status))),
-            }
-        }
-        Err(self.no_answer(tried))
-    }
-
-    /// Asks for a change. It goes to another replica only where none can have begun with it.
-    pub async fn tell<T, A>(&self, change: impl Fn(Channel) -> A) -> Result<T, Error>
-    where
-        A: Future<Output = Result<Response<T>, Status>>,
-    {
-        let mut tried = Vec::new();
-        for endpoint in &self.all {
-            let Some(channel) = connected(endpoint, &mut tried).await else {
-                continue;
-            };
-            let status = match change(channel).await {
-                Ok(response) => return Ok(response.into_inner()),
-                Err(status) => status,
-            };
-            return Err(match cause(&status) {
-                Some(why) if !is_foreign(&status) => Error::Unanswered {
-                    endpoint: endpoint.clone(),
-                    why,
-                },
-                _ => refused(endpoint.clone(), Box::new(status)),
-            });
-        }
-        Err(self.no_answer(tried))
-    }
-}
-
-/// A connection; where there is none, why not is added to what was tried.
-async fn connected(endpoint: &Endpoint, tried: &mut Vec<String>) -> Option<Channel> {
-    match endpoint.connect().await {
-        Ok(channel) => Some(channel),
-        Err(error) => {
-            tried.push(format!("{endpoint}: {}", chain(&error)));
-            None
-        }
-    }
-}
-
-/// What broke, where a status is none that a replica sent: the connection did.
-pub(super) fn cause(status: &Status) -> Option<String> {
-    std::error::Error::source(status).map(chain)
-}
-
-/// Why a stream ended: in a replica's own words, or else in ours, since what a transport says of it
-/// helps nobody.
-pub(super) fn why_ended(status: &Status) -> &str {
-    match cause(status) {
-        None => status.message(),
-        Some(cause) if cause.contains("timed out") => "it no longer answers",
-        Some(_) => "the connection broke",
-    }
-}
-
-fn is_transient(status: &Status) -> bool {
-    matches!(status.code(), Code::Unavailable | Code::DeadlineExceeded)
-}
-
-/// What an answer that is an error means.
-pub(super) fn refused(endpoint: Endpoint, status: Box<Status>) -> Error {
-    if is_foreign(&status) {
-        Error::NotAReplica(endpoint)
-    } else {
-        Error::Refused { endpoint, status }
-    }
-}
-
-/// Whether a gRPC server answers that lacks our services, or an HTTP server that knows no gRPC.
-pub(super) fn is_foreign(status: &Status) -> bool {
-    match status.code() {
-        Code::Unimplemented => true,
-        Code::Internal => status.message().contains("protocol error"),
-        _ => false,
-    }
-}
-
 #[cfg(test)]
 mod tests {
-    use super::{Choice, ClientConfig, Endpoints, Error};
+    use super::{Choice, ClientConfig};
 
     const FILE: &str = "current_context = \"home\"
 [contexts.home]
@@ -349,21 +210,5 @@ endpoints = [\"prod-0:1\", \"prod-1:1\"]
             text.contains("no context \"prd\"") && text.contains("home, prod"),
             "{text}"
         );
-    }
-
-    #[tokio::test]
-    async fn all_that_do_not_answer_are_named() {
-        // Port 1 is reserved and nothing listens there.
-        let endpoints = Endpoints::new(
-            "127.0.0.1:1".parse().unwrap(),
-            ["localhost:1".parse().unwrap()],
-        );
-        let answer = endpoints
-            .ask(|_| async { Ok(tonic::Response::new(())) })
-            .await;
-        match answer {
-            Err(Error::NoAnswer { tried, .. }) => assert_eq!(tried.len(), 2, "{tried:?}"),
-            other => panic!("{other:?}"),
-        }
     }
 }

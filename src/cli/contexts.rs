@@ -63,7 +63,7 @@ enum Action {
         #[command(flatten)]
         file: File,
     },
-    /// Forget a context. Comments in the file are lost.
+    /// Remove a context. Comments in the file are lost.
     Remove {
         /// Its name.
         name: String,
@@ -106,7 +106,7 @@ pub(super) fn run(arguments: Arguments) -> Result<(), Error> {
         }),
         Action::Remove { name, file } => change(file, |config| {
             if config.remove(&name) {
-                return Ok(format!("{name} is forgotten"));
+                return Ok(format!("{name} is removed"));
             }
             Err(Error::Usage(format!("there is no context {name:?}")))
         }),
@@ -119,9 +119,9 @@ fn change(
 ) -> Result<(), Error> {
     let path = client_config::path(file.client_config);
     let mut config = ClientConfig::read(&path)?.unwrap_or_default();
-    let told = change(&mut config)?;
+    let done = change(&mut config)?;
     config.write(&path)?;
-    output::note(&format!("{told} in {}", path.display()));
+    output::note(&format!("{done} in {}", path.display()));
     Ok(())
 }
 
@@ -130,7 +130,7 @@ fn show(format: Format, config: &ClientConfig) -> Result<(), Error> {
     if format == Format::Json {
         let context = |(name, endpoints)| json!({ "name": name, "endpoints": endpoints });
         let contexts: Vec<_> = config.contexts().map(context).collect();
-        let all = json!({ "current_context": config.current(), "contexts": contexts });
+        let all = json!({ "currentContext": config.current(), "contexts": contexts });
         return output::write_json(&mut out, &all);
     }
     let row = |(name, endpoints): (&str, &[String])| {

@@ -1,11 +1,10 @@
-//! Why a command failed, how that is told, and the exit code that it gives.
+//! Why a command failed, and the exit code that it gives.
 
 use std::io;
 
 use tonic::Code;
 
-use super::Endpoint;
-use crate::{config, server, telemetry};
+use crate::{client, config, server, telemetry};
 
 /// The exit code of a failure.
 const FAILURE: u8 = 1;
@@ -23,7 +22,7 @@ pub enum Error {
     /// The configuration is not valid.
     #[error(transparent)]
     Configuration(#[from] config::Invalid),
-    /// What was to be reached, or may not be used.
+    /// Something cannot be reached, or may not be used.
     #[error("{0} of the checks FAILED; each says what to change")]
     ChecksFailed(usize),
     /// The log cannot be set up.
@@ -44,50 +43,16 @@ pub enum Error {
     /// Ctrl-C ended what should have come to an end by itself.
     #[error("interrupted")]
     Interrupted,
-    /// `status` found something wrong, and has told it.
+    /// `status` found something wrong, and has shown it.
     #[error("something is wrong")]
     Unhealthy,
-    /// No endpoint answers.
-    #[error(
-        "no replica answers at the address{} {origin}. Is one running, and does it listen for \
-         clients there? Tried: {}",
-        if .tried.len() == 1 { "" } else { "es" }, .tried.join("; ")
-    )]
-    NoAnswer {
-        /// Each endpoint, with why it did not answer.
-        tried: Vec<String>,
-        /// Who named the endpoints.
-        origin: String,
-    },
-    /// Something answered, but nothing that knows our calls.
-    #[error(
-        "{0} is not where a replica answers clients (--client-listen of `serve`, 7400 where it is \
-         not set); does --endpoints name it?"
-    )]
-    NotAReplica(Endpoint),
-    /// A replica answered with an error.
-    #[error("{endpoint} {}: {}", verb(status.code()), status.message())]
-    Refused {
-        /// Which replica.
-        endpoint: Endpoint,
-        /// Its answer.
-        status: Box<tonic::Status>,
-    },
-    /// The connection broke while a replica worked on a change.
-    #[error(
-        "{endpoint} did not answer ({why}): the change may have been made or not. Look before \
-         trying again"
-    )]
-    Unanswered {
-        /// Which replica.
-        endpoint: Endpoint,
-        /// What broke.
-        why: String,
-    },
+    /// The group cannot be reached, or refuses.
+    #[error(transparent)]
+    Client(#[from] client::Error),
     /// A cursor file that cannot be resumed from.
     #[error(
         "{path} cannot be resumed from: {why}. The file is left as it is; name another file, or \
-         remove it to begin anew"
+         remove it to start over"
     )]
     CursorFile {
         /// Which file.
@@ -110,28 +75,19 @@ pub enum Error {
     },
 }
 
-/// What a replica does when it answers with a code.
-fn verb(code: Code) -> String {
-    match code {
-        Code::InvalidArgument => "refuses".to_owned(),
-        Code::NotFound => "answers".to_owned(),
-        code => format!("answers {code:?}"),
-    }
-}
-
 impl Error {
-    /// The exit code that tells scripts of it.
+    /// The exit code, for scripts.
     pub(super) fn exit_code(&self) -> u8 {
         match self {
             Self::Usage(_) | Self::Configuration(_) | Self::CursorFile { .. } => USAGE,
-            Self::Refused { status, .. } if status.code() == Code::InvalidArgument => USAGE,
+            Self::Client(error) if error.code() == Some(Code::InvalidArgument) => USAGE,
             Self::Unhealthy => UNHEALTHY,
             _ => FAILURE,
         }
     }
 
-    /// Whether there is nothing to tell on standard error: whoever read the output has seen
-    /// enough, or the output itself has told it.
+    /// Whether nothing is written to standard error: the reader of the output has left, or the output
+    /// itself has said it.
     pub(super) fn is_silent(&self) -> bool {
         match self {
             Self::Output(error) => error.kind() == io::ErrorKind::BrokenPipe,
@@ -143,19 +99,4 @@ impl Error {
     pub(super) fn is_broken_pipe(&self) -> bool {
         matches!(self, Self::Output(error) if error.kind() == io::ErrorKind::BrokenPipe)
     }
-}
-
-/// An error with its causes, in one line.
-pub(super) fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut next = error.source();
-    while let Some(cause) = next {
-        let told = cause.to_string();
-        if !text.contains(&told) {
-            text.push_str(": ");
-            text.push_str(&told);
-        }
-        next = cause.source();
-    }
-    text
 }

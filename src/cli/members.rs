@@ -1,20 +1,27 @@
 //! `quorumwatch members`: the replicas of the group.
 
-use std::io::{self, Write};
+use std::io::{self, IsTerminal as _, Write};
 
-use serde_json::json;
+use tokio_util::sync::CancellationToken;
 
 use super::{
-    Endpoints, Error,
+    Error,
+    attempts::Attempts,
     connection::Connection,
-    json::{self, word},
-    output::{self, Format, Out, Output},
+    interrupt,
+    json::{Json, word},
+    output::{self, CLEAR, Format, Out, Output},
     table::{Table, or_dash},
-    time::{age, instant, short},
+    time::{age, instant, milliseconds, short_or_dash},
 };
-use crate::proto::v1::{
-    GetGroupRequest, GetGroupResponse, Member, RemoveMemberRequest,
-    group_service_client::GroupServiceClient,
+use crate::{
+    client::{
+        Client,
+        watch::{GroupWatch, Update},
+    },
+    proto::v1::{
+        GetGroupResponse, Member, WatchGroupRequest, WatchGroupResponse, watch_group_response,
+    },
 };
 
 /// Show the replicas of the group, or remove one that is gone for good.
@@ -24,12 +31,16 @@ use crate::proto::v1::{
     after_help = "\
 Examples:
   quorumwatch members
+  quorumwatch members --watch
   quorumwatch members -o json
   quorumwatch members remove quorumwatch-2"
 )]
 pub(super) struct Arguments {
     #[command(subcommand)]
     change: Option<Change>,
+    /// Then show the group again at each change, until Ctrl-C. With -o json: one line per message.
+    #[arg(short = 'w', long)]
+    watch: bool,
     #[command(flatten)]
     connection: Connection,
     #[command(flatten)]
@@ -56,60 +67,98 @@ pub(super) async fn run(arguments: Arguments) -> Result<(), Error> {
         output,
     }) = arguments.change
     {
-        remove(&connection.endpoints()?, &name).await?;
-        let mut out = output::open();
+        let answer = connection.client()?.remove_member(&name).await?;
         return match output.format {
-            Format::Json => output::write_json(&mut out, &json!({ "name": name })),
-            Format::Table => writeln!(out, "{name} removed")
-                .and_then(|()| out.flush())
-                .map_err(Error::Output),
+            Format::Json => output::write_json(&mut output::open(), &Json::of(&answer)),
+            Format::Table => {
+                output::note(&format!("{name} is no longer a member"));
+                Ok(())
+            }
         };
     }
-    let group = get(&arguments.connection.endpoints()?).await?;
+    let client = arguments.connection.client()?;
     let mut out = output::open();
+    if arguments.watch {
+        let shutdown = interrupt::token()?;
+        return watch(&client, &mut out, arguments.output.format, &shutdown).await;
+    }
+    let answer = client.get_group().await?;
     match arguments.output.format {
-        Format::Json => output::write_json(&mut out, &json::group(&group)),
-        Format::Table => write(&mut out, &group).map_err(Error::Output),
+        Format::Json => output::write_json(&mut out, &Json::of(&answer)),
+        Format::Table => write(&mut out, &answer).map_err(Error::Output),
     }
 }
 
-/// The group.
-pub(super) async fn get(endpoints: &Endpoints) -> Result<GetGroupResponse, Error> {
-    endpoints
-        .ask(|channel| async move {
-            GroupServiceClient::new(channel)
-                .get_group(GetGroupRequest {})
-                .await
-        })
-        .await
-}
-
-async fn remove(endpoints: &Endpoints, name: &str) -> Result<(), Error> {
-    endpoints
-        .ask(|channel| {
-            let name = name.to_owned();
-            async move {
-                GroupServiceClient::new(channel)
-                    .remove_member(RemoveMemberRequest { name })
-                    .await
+async fn watch(
+    client: &Client,
+    out: &mut Out,
+    format: Format,
+    shutdown: &CancellationToken,
+) -> Result<(), Error> {
+    let endpoints = client.endpoints().clone();
+    let mut attempts = Attempts::new(endpoints.clone());
+    let mut watch = GroupWatch::new(endpoints, WatchGroupRequest::default());
+    let clear = if io::stdout().is_terminal() {
+        CLEAR
+    } else {
+        ""
+    };
+    loop {
+        let update = tokio::select! {
+            () = shutdown.cancelled() => return Ok(()),
+            update = watch.next() => update?,
+        };
+        match update {
+            Update::Connected(_) => attempts.serves(),
+            Update::Interrupted { endpoint, why } => {
+                let notes = attempts.fails(&endpoint, &why.to_string())?;
+                notes.iter().for_each(|note| output::note(note));
             }
-        })
-        .await
-        .map(drop)
+            Update::Snapshot => {
+                let group = watch.group().cloned().unwrap_or_default();
+                let (revision, answered_by) = (watch.revision(), watch.answered_by().to_owned());
+                if format == Format::Json {
+                    let message = WatchGroupResponse {
+                        revision,
+                        answered_by,
+                        update: Some(watch_group_response::Update::Group(group)),
+                    };
+                    output::write_json_line(out, &Json::of(&message))?;
+                    out.flush().map_err(Error::Output)?;
+                    continue;
+                }
+                let answer = GetGroupResponse {
+                    group: Some(group),
+                    revision,
+                    answered_by,
+                };
+                write!(out, "{clear}")
+                    .and_then(|()| write(out, &answer))
+                    .and_then(|()| writeln!(out))
+                    .and_then(|()| out.flush())
+                    .map_err(Error::Output)?;
+            }
+            Update::Change(never) => match never {},
+        }
+    }
 }
 
-fn write(out: &mut Out, group: &GetGroupResponse) -> io::Result<()> {
+fn write(out: &mut impl Write, answer: &GetGroupResponse) -> io::Result<()> {
+    let group = answer.group.clone().unwrap_or_default();
     writeln!(
         out,
-        "group {}   leader {}   term {}   applied {} at {}\n",
+        "group {}   leader {}   term {}   revision {} at {}\n",
         or_dash(&group.group_id),
         or_dash(&group.leader),
         group.term,
-        group.applied_index,
-        or_dash(&group.answered_by),
+        answer.revision,
+        or_dash(&answer.answered_by),
     )?;
     let rows: Vec<_> = group.members.iter().map(row).collect();
     Table::new(HEAD).write(out, &rows)?;
+    if !group.problem.is_empty() {
+        writeln!(out, "\n{}", super::table::plain(&group.problem))?;
+    }
     out.flush()
 }
 
@@ -118,24 +167,63 @@ pub(super) const HEAD: [&str; 10] = [
     "NAME", "ROLE", "HEALTH", "SHARDS", "SILENT", "STARTED", "VERSION", "CLOCK", "CLIENT", "PEER",
 ];
 
-/// Which of the columns tells the health.
+/// Which of the columns shows the health.
 pub(super) const HEALTH: usize = 2;
 
 /// A replica in a table.
 pub(super) fn row(member: &Member) -> [String; 10] {
     let started = member.start_time.as_ref().and_then(instant);
+    let offset = member.clock_offset.as_ref().map(milliseconds);
     [
         member.name.clone(),
         word(member.role().as_str_name(), "MEMBER_ROLE_"),
         word(member.health().as_str_name(), "MEMBER_HEALTH_"),
         member.shards.to_string(),
-        member.silent_ms.map_or_else(|| "-".into(), short),
+        short_or_dash(member.silence.as_ref()),
         started.map_or_else(|| "-".into(), |at| age(&at)),
         or_dash(&member.version),
-        member
-            .clock_offset_ms
-            .map_or_else(|| "-".into(), |ms| format!("{ms:+}ms")),
+        offset.map_or_else(|| "-".into(), |ms| format!("{ms:+}ms")),
         or_dash(&member.client_address),
         or_dash(&member.peer_address),
     ]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{GetGroupResponse, Member, write};
+    use crate::proto::v1::{Group, MemberHealth, MemberRole};
+
+    #[test]
+    fn a_group_is_shown_with_its_members_and_what_is_wrong_with_it() {
+        let member = Member {
+            name: "a".into(),
+            role: MemberRole::Registered.into(),
+            health: MemberHealth::Unknown.into(),
+            clock_offset: Some(prost_types::Duration {
+                seconds: -1,
+                nanos: -500_000_000,
+            }),
+            ..Member::default()
+        };
+        let answer = GetGroupResponse {
+            group: Some(Group {
+                group_id: "g".into(),
+                members: vec![member],
+                problem: "no quorum".into(),
+                ..Group::default()
+            }),
+            revision: 12,
+            answered_by: "a".into(),
+        };
+        let mut out = Vec::new();
+        write(&mut out, &answer).unwrap();
+        let text = String::from_utf8(out).unwrap();
+        assert!(
+            text.starts_with("group g   leader -   term 0   revision 12 at a\n"),
+            "{text}"
+        );
+        assert!(text.contains("a      registered   unknown"), "{text}");
+        assert!(text.contains("-1500ms"), "{text}");
+        assert!(text.ends_with("\nno quorum\n"), "{text}");
+    }
 }

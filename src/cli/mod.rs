@@ -1,6 +1,7 @@
 //! The command line: one file per command. It is a client of the public API like any other, but
 //! for `serve`, which is the replica itself.
 
+mod attempts;
 mod check;
 mod client_config;
 mod clusters;
@@ -10,19 +11,17 @@ mod connection;
 mod contexts;
 mod demo;
 mod duration;
-mod endpoint;
 mod error;
 mod events;
 mod interrupt;
 mod json;
 mod members;
 mod output;
+mod position;
 mod serve;
-mod shard_watch;
 mod shards;
 mod sim;
 mod status;
-pub mod subscription;
 mod table;
 mod terminal;
 mod time;
@@ -35,15 +34,13 @@ use std::{
 
 use clap::Parser;
 
-pub use connection::Endpoints;
-pub use endpoint::{Endpoint, NotAnEndpoint};
 pub use error::Error;
 
 use crate::{
+    client::{Endpoint, Endpoints, chain},
     config::{Log, LogFormat},
     telemetry,
 };
-use error::chain;
 
 /// One live, complete, duplicate-free stream of what happens in many Kubernetes clusters.
 #[derive(Debug, Parser)]
@@ -98,7 +95,7 @@ pub fn main() -> ExitCode {
         return ExitCode::SUCCESS;
     };
     if !error.is_silent() {
-        // Nobody is left to be told where this fails.
+        // Nobody is left who could read of a failure here.
         let _ = writeln!(io::stderr(), "quorumwatch: {}", chain(&error));
     }
     if error.is_broken_pipe() {
@@ -189,11 +186,17 @@ mod tests {
             "quorumwatch clusters add a",
             "quorumwatch clusters add a --in-cluster --source s",
             "quorumwatch clusters add a --in-cluster --label l",
+            "quorumwatch clusters update a --in-cluster --source s",
+            "quorumwatch clusters update a --label l",
+            "quorumwatch clusters apply",
+            "quorumwatch clusters --watch list",
             "quorumwatch demo --for 1s",
             "quorumwatch demo --kube-context c",
             "quorumwatch events -n a -A",
             "quorumwatch events --for web-0",
             "quorumwatch shards prod-eu --watch",
+            "quorumwatch shards prod-eu --owner a",
+            "quorumwatch members --watch remove a",
             "quorumwatch status --endpoints h:1 --context c",
             "quorumwatch contexts set a",
             "quorumwatch shards --endpoints https://h:1",
@@ -213,6 +216,14 @@ mod tests {
             "quorumwatch status --watch --context prod",
             "quorumwatch clusters -o json",
             "quorumwatch clusters add a --kubeconfig f --kube-context c -l k=v --resource v1/pods",
+            "quorumwatch clusters add a --in-cluster -n shop,web --field-selector type=Warning",
+            "quorumwatch clusters update a -l k=v -l old- --etag 3 --dry-run -o json",
+            "quorumwatch clusters remove a --allow-missing --etag 3",
+            "quorumwatch clusters -l env=prod -w",
+            "quorumwatch clusters export a b -o json",
+            "quorumwatch clusters apply -f - --validate-only --use-etags",
+            "quorumwatch members -w",
+            "quorumwatch shards -w --cluster a,b --owner x --unowned",
             "quorumwatch shards -w -o json --endpoints a:1,http://b:2",
             "quorumwatch demo --kill leader --for 10s --clusters 9 --rate 50",
         ] {

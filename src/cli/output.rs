@@ -23,7 +23,10 @@ pub(super) struct Output {
     pub(super) format: Format,
 }
 
-/// Standard output, buffered: whoever writes to it flushes when there is nothing more at hand.
+/// Moves a terminal's cursor to its first place, and clears what was there.
+pub(super) const CLEAR: &str = "\x1b[H\x1b[2J";
+
+/// Standard output, buffered: the writer flushes when there is nothing more at hand.
 pub(super) type Out = BufWriter<StdoutLock<'static>>;
 
 /// Opens standard output. It is locked: one writer per process.
@@ -50,6 +53,6 @@ pub(super) fn write_json_line(out: &mut impl Write, value: &impl Serialize) -> R
 
 /// A note for people beside the output, on standard error.
 pub(super) fn note(text: &str) {
-    // Nobody is left to be told where this fails.
+    // Nobody is left who could read of a failure here.
     let _ = writeln!(io::stderr(), "# {text}");
 }

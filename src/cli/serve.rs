@@ -21,7 +21,7 @@ Examples:
 pub(super) struct Arguments {
     #[command(flatten)]
     configuration: Configuration,
-    /// End when standard input is closed, so that no replica outlives whoever started it.
+    /// End when standard input is closed, so that no replica outlives its parent.
     #[arg(long, hide = true)]
     exit_with_parent: bool,
 }
@@ -50,12 +50,12 @@ pub(super) async fn run(arguments: Arguments) -> Result<(), Error> {
 /// Returns when standard input is closed: the parent holds its other end, and its kernel closes it
 /// however the parent ends.
 async fn parent_gone() {
-    let (gone, told) = oneshot::channel::<()>();
+    let (gone, parent) = oneshot::channel::<()>();
     thread::spawn(move || {
         // The end, or an error: either way nobody is there any more.
         let _ = io::copy(&mut io::stdin().lock(), &mut io::sink());
         drop(gone);
     });
     // It fails when the other side is dropped, which is what is waited for.
-    let _ = told.await;
+    let _ = parent.await;
 }

@@ -1,4 +1,4 @@
-//! `quorumwatch sim`: simulated clusters for whoever wants to try things.
+//! `quorumwatch sim`: simulated clusters to try things with.
 
 use std::{io::Write, net::SocketAddr, path::PathBuf, time::Duration};
 

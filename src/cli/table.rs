@@ -52,7 +52,8 @@ impl<const N: usize> Table<N> {
         writeln!(out, "{}", line.trim_end())
     }
 
-    fn widen(&mut self, row: &[String; N]) {
+    /// Makes the columns wide enough for a row that is written later, or not at all.
+    pub(super) fn widen(&mut self, row: &[String; N]) {
         // The last column may be as long as it likes: nothing stands after it.
         let last = N.saturating_sub(1);
         for (width, cell) in self.widths.iter_mut().zip(row).take(last) {

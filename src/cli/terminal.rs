@@ -33,7 +33,7 @@ impl Colour {
     }
 }
 
-/// Whether whoever set the environment wants colours.
+/// Whether the environment allows colours.
 pub(super) fn environment_allows_colour() -> bool {
     let no_colour = env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
     let dumb = env::var_os("TERM").is_some_and(|value| value == "dumb");
@@ -46,10 +46,10 @@ pub(super) fn width() -> Option<usize> {
     Some(usize::from(size.ws_col)).filter(|columns| *columns > 0)
 }
 
-/// Whether the reader of standard output has left. A pipe tells it without a write.
+/// Whether the reader of standard output has left. A pipe reports it without a write.
 pub(super) fn reader_has_left() -> bool {
     let stdout = io::stdout();
-    // Asks for nothing: errors are always told.
+    // Asks for nothing: errors are always reported.
     let mut descriptors = [PollFd::new(&stdout, PollFlags::empty())];
     let asked = poll(&mut descriptors, Some(&Timespec::default()));
     asked.is_ok() && descriptors[0].revents().contains(PollFlags::ERR)

@@ -1,7 +1,7 @@
-//! Times for people and for JSON.
+//! Times for people.
 
 use chrono::{DateTime, SecondsFormat, Utc};
-use prost_types::Timestamp;
+use prost_types::{Duration, Timestamp};
 
 use crate::clock;
 
@@ -16,11 +16,30 @@ pub(super) fn rfc3339(instant: &DateTime<Utc>) -> String {
     instant.to_rfc3339_opts(SecondsFormat::Millis, true)
 }
 
-/// How long ago, as kubectl tells it: `12s`, `5m3s`, `4h`, `12d`.
-pub(super) fn age(instant: &DateTime<Utc>) -> String {
+/// Now.
+pub(super) fn now() -> DateTime<Utc> {
     let now = i64::try_from(clock::unix_now().0).unwrap_or(i64::MAX);
-    let seconds = now.saturating_sub(instant.timestamp_millis()) / 1000;
+    DateTime::from_timestamp_millis(now).unwrap_or_default()
+}
+
+/// How long ago, as kubectl shows it: `12s`, `5m3s`, `4h`, `12d`.
+pub(super) fn age(instant: &DateTime<Utc>) -> String {
+    let seconds = now().signed_duration_since(instant).num_seconds();
     for_seconds(seconds)
+}
+
+/// A span of the API in milliseconds, rounded towards zero; negative where the span is.
+pub(super) fn milliseconds(span: &Duration) -> i64 {
+    let nanos = i64::from(span.nanos);
+    span.seconds
+        .saturating_mul(1000)
+        .saturating_add(nanos / 1_000_000)
+}
+
+/// A span of the API for people; `-` where it is not known.
+pub(super) fn short_or_dash(span: Option<&Duration>) -> String {
+    let milliseconds = span.map(|span| u64::try_from(milliseconds(span)).unwrap_or(0));
+    milliseconds.map_or_else(|| "-".into(), short)
 }
 
 /// A span: milliseconds below ten seconds, then as an age.
@@ -54,7 +73,16 @@ fn with_rest(whole: i64, unit: char, rest: i64, smaller: char) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::for_seconds;
+    use super::{Duration, for_seconds, milliseconds, short_or_dash};
+
+    #[test]
+    fn spans_of_the_api_are_shown_in_milliseconds_and_may_be_negative() {
+        let span = |seconds, nanos| Duration { seconds, nanos };
+        assert_eq!(milliseconds(&span(-1, -500_000_000)), -1500);
+        assert_eq!(short_or_dash(Some(&span(1, 500_000_000))), "1500ms");
+        assert_eq!(short_or_dash(Some(&span(12, 0))), "12s");
+        assert_eq!(short_or_dash(None), "-");
+    }
 
     #[test]
     fn ages_read_as_those_of_kubectl() {
@@ -62,9 +90,9 @@ mod tests {
             -5, 0, 119, 120, 303, 3600, 14_400, 100_000, 180_000, 900_000,
         ]
         .map(for_seconds);
-        let told = [
+        let expected = [
             "0s", "0s", "119s", "2m", "5m3s", "60m", "4h", "27h", "2d2h", "10d",
         ];
-        assert_eq!(ages, told);
+        assert_eq!(ages, expected);
     }
 }

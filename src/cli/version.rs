@@ -12,7 +12,7 @@ use crate::server::STORAGE_FORMAT;
 
 /// The package of the public API.
 const API: &str = "quorumwatch.v1";
-/// Of what it was built; set by whoever builds a release.
+/// Of what it was built; set when a release is built.
 const COMMIT: Option<&str> = option_env!("QUORUMWATCH_COMMIT");
 
 /// Show the version of this executable, of its API and of its storage format.
@@ -34,7 +34,7 @@ pub(super) fn run(arguments: &Arguments) -> Result<(), Error> {
             "version": version,
             "commit": COMMIT,
             "api": API,
-            "storage_format": STORAGE_FORMAT,
+            "storageFormat": STORAGE_FORMAT,
         });
         return output::write_json(&mut out, &all);
     }

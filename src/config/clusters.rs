@@ -67,7 +67,7 @@ impl Rules<'_> {
                 continue;
             };
             let source = self.source(&cluster, folders, sources);
-            let selectors = self.selectors(&cluster);
+            let resources = self.resources(&cluster);
             let Some(name) = cluster.text("name") else {
                 if !cluster.table.contains_key("name") {
                     let message = "name is missing; give the cluster a name";
@@ -82,36 +82,40 @@ impl Rules<'_> {
                 );
                 self.add(&name.origin, &cluster.key("name"), message);
             }
-            let (Some(source), Some(selectors)) = (source, selectors) else {
+            let (Some(source), Some(resources)) = (source, resources) else {
                 continue;
             };
+            let text = |key| cluster.text(key).map_or("", |text| text.value).to_owned();
             let spec = ClusterSpec {
                 name: name.value.to_owned(),
                 labels: labels(&cluster),
                 source,
-                selectors,
+                resources,
                 paused: false,
+                description: text("description"),
+                duplicate_of: text("duplicate_of"),
             };
-            match spec.validate() {
-                Ok(()) => specs.push(spec),
-                Err(error) => self.invalid(&cluster, &error),
+            let faults = spec.violations();
+            for fault in &faults {
+                self.invalid(&cluster, fault);
+            }
+            if faults.is_empty() {
+                specs.push(spec);
             }
         }
         specs
     }
 
-    fn invalid(&mut self, cluster: &Written<'_>, error: &InvalidSpec) {
-        let (origin, key) = match error {
-            InvalidSpec::Name(_) => (cluster.origin_of("name"), cluster.key("name")),
-            InvalidSpec::NoResources(_)
-            | InvalidSpec::Repeated(..)
-            | InvalidSpec::EventsTwice(_)
-            | InvalidSpec::TooMany(..) => {
-                (cluster.origin_of("resources"), cluster.key("resources"))
-            }
-            InvalidSpec::TooLong(..) => (cluster.origin, cluster.shown.clone()),
+    fn invalid(&mut self, cluster: &Written<'_>, fault: &InvalidSpec) {
+        let field = fault.field().strip_prefix("cluster.").unwrap_or_default();
+        let key = match field {
+            "source.configured" => "source",
+            _ if field.starts_with("source.") && field.ends_with(".context") => "context",
+            _ if field.starts_with("source.") => "kubeconfig",
+            _ => field.split(['.', '[']).next().unwrap_or_default(),
         };
-        self.add(origin, &key, error.to_string());
+        let (origin, key) = (cluster.origin_of(key), cluster.key(key));
+        self.add(origin, &key, fault.to_string());
     }
 
     fn source(
@@ -136,7 +140,7 @@ impl Rules<'_> {
             (None, Some(name), false) => self.named(cluster, &name, sources),
             (None, None, true) => Some(Source::InCluster),
             _ => {
-                // One of the wrong kind is told already.
+                // One of the wrong kind is reported already.
                 let given = |key: &str| cluster.table.contains_key(key);
                 let message = "give exactly one of kubeconfig, source and in_cluster";
                 if given("kubeconfig") || given("source") || !in_cluster {
@@ -195,14 +199,11 @@ impl Rules<'_> {
     }
 
     /// `None` where one of them is wrong, so that no more is said of all of them.
-    fn selectors(&mut self, cluster: &Written<'_>) -> Option<Vec<ResourceSelector>> {
+    fn resources(&mut self, cluster: &Written<'_>) -> Option<Vec<ResourceSelector>> {
         let written = cluster.table.get("resources");
         let written = written
             .map(|placed| placed.value.list())
             .unwrap_or_default();
-        if written.is_empty() {
-            return Some(vec![ResourceSelector::all(Resource::events())]);
-        }
         let mut selectors = Some(Vec::new());
         for item in written {
             let table = item.value.table();
@@ -218,10 +219,8 @@ impl Rules<'_> {
             };
             match text.value.parse() {
                 Ok(resource) => selectors.iter_mut().for_each(|all: &mut Vec<_>| {
-                    all.extend(narrow(
-                        ResourceSelector::all(Resource::clone(&resource)),
-                        table,
-                    ));
+                    let resource: &Resource = &resource;
+                    all.push(narrow(ResourceSelector::all(resource.clone()), table));
                 }),
                 Err(_) => {
                     let message = format!(
@@ -247,26 +246,19 @@ fn labels(cluster: &Written<'_>) -> BTreeMap<String, String> {
     labels.into_iter().flatten().filter_map(label).collect()
 }
 
-fn narrow(all: ResourceSelector, table: Option<&Table>) -> Vec<ResourceSelector> {
+fn narrow(all: ResourceSelector, table: Option<&Table>) -> ResourceSelector {
     let Some(table) = table else {
-        return vec![all];
+        return all;
     };
     let text = |key| text_in(table, key).map_or("", |text| text.value).to_owned();
-    let selected = ResourceSelector {
+    let namespaces = table.get("namespaces").map(|placed| placed.value.texts());
+    let namespaces = namespaces.unwrap_or_default();
+    ResourceSelector {
+        namespaces: namespaces.iter().map(|n| n.value.to_owned()).collect(),
         label_selector: text("label_selector"),
         field_selector: text("field_selector"),
         ..all
-    };
-    let namespaces = table.get("namespaces").map(|placed| placed.value.texts());
-    let namespaces = namespaces.unwrap_or_default();
-    if namespaces.is_empty() {
-        return vec![selected];
     }
-    let in_namespace = |namespace: &Placed<&str>| ResourceSelector {
-        namespace: namespace.value.to_owned(),
-        ..selected.clone()
-    };
-    namespaces.iter().map(in_namespace).collect()
 }
 
 /// The file may not exist yet, but its folder must be one of those allowed.

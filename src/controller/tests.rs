@@ -56,11 +56,17 @@ impl Group {
                 name: format!("c{number}"),
                 labels: BTreeMap::new(),
                 source: Source::InCluster,
-                selectors: vec![ResourceSelector::all(Resource::events())],
+                resources: vec![ResourceSelector::all(Resource::events())],
                 paused: false,
+                description: String::new(),
+                duplicate_of: String::new(),
             };
-            let at = UnixMillis(0);
-            apply(&mut state, &Command::CreateCluster { spec, at });
+            let create = Command::CreateCluster {
+                spec,
+                request_id: None,
+                at: UnixMillis(0),
+            };
+            apply(&mut state, &create);
         }
         let group = Self {
             state: Arc::new(watch::Sender::new(Arc::new(state))),

@@ -6,6 +6,7 @@ use super::{
     frame::GapReason,
     id::{ClusterId, Epoch, Era, GroupId, ReplicaId, Revision, ShardId, StreamId, UnixMillis},
     position::{Position, ResourceVersion},
+    request::RequestId,
 };
 
 /// A change of the replicated state. Time is in the command: applying reads no clock.
@@ -38,6 +39,8 @@ pub enum Command {
     CreateCluster {
         /// What to monitor.
         spec: ClusterSpec,
+        /// Takes effect once, however often it is sent.
+        request_id: Option<RequestId>,
         /// When.
         at: UnixMillis,
     },
@@ -49,6 +52,8 @@ pub enum Command {
         expected: Option<Revision>,
         /// The new specification.
         spec: ClusterSpec,
+        /// Takes effect once, however often it is sent.
+        request_id: Option<RequestId>,
         /// When.
         at: UnixMillis,
     },
@@ -58,6 +63,8 @@ pub enum Command {
         id: ClusterId,
         /// Refuse unless the cluster is still at this revision.
         expected: Option<Revision>,
+        /// Takes effect once, however often it is sent.
+        request_id: Option<RequestId>,
         /// When.
         at: UnixMillis,
     },
@@ -75,7 +82,7 @@ pub enum Command {
         /// Per stream the owner's epoch and a closed position.
         entries: Vec<CheckpointEntry>,
     },
-    /// An owner tells how it fares with a cluster; only changes are told.
+    /// How an owner fares with a cluster; reported only where it changes.
     ReportHealth {
         /// The shard it owns.
         shard: ShardId,
@@ -88,6 +95,18 @@ pub enum Command {
         /// When.
         at: UnixMillis,
     },
+}
+
+impl Command {
+    /// What a user named the command by.
+    pub fn request_id(&self) -> Option<&RequestId> {
+        match self {
+            Self::CreateCluster { request_id, .. }
+            | Self::UpdateCluster { request_id, .. }
+            | Self::DeleteCluster { request_id, .. } => request_id.as_ref(),
+            _ => None,
+        }
+    }
 }
 
 /// One shard given to a replica, or taken from all.
@@ -110,6 +129,16 @@ pub struct BeginEra {
     pub stream: StreamId,
     /// The owner's epoch.
     pub epoch: Epoch,
+    /// The revision of the state that the owner's run began with. A later start of the owner and a
+    /// later change of what is watched begin another run under the same epoch: what the run before
+    /// has proposed must not end the era that the new one publishes in.
+    pub run: Revision,
+    /// The era that the run publishes in: in another one, nothing changes. So a proposal that is
+    /// repeated because its outcome is unknown takes effect once.
+    pub expected_era: Option<Era>,
+    /// Up to where the run has published everything; a repair begins there. It becomes the
+    /// checkpoint together with the era, so that who repeats the repair begins at the same place.
+    pub from: Option<Position>,
     /// Why.
     pub reason: GapReason,
     /// The consistent list at which the era begins.
@@ -177,28 +206,28 @@ pub enum Rejection {
          `quorumwatch members remove {0}`, then start this one again"
     )]
     MemberNameTaken(String, ReplicaId),
+    /// The text of a request was used for another write.
+    #[error(
+        "the request_id was used for another request before: use a new one for each request, and \
+         the same one only to send the same request again"
+    )]
+    RequestIdReused,
+    /// The cluster that answers is registered already, under another name.
+    #[error(
+        "the same Kubernetes cluster is registered as {of:?}: delete one of the two, or set \
+         duplicate_of of this one to {of:?} if watching it twice is meant"
+    )]
+    DuplicateCluster {
+        /// The other name.
+        of: String,
+    },
+    /// The run of the sender has been replaced by another one.
+    #[error("the run is stale: another one began at revision {0}")]
+    StaleRun(Revision),
+    /// The stream is in another era than the sender believes.
+    #[error("the stream is in another era: {0:?}")]
+    StaleEra(Option<Era>),
     /// The group is full.
     #[error("the limit of {0} is reached")]
     Full(&'static str),
-}
-
-/// A change of ownership, told to those who watch shards.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ShardChange {
-    /// The revision that made it.
-    pub revision: Revision,
-    /// The shard.
-    pub shard: ShardId,
-    /// Its cluster's name.
-    pub cluster: String,
-    /// The epoch after the change.
-    pub epoch: Epoch,
-    /// The owner before.
-    pub old_owner: Option<ReplicaId>,
-    /// The owner after.
-    pub new_owner: Option<ReplicaId>,
-    /// Why.
-    pub reason: MoveReason,
-    /// When.
-    pub at: UnixMillis,
 }

@@ -1,12 +1,15 @@
 //! A subscriber's position vector, as text that is opaque, versioned, checksummed and small.
 //!
-//! A cursor is one or more *segments* joined by `,`. A *whole* segment carries every stream; a
-//! *delta* carries one that changed. Appending deltas to the whole gives the newest cursor, so a
-//! frame needs to carry only its delta.
+//! A cursor is kept in parts: one *whole*, which carries everything, then *deltas*, each of which
+//! carries the streams that moved. Read in order they give the newest cursor, so that most frames
+//! need to carry no more than their own stream.
 //!
-//! A segment is URL-safe base64 without padding of: version (1 byte), kind (1 byte), the first
-//! four bytes of the group's id, then per stream `stream, era, rv, ordinal` as LEB128 varints, and
-//! at the end CRC-32C of all that (4 bytes, big-endian).
+//! A part is URL-safe base64 without padding of: version (1 byte), kind (1 byte), the first four
+//! bytes of the group's id, the entries, and at the end CRC-32C of all that (4 bytes, big-endian).
+//! An entry is `stream, era, rv, ordinal` as LEB128 varints. Before the entries a whole has its mode
+//! (1 byte), the digest of its filter (8 bytes, big-endian), and as varints the newest id that its
+//! subscription knew, and how many entries are of streams that are covered. The entries after
+//! those are of streams that were covered before.
 
 use std::collections::BTreeMap;
 
@@ -18,18 +21,37 @@ use super::{
     position::{Ordinal, Position, ResourceVersion},
 };
 
-/// Where a subscriber stands, per stream.
+/// What a subscription is for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Mode {
+    /// To follow changes: nothing that is older than its beginning is sent.
+    #[default]
+    Changes,
+    /// To keep a copy of what exists: every stream begins with a snapshot.
+    Copy,
+}
+
+/// Where a subscriber stands, per stream, and what it had asked for.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Cursor {
-    /// The last position sent or passed.
+    /// What the subscription is for.
+    pub mode: Mode,
+    /// The digest of the filter and the view that it was taken under.
+    pub filter: u64,
+    /// Ids minted later belong to streams that are newer than the cursor.
+    pub newest: u64,
+    /// The last position sent or passed, of each stream that is covered.
     pub positions: BTreeMap<StreamId, Position>,
+    /// The same of streams that were covered before, and exist: where they continue, if the filter
+    /// matches them again.
+    pub left: BTreeMap<StreamId, Position>,
 }
 
 /// Why a text is not a cursor of this group.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum InvalidCursor {
     /// Not base64, too short, or the checksum does not match.
-    #[error("the cursor is damaged ({0}); present one exactly as it was received")]
+    #[error("the cursor is damaged ({0}); present its parts exactly as they were received")]
     Damaged(&'static str),
     /// Written by a newer version.
     #[error("the cursor is of format {0}, this replica knows formats up to {VERSION}; upgrade it")]
@@ -39,16 +61,17 @@ pub enum InvalidCursor {
     Foreign,
     /// Deltas without the whole that they change.
     #[error(
-        "the cursor begins with a frame's delta; present the cursor of the last Progress, \
-         followed by those of the frames after it, joined by ','"
+        "the cursor begins with a delta; present the last `cursor` received, then every \
+         `cursor_delta` received after it"
     )]
     NoWhole,
     /// Ahead of what exists.
-    #[error("the cursor is ahead of stream {0}: it comes from a state that this group never had")]
+    #[error("the cursor is ahead of stream {0}")]
     Ahead(StreamId),
     /// Beyond the limit.
     #[error(
-        "the cursor is longer than {CURSOR_BYTES_MAX} bytes; keep the last Progress and what follows"
+        "the cursor is longer than {CURSOR_BYTES_MAX} bytes; keep the last `cursor` received and \
+         what follows it"
     )]
     TooLong,
 }
@@ -60,9 +83,12 @@ const KIND_DELTA: u8 = b'd';
 const HEADER_BYTES: usize = 6;
 const CHECKSUM_BYTES: usize = 4;
 
-/// Longest cursor accepted: thousands of streams with many deltas, and still below the default
-/// limit of a gRPC message (4 MiB).
+/// Longest cursor accepted, over all its parts: tens of thousands of streams with as many deltas,
+/// and still below the default limit of a gRPC message (4 MiB).
 pub const CURSOR_BYTES_MAX: usize = 2 * 1024 * 1024;
+
+/// What an entry takes at least: four varints, in base64.
+pub const ENTRY_BYTES_MIN: usize = 6;
 
 /// Turns a group's cursors into text and back.
 #[derive(Clone, Copy, Debug)]
@@ -81,60 +107,58 @@ impl CursorCodec {
 
     /// The whole cursor.
     pub fn whole(&self, cursor: &Cursor) -> String {
-        self.segment(
-            KIND_WHOLE,
-            cursor
-                .positions
-                .iter()
-                .map(|(id, position)| (*id, position)),
-        )
+        let mut bytes = self.header(KIND_WHOLE);
+        bytes.push(match cursor.mode {
+            Mode::Changes => 0,
+            Mode::Copy => 1,
+        });
+        bytes.extend(cursor.filter.to_be_bytes());
+        write_varint(&mut bytes, cursor.newest);
+        write_varint(&mut bytes, cursor.positions.len() as u64);
+        for (stream, position) in cursor.positions.iter().chain(&cursor.left) {
+            write_entry(&mut bytes, *stream, position);
+        }
+        sealed(bytes)
     }
 
     /// What one frame changes.
-    pub fn delta(&self, stream: StreamId, position: &Position) -> String {
-        self.segment(KIND_DELTA, [(stream, position)].into_iter())
+    pub fn delta<'a>(&self, entries: impl IntoIterator<Item = (StreamId, &'a Position)>) -> String {
+        let mut bytes = self.header(KIND_DELTA);
+        for (stream, position) in entries {
+            write_entry(&mut bytes, stream, position);
+        }
+        sealed(bytes)
     }
 
-    /// Reads a whole followed by deltas.
-    pub fn read(&self, text: &str) -> Result<Cursor, InvalidCursor> {
-        if text.len() > CURSOR_BYTES_MAX {
+    /// Reads a whole followed by deltas. A later whole replaces all that is before it.
+    pub fn read(&self, parts: &[String]) -> Result<Cursor, InvalidCursor> {
+        if parts.iter().map(String::len).sum::<usize>() > CURSOR_BYTES_MAX {
             return Err(InvalidCursor::TooLong);
         }
-        let mut cursor = Cursor::default();
-        for (index, segment) in text.split(',').enumerate() {
+        let mut cursor = None;
+        for part in parts {
             let bytes = URL_SAFE_NO_PAD
-                .decode(segment)
+                .decode(part)
                 .map_err(|_| InvalidCursor::Damaged("not base64"))?;
-            let kind = self.read_segment(&bytes, &mut cursor)?;
-            if index == 0 && kind != KIND_WHOLE {
-                return Err(InvalidCursor::NoWhole);
+            let (kind, mut rest) = self.open(&bytes)?;
+            if kind == KIND_WHOLE {
+                cursor = Some(read_whole(&mut rest)?);
+            } else {
+                let cursor = cursor.as_mut().ok_or(InvalidCursor::NoWhole)?;
+                read_delta(rest, cursor)?;
             }
         }
-        Ok(cursor)
+        cursor.ok_or(InvalidCursor::Damaged("empty"))
     }
 
-    fn segment<'a>(
-        &self,
-        kind: u8,
-        entries: impl Iterator<Item = (StreamId, &'a Position)>,
-    ) -> String {
+    fn header(&self, kind: u8) -> Vec<u8> {
         let mut bytes = vec![VERSION, kind];
         bytes.extend(self.group);
-        for (stream, position) in entries {
-            write_varint(&mut bytes, stream.0);
-            write_varint(&mut bytes, position.era.0);
-            write_rv(&mut bytes, &position.rv);
-            // Closed wraps to 0, the shortest: nearly every position of a whole cursor is closed.
-            write_varint(
-                &mut bytes,
-                u64::from(position.ordinal.get().wrapping_add(1)),
-            );
-        }
-        bytes.extend(crc32c(&bytes).to_be_bytes());
-        URL_SAFE_NO_PAD.encode(&bytes)
+        bytes
     }
 
-    fn read_segment(&self, bytes: &[u8], cursor: &mut Cursor) -> Result<u8, InvalidCursor> {
+    /// The kind and the content of a part that is whole, of this group and of a known format.
+    fn open<'a>(&self, bytes: &'a [u8]) -> Result<(u8, &'a [u8]), InvalidCursor> {
         let damaged = InvalidCursor::Damaged;
         if bytes.len() < HEADER_BYTES + CHECKSUM_BYTES {
             return Err(damaged("too short"));
@@ -143,22 +167,74 @@ impl CursorCodec {
         if crc32c(body).to_be_bytes() != checksum {
             return Err(damaged("checksum mismatch"));
         }
-        let (header, mut rest) = body.split_at(HEADER_BYTES);
+        let (header, rest) = body.split_at(HEADER_BYTES);
         if header[0] != VERSION {
             return Err(InvalidCursor::Future(header[0]));
         }
         if header[2..] != self.group {
             return Err(InvalidCursor::Foreign);
         }
-        while !rest.is_empty() {
-            let (stream, position) = read_entry(&mut rest).ok_or_else(|| damaged("torn entry"))?;
-            cursor.positions.insert(stream, position);
-        }
         match header[1] {
-            kind @ (KIND_WHOLE | KIND_DELTA) => Ok(kind),
+            kind @ (KIND_WHOLE | KIND_DELTA) => Ok((kind, rest)),
             _ => Err(damaged("unknown kind")),
         }
     }
+}
+
+fn sealed(mut bytes: Vec<u8>) -> String {
+    bytes.extend(crc32c(&bytes).to_be_bytes());
+    URL_SAFE_NO_PAD.encode(&bytes)
+}
+
+fn read_whole(rest: &mut &[u8]) -> Result<Cursor, InvalidCursor> {
+    let torn = || InvalidCursor::Damaged("torn whole");
+    let (mode, after) = rest.split_first().ok_or_else(torn)?;
+    let mode = match mode {
+        0 => Mode::Changes,
+        1 => Mode::Copy,
+        _ => return Err(InvalidCursor::Damaged("unknown mode")),
+    };
+    let (filter, after) = after.split_first_chunk().ok_or_else(torn)?;
+    *rest = after;
+    let newest = read_varint(rest).ok_or_else(torn)?;
+    let covered = read_varint(rest).ok_or_else(torn)?;
+    let mut cursor = Cursor {
+        mode,
+        filter: u64::from_be_bytes(*filter),
+        newest,
+        ..Cursor::default()
+    };
+    for index in 0_u64.. {
+        if rest.is_empty() {
+            break;
+        }
+        let (stream, position) = read_entry(rest).ok_or_else(torn)?;
+        if index < covered {
+            cursor.positions.insert(stream, position);
+        } else {
+            cursor.left.insert(stream, position);
+        }
+    }
+    Ok(cursor)
+}
+
+fn read_delta(mut rest: &[u8], cursor: &mut Cursor) -> Result<(), InvalidCursor> {
+    while !rest.is_empty() {
+        let entry = read_entry(&mut rest);
+        let (stream, position) = entry.ok_or(InvalidCursor::Damaged("torn entry"))?;
+        cursor.left.remove(&stream);
+        cursor.positions.insert(stream, position);
+    }
+    Ok(())
+}
+
+fn write_entry(bytes: &mut Vec<u8>, stream: StreamId, position: &Position) {
+    write_varint(bytes, stream.0);
+    write_varint(bytes, position.era.0);
+    write_rv(bytes, &position.rv);
+    // Closed wraps to 0, the shortest: nearly every position of a whole cursor is closed.
+    let ordinal = position.ordinal.get().wrapping_add(1);
+    write_varint(bytes, u64::from(ordinal));
 }
 
 /// A version that fits is `number + 1`; any other is a zero, its length and its digits.
@@ -205,7 +281,9 @@ fn read_varint(rest: &mut &[u8]) -> Option<u64> {
 mod tests {
     use proptest::prelude::{any, prop_assert_eq, proptest};
 
-    use super::{Cursor, CursorCodec, Era, GroupId, InvalidCursor, Ordinal, Position, StreamId};
+    use super::{
+        Cursor, CursorCodec, Era, GroupId, InvalidCursor, Mode, Ordinal, Position, StreamId,
+    };
 
     const CODEC: CursorCodec = CursorCodec {
         group: [1, 2, 3, 4],
@@ -217,61 +295,92 @@ mod tests {
 
     fn cursor(streams: u64) -> Cursor {
         Cursor {
+            mode: Mode::Copy,
+            filter: u64::MAX - 1,
+            newest: streams + 7,
             positions: (1..=streams)
                 .map(|n| (StreamId(n), position(4_000_000 + n)))
                 .collect(),
+            left: [(StreamId(streams + 1), position(9))].into(),
         }
+    }
+
+    fn read(parts: &[&str]) -> Result<Cursor, InvalidCursor> {
+        let parts: Vec<_> = parts.iter().map(|part| (*part).to_owned()).collect();
+        CODEC.read(&parts)
     }
 
     #[test]
     fn a_delta_replaces_what_the_whole_says() {
-        let delta = CODEC.delta(StreamId(2), &position(9));
-        let read = CODEC
-            .read(&format!("{},{delta}", CODEC.whole(&cursor(3))))
-            .unwrap();
-        assert_eq!(read.positions[&StreamId(2)], position(9));
-        assert_eq!(read.positions[&StreamId(3)], position(4_000_003));
+        let whole = CODEC.whole(&cursor(3));
+        let moved = position(9);
+        let delta = CODEC.delta([(StreamId(2), &moved), (StreamId(4), &moved)]);
+        let cursor = read(&[&whole, &delta]).unwrap();
+        assert_eq!(cursor.positions[&StreamId(2)], moved);
+        assert_eq!(cursor.positions[&StreamId(3)], position(4_000_003));
+        assert_eq!(cursor.positions[&StreamId(4)], moved, "it is covered again");
+        assert!(cursor.left.is_empty());
+    }
+
+    #[test]
+    fn a_later_whole_replaces_everything() {
+        let first = CODEC.whole(&cursor(5));
+        let delta = CODEC.delta([(StreamId(2), &position(9))]);
+        let second = CODEC.whole(&cursor(1));
+        assert_eq!(read(&[&first, &delta, &second]), Ok(cursor(1)));
     }
 
     #[test]
     fn a_cursor_is_small() {
         assert!(CODEC.whole(&cursor(30)).len() < 30 * 12);
-        assert!(CODEC.delta(StreamId(2), &position(9)).len() < 24);
+        assert!(CODEC.delta([(StreamId(2), &position(9))]).len() < 24);
     }
 
     #[test]
     fn what_is_not_a_cursor_of_this_group_is_refused_with_the_reason() {
         let whole = CODEC.whole(&cursor(3));
-        let delta = CODEC.delta(StreamId(2), &position(9));
+        let delta = CODEC.delta([(StreamId(2), &position(9))]);
         let foreign = CursorCodec::new(GroupId([9; 16])).whole(&cursor(3));
-        assert_eq!(CODEC.read(&delta), Err(InvalidCursor::NoWhole));
-        assert_eq!(CODEC.read(&foreign), Err(InvalidCursor::Foreign));
-        assert!(matches!(
-            CODEC.read(&whole[..whole.len() - 3]),
-            Err(InvalidCursor::Damaged(_))
-        ));
-        assert!(matches!(
-            CODEC.read("not a cursor"),
-            Err(InvalidCursor::Damaged(_))
-        ));
-        assert!(matches!(CODEC.read(""), Err(InvalidCursor::Damaged(_))));
+        assert_eq!(read(&[&delta]), Err(InvalidCursor::NoWhole));
+        assert_eq!(read(&[&foreign]), Err(InvalidCursor::Foreign));
+        for parts in [
+            &[&whole[..whole.len() - 3]][..],
+            &["not a cursor"],
+            &[""],
+            &[],
+        ] {
+            assert!(
+                matches!(read(parts), Err(InvalidCursor::Damaged(_))),
+                "{parts:?}"
+            );
+        }
+        let long = "A".repeat(super::CURSOR_BYTES_MAX);
+        assert_eq!(read(&[&long, "A"]), Err(InvalidCursor::TooLong));
     }
 
     proptest! {
         #[test]
-        fn a_cursor_reads_back_as_written(entries: Vec<(u64, u64, u128, u32)>) {
-            let mut cursor = Cursor::default();
-            for (stream, era, rv, ordinal) in entries {
+        fn a_cursor_reads_back_as_written(
+            entries: Vec<(u64, u64, u128, u32)>,
+            left: Vec<(u64, u64, u128, u32)>,
+            filter: u64,
+            newest: u64,
+        ) {
+            let entry = |(stream, era, rv, ordinal): (u64, u64, u128, u32)| {
                 let rv = rv.to_string().parse().unwrap();
-                let position = Position::at(Era(era), rv, Ordinal::new(ordinal));
-                cursor.positions.insert(StreamId(stream), position);
-            }
-            prop_assert_eq!(CODEC.read(&CODEC.whole(&cursor)), Ok(cursor));
+                (StreamId(stream), Position::at(Era(era), rv, Ordinal::new(ordinal)))
+            };
+            let positions: std::collections::BTreeMap<_, _> =
+                entries.into_iter().map(entry).collect();
+            let left = left.into_iter().map(entry);
+            let left = left.filter(|(id, _)| !positions.contains_key(id)).collect();
+            let cursor = Cursor { mode: Mode::Changes, filter, newest, positions, left };
+            prop_assert_eq!(CODEC.read(&[CODEC.whole(&cursor)]), Ok(cursor));
         }
 
         #[test]
-        fn any_text_is_read_or_refused_without_panic(text in any::<String>()) {
-            let _ = CODEC.read(&text);
+        fn any_text_is_read_or_refused_without_panic(parts in any::<Vec<String>>()) {
+            let _ = CODEC.read(&parts);
         }
     }
 }

@@ -33,6 +33,9 @@ pub struct Frame {
     pub uid: Box<str>,
     /// The object's JSON, byte for byte.
     pub object: Bytes,
+    /// Whether `object` holds no more than apiVersion, kind and metadata: a deletion that was found
+    /// by comparing lists.
+    pub metadata_only: bool,
     /// When the replica that watches read it.
     pub seen: UnixMillis,
 }

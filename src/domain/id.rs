@@ -29,7 +29,7 @@ number_id! {
 }
 number_id! {
     /// A monitored Kubernetes cluster. Minted by the state machine and never used again, so that a
-    /// cluster that is deleted and created anew under the same name is another cluster.
+    /// cluster that is deleted and created again under the same name is another cluster.
     ClusterId
 }
 number_id! {

@@ -4,6 +4,7 @@
 //! call it.
 
 pub mod assignment;
+pub mod change;
 pub mod clock_offset;
 pub mod cluster;
 pub mod command;
@@ -11,11 +12,13 @@ pub mod cursor;
 pub mod frame;
 pub mod history;
 pub mod id;
+pub mod label;
 pub mod lease;
 pub mod member;
 pub mod pace;
 pub mod placement;
 pub mod position;
+pub mod request;
 pub mod state;
 pub mod stream;
 pub mod watch_session;

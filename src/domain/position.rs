@@ -172,6 +172,14 @@ impl Position {
         ordinal: Ordinal::CLOSED,
     };
 
+    /// Stands in a cursor for "everything is due, from the stream's first era on": the stream had
+    /// never been watched when the subscription began to cover it. Before every other position.
+    pub const BEFORE_FIRST: Self = Self {
+        era: Era(0),
+        rv: ResourceVersion::ZERO,
+        ordinal: Ordinal::FIRST,
+    };
+
     /// After every frame up to and including `rv`.
     pub fn closed(era: Era, rv: ResourceVersion) -> Self {
         Self {
@@ -184,6 +192,11 @@ impl Position {
     /// Just after one frame.
     pub fn at(era: Era, rv: ResourceVersion, ordinal: Ordinal) -> Self {
         Self { era, rv, ordinal }
+    }
+
+    /// Whether it is a place in a stream, and not one of the two marks that a cursor may hold instead.
+    pub fn is_place(&self) -> bool {
+        self.era != Era(0)
     }
 
     /// Whether no further frame of this resource version can follow.

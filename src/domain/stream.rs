@@ -1,7 +1,7 @@
 //! Streams as agreed: their eras and checkpoints.
 
 use super::{
-    cluster::ResourceSelector,
+    cluster::StreamSelector,
     frame::GapReason,
     id::{Era, ShardId, StreamId, UnixMillis},
     position::{Position, ResourceVersion},
@@ -15,9 +15,11 @@ pub struct Stream {
     /// The shard it belongs to.
     pub shard: ShardId,
     /// What it carries.
-    pub selector: ResourceSelector,
+    pub selector: StreamSelector,
     /// How its current era began; `None` until its first owner has reached the cluster.
     pub era: Option<EraStart>,
+    /// Where its first era began; never changes after. Nothing before it was ever watched.
+    pub first: Option<Position>,
     /// Where the next owner resumes: always closed. Lags behind `era` while the net changes of a
     /// repair are being published.
     pub checkpoint: Option<Position>,

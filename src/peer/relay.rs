@@ -104,6 +104,7 @@ fn to_frame(published: &Published) -> RelayFrame {
         seen_ms: frame.seen.0,
         epoch: epoch.0,
         replay: *replay,
+        metadata_only: frame.metadata_only,
     }
 }
 
@@ -133,6 +134,7 @@ fn from_frame(frame: RelayFrame) -> Result<Published, Malformed> {
         name: frame.name.into(),
         uid: frame.uid.into(),
         object: frame.object,
+        metadata_only: frame.metadata_only,
         seen: UnixMillis(frame.seen_ms),
     };
     Ok(Published::new(position, epoch, replay, frame))
@@ -201,6 +203,7 @@ mod tests {
             name: "n".into(),
             uid: "u".into(),
             object: "{}".into(),
+            metadata_only: true,
             seen: UnixMillis(7),
         };
         let published = |rv| {

@@ -118,7 +118,7 @@ impl Hub {
             id,
             ring: Mutex::new(Ring::new(checkpoint, self.inner.ring_bytes)),
             wakes: Mutex::default(),
-            silence: Mutex::new((Instant::now(), Duration::ZERO)),
+            heard: Mutex::default(),
         });
         streams.insert(id, stream.clone());
         tokio::spawn(follow(self.clone(), stream.clone()));
@@ -163,8 +163,8 @@ pub(super) struct HubStream {
     id: StreamId,
     ring: Mutex<Ring>,
     wakes: Mutex<Vec<Weak<Wake>>>,
-    /// When the source last told for how long the API server had been silent, and that.
-    silence: Mutex<(Instant, Duration)>,
+    /// When the API server was heard last, as far as the source says; none before it said anything.
+    heard: Mutex<Option<Instant>>,
 }
 
 impl HubStream {
@@ -183,14 +183,18 @@ impl HubStream {
         lock(&self.ring).read(next, items_max)
     }
 
+    /// Whether nothing follows `next` yet.
+    pub(super) fn ends_at(&self, next: u64) -> bool {
+        lock(&self.ring).end() == next
+    }
+
     pub(super) fn head(&self) -> Position {
         lock(&self.ring).head().clone()
     }
 
-    /// For how long the API server has not been heard, as far as is known here.
-    pub(super) fn lag(&self) -> Duration {
-        let (told, silent) = *lock(&self.silence);
-        told.elapsed() + silent
+    /// When the API server was heard last, as far as is known here.
+    pub(super) fn heard(&self) -> Option<Instant> {
+        *lock(&self.heard)
     }
 
     fn is_wanted(&self) -> bool {
@@ -199,15 +203,17 @@ impl HubStream {
 
     fn take(&self, items: Vec<Item>) {
         let mut moved = false;
+        let mut silent = None;
         let mut ring = lock(&self.ring);
         for item in items {
-            let silent = if let Item::Alive { silent } = item {
-                silent
-            } else {
-                Duration::ZERO
-            };
-            *lock(&self.silence) = (Instant::now(), silent);
+            silent = Some(match item {
+                Item::Alive { silent } => silent,
+                _ => Duration::ZERO,
+            });
             moved |= ring.push(item);
+        }
+        if let Some(silent) = silent {
+            *lock(&self.heard) = Instant::now().checked_sub(silent);
         }
         drop(ring);
         if moved {

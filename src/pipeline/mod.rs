@@ -9,11 +9,13 @@
 //! Every queue is bounded; who falls off a ring catches up from the history. Nothing here names
 //! kube, Raft or gRPC: history, sources and state come in through traits and channels.
 
+mod coverage;
 pub mod feed;
 pub mod filter;
 pub mod hub;
 pub mod item;
 mod lock;
+pub mod output;
 pub mod owned;
 pub mod ring;
 pub mod sequencer;

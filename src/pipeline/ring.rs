@@ -98,6 +98,11 @@ impl Ring {
         Read::Items { items, next }
     }
 
+    /// Where the next item will be read.
+    pub fn end(&self) -> u64 {
+        self.first + self.items.len() as u64
+    }
+
     /// Everything after this position up to the head is here.
     pub fn floor(&self) -> &Position {
         &self.floor

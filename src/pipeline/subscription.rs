@@ -11,31 +11,38 @@ use std::{
 
 use tokio::{
     sync::{mpsc, watch},
-    time::MissedTickBehavior,
+    time::{Instant, MissedTickBehavior},
 };
 
 use super::{
+    coverage::{Coverage, Step},
     feed::{BATCH_ITEMS_MAX, FeedError},
-    filter::Filter,
+    filter::{Filters, Verdict},
     hub::{Hub, Wake},
-    item::{Gap, Item, Published},
+    item::Item,
+    output::{Body, CursorStep, Output, Progress},
     subscription_stream::{Admitted, SubscriptionStream},
 };
 use crate::domain::{
-    cluster::Resource,
-    cursor::{Cursor, InvalidCursor},
+    cursor::{Cursor, InvalidCursor, Mode},
+    frame::Change,
     id::StreamId,
     position::Position,
     state::State,
-    stream::EraStart,
+    stream::Stream,
 };
 
-/// The cursor moves at least so often, also without events.
+/// Where the subscription stands is sent at least so often, also without events.
 pub const PROGRESS_EVERY: Duration = Duration::from_secs(5);
 
-/// And at least every so many frames, so that what a client keeps (the last whole cursor and a delta
-/// of some 24 bytes for each frame after it) stays below 100 KB.
-pub const PROGRESS_EVERY_FRAMES: usize = 4_096;
+/// The whole cursor is sent once the deltas since the last one take more than this, or than the
+/// whole itself: what a client keeps stays below twice the whole, and sending wholes costs no more
+/// than sending the deltas does.
+pub const DELTAS_BYTES_MIN: usize = 16 * 1024;
+
+/// What a delta of one stream takes, and what each further stream in it, or in a whole.
+const DELTA_BYTES: usize = 26;
+const ENTRY_BYTES: usize = 13;
 
 /// Messages of catch-up feeds that may wait for the subscriber, over all its streams.
 const CATCH_UP_MESSAGES_MAX: usize = 4;
@@ -51,59 +58,15 @@ pub enum Start {
     Cursor(Cursor),
 }
 
-/// What people call a stream.
-#[derive(Debug, PartialEq, Eq)]
-pub struct StreamName {
-    /// Its id.
-    pub id: StreamId,
-    /// The cluster's name.
-    pub cluster: String,
-    /// The identity of the cluster.
-    pub cluster_uid: String,
-    /// The resource.
-    pub resource: Resource,
-}
-
-/// One frame for the subscriber.
+/// What a subscriber asks for.
 #[derive(Clone, Debug)]
-pub struct Output {
-    /// The stream's resume position after this frame; none for `Progress`.
-    pub resume: Option<(StreamId, Position)>,
-    /// The frame.
-    pub body: Body,
-}
-
-/// What a frame says.
-#[derive(Clone, Debug)]
-pub enum Body {
-    /// An event.
-    Event(Arc<StreamName>, Arc<Published>),
-    /// A snapshot is complete at a position.
-    Synced(Arc<StreamName>, Position),
-    /// Something is missing.
-    Gap(Arc<StreamName>, Gap),
-    /// A snapshot was interrupted and begins again: what it told so far is void.
-    SnapshotRestarted(Arc<StreamName>),
-    /// Where the subscription stands.
-    Progress {
-        /// The whole cursor.
-        cursor: Cursor,
-        /// One for each stream.
-        streams: Vec<StreamProgress>,
-    },
-}
-
-/// Where the subscription stands in one stream.
-#[derive(Clone, Debug)]
-pub struct StreamProgress {
-    /// The stream.
-    pub name: Arc<StreamName>,
-    /// The last position given; none while the stream was never watched by anybody.
-    pub position: Option<Position>,
-    /// For how long the API server has not been heard.
-    pub lag: Duration,
-    /// Whether the stream is still catching up with the present.
-    pub catching_up: bool,
+pub struct Request {
+    /// Which events.
+    pub filters: Filters,
+    /// The digest of the filters and the view, for the cursor.
+    pub digest: u64,
+    /// Where to begin.
+    pub start: Start,
 }
 
 /// What a catch-up feed of one stream gave.
@@ -117,55 +80,72 @@ pub(super) struct CatchUp {
 /// One subscriber's merged stream.
 pub struct Subscription {
     hub: Hub,
-    filter: Filter,
-    start: Start,
+    coverage: Coverage,
     state: watch::Receiver<Arc<State>>,
-    /// Ids minted later belong to streams that are newer than the subscription.
-    newest_at_start: u64,
     streams: BTreeMap<StreamId, SubscriptionStream>,
     wake: Arc<Wake>,
     catch_up: mpsc::Receiver<CatchUp>,
     catch_up_sender: mpsc::Sender<CatchUp>,
+    /// What the beginning has to say; taken by the first call of `next`.
+    first: Vec<Output>,
     progress: tokio::time::Interval,
-    frames_since_progress: usize,
-    /// How many streams the last progress named, all of them up to date; none where one was not.
-    told_current: Option<usize>,
+    /// What the deltas since the last whole cursor take, roughly.
+    deltas_bytes: usize,
+    /// Streams that moved without a frame that said so.
+    moved: BTreeSet<StreamId>,
+    /// Whether the last progress said that everything is up to date.
+    said_up_to_date: bool,
 }
 
 impl Subscription {
     /// Begins a subscription; refuses a cursor that is ahead of the streams that exist.
-    pub fn open(hub: Hub, filter: Filter, start: Start) -> Result<Self, InvalidCursor> {
+    pub fn open(hub: Hub, request: Request) -> Result<Self, InvalidCursor> {
         let mut state = hub.state();
         let current = state.borrow_and_update().clone();
-        if let Start::Cursor(cursor) = &start {
+        if let Start::Cursor(cursor) = &request.start {
             refuse_ahead(cursor, &current)?;
         }
         let (catch_up_sender, catch_up) = mpsc::channel(CATCH_UP_MESSAGES_MAX);
-        let mut progress = tokio::time::interval(PROGRESS_EVERY);
+        let mut progress =
+            tokio::time::interval_at(Instant::now() + PROGRESS_EVERY, PROGRESS_EVERY);
         progress.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let now_of = |stream: &Stream| newest_of(&hub, stream);
+        let Request {
+            filters,
+            digest,
+            start,
+        } = request;
+        let (coverage, steps) = Coverage::begin(&start, filters, digest, &current, &now_of);
         let mut subscription = Self {
             hub,
-            filter,
-            start,
+            coverage,
             state,
-            newest_at_start: current.last_id,
             streams: BTreeMap::new(),
             wake: Arc::default(),
             catch_up,
             catch_up_sender,
+            first: Vec::new(),
             progress,
-            frames_since_progress: 0,
-            told_current: Some(0),
+            deltas_bytes: 0,
+            moved: BTreeSet::new(),
+            said_up_to_date: false,
         };
-        subscription.fit_streams(&current);
+        let mut outputs = Vec::new();
+        subscription.take_steps(steps, &current, &mut outputs);
+        for output in &mut outputs {
+            // The whole cursor follows them.
+            output.step = CursorStep::None;
+        }
+        outputs.push(subscription.whole_progress());
+        subscription.first = outputs;
         Ok(subscription)
     }
 
-    /// The next frames, at least one. The first is `Progress`, with the cursor that the
-    /// subscription begins at.
+    /// The next frames, at least one. The first ones name the streams; then comes `Progress`, with
+    /// the cursor that the subscription begins at.
     pub async fn next(&mut self) -> Vec<Output> {
-        loop {
-            let mut outputs = Vec::new();
+        let mut outputs = std::mem::take(&mut self.first);
+        while outputs.is_empty() {
             tokio::select! {
                 biased;
                 _ = self.progress.tick() => outputs.push(self.progress_output()),
@@ -174,108 +154,106 @@ impl Subscription {
                         // The replica is shutting down; the server ends this task.
                         std::future::pending::<()>().await;
                     }
-                    let state = self.state.borrow_and_update().clone();
-                    self.fit_streams(&state);
-                    self.tell_news(&mut outputs);
+                    self.fit_streams(&mut outputs);
+                    self.say_up_to_date(&mut outputs);
                 }
                 Some(catch_up) = self.catch_up.recv() => {
                     self.take_catch_up(catch_up, &mut outputs);
-                    self.tell_news(&mut outputs);
+                    self.say_up_to_date(&mut outputs);
                 }
                 () = self.wake.wait() => self.read_rings(&mut outputs),
             }
-            if !outputs.is_empty() {
-                self.frames_since_progress += outputs.len();
-                if self.frames_since_progress > PROGRESS_EVERY_FRAMES {
-                    self.progress.reset();
-                    outputs.push(self.progress_output());
-                }
-                return outputs;
+            if self.whole_is_due() {
+                self.progress.reset();
+                outputs.push(self.whole_progress());
             }
         }
+        outputs
     }
 
     /// The whole cursor: after the last frame given.
     pub fn cursor(&self) -> Cursor {
         let positions = self.streams.iter();
-        let positions = positions.filter_map(|(id, stream)| Some((*id, stream.resume()?)));
-        Cursor {
-            positions: positions.collect(),
-        }
+        let positions = positions.map(|(id, stream)| (*id, stream.resume()));
+        self.coverage.cursor(positions.collect())
     }
 
     /// Makes the streams followed those that exist and are wanted.
-    fn fit_streams(&mut self, state: &State) {
-        let wanted: BTreeSet<StreamId> = state
-            .streams
-            .values()
-            .filter(|stream| {
-                state
-                    .clusters
-                    .get(&stream.shard.cluster)
-                    .is_some_and(|cluster| {
-                        self.filter.wants_stream(cluster, &stream.selector.resource)
-                    })
-            })
-            .map(|stream| stream.id)
-            .collect();
-        self.streams.retain(|id, _| wanted.contains(id));
-        for id in wanted {
-            let uid = state
-                .streams
-                .get(&id)
-                .and_then(|stream| stream.cluster_uid.as_ref());
-            let settled = self
-                .streams
-                .get(&id)
-                .is_some_and(|known| known.is_begun() && Some(&known.name().cluster_uid) == uid);
-            if !settled {
-                self.begin_stream(id, state);
+    fn fit_streams(&mut self, outputs: &mut Vec<Output>) {
+        let state = self.state.borrow_and_update().clone();
+        let (hub, streams) = (&self.hub, &self.streams);
+        let now_of = |stream: &Stream| newest_of(hub, stream);
+        let position_of = |id| streams.get(&id).map(SubscriptionStream::resume);
+        let steps = self.coverage.fit(&state, &now_of, &position_of);
+        self.take_steps(steps, &state, outputs);
+    }
+
+    fn take_steps(&mut self, steps: Vec<Step>, state: &State, outputs: &mut Vec<Output>) {
+        let mut removed = false;
+        for step in steps {
+            match step {
+                Step::Add(added) => {
+                    let (id, change) = (added.name.id, added.change.clone());
+                    let position = added.from.clone();
+                    self.streams.insert(id, SubscriptionStream::new(added));
+                    let step = CursorStep::Moved(id, position);
+                    self.push(step, Body::Stream(change), outputs);
+                }
+                Step::Remove(change) => {
+                    self.streams.remove(&change.stream);
+                    self.moved.remove(&change.stream);
+                    removed = true;
+                    self.push(CursorStep::None, Body::Stream(change), outputs);
+                }
+                Step::Change(change) => {
+                    if let (Some(stream), Some(name)) =
+                        (self.streams.get_mut(&change.stream), &change.name)
+                    {
+                        stream.rename(name.clone());
+                    }
+                    self.push(CursorStep::None, Body::Stream(change), outputs);
+                }
+                Step::Refilter(id, filter) => {
+                    if let Some(stream) = self.streams.get_mut(&id) {
+                        stream.refilter(filter);
+                    }
+                }
+                Step::Void(id, position) => self.void(id, position, outputs),
+            }
+        }
+        self.begin_streams(state);
+        if removed {
+            // A delta cannot say that a stream is no longer in the cursor.
+            outputs.push(self.whole_progress());
+        }
+    }
+
+    /// Begins the streams that could not begin yet: those that nobody had ever watched.
+    fn begin_streams(&mut self, state: &State) {
+        for (id, stream) in &mut self.streams {
+            if let Some(agreed) = state.streams.get(id)
+                && stream.begin(agreed, &self.hub, &self.wake)
+            {
+                self.moved.insert(*id);
+                self.wake.mark(*id);
             }
         }
     }
 
-    /// Begins a stream, if it has ever been watched; it is tried again at each change of state.
-    fn begin_stream(&mut self, id: StreamId, state: &State) {
-        let Some(stream) = state.streams.get(&id) else {
+    fn void(&mut self, id: StreamId, position: Position, outputs: &mut Vec<Output>) {
+        let Some(stream) = self.streams.get_mut(&id) else {
             return;
         };
-        let Some(cluster) = state.clusters.get(&stream.shard.cluster) else {
-            return;
-        };
-        let name = Arc::new(StreamName {
-            id,
-            cluster: cluster.spec.name.clone(),
-            cluster_uid: stream.cluster_uid.clone().unwrap_or_default(),
-            resource: stream.selector.resource.clone(),
-        });
-        let entry = self
+        stream.require_snapshot();
+        let body = Body::FilterChanged(stream.name().clone(), position);
+        let step = CursorStep::Moved(id, Position::NEEDS_SNAPSHOT);
+        self.push(step, body, outputs);
+        if self
             .streams
-            .entry(id)
-            .or_insert_with(|| SubscriptionStream::new(name.clone()));
-        entry.rename(name);
-        if entry.is_begun() {
-            return;
-        }
-        let Some(hub_stream) = self.hub.stream(id) else {
-            return;
-        };
-        let first = stream.era.as_ref().map(EraStart::start);
-        let newer = id.0 > self.newest_at_start;
-        let from = match &self.start {
-            _ if newer => first,
-            Start::Now => stream
-                .checkpoint
-                .clone()
-                .map(|position| position.max(hub_stream.head())),
-            Start::Snapshot => Some(Position::NEEDS_SNAPSHOT),
-            Start::Cursor(cursor) => cursor.positions.get(&id).cloned().or(first),
-        };
-        if let Some(from) = from {
-            hub_stream.subscribe(&self.wake);
-            let resumed = matches!(self.start, Start::Cursor(_));
-            entry.begin(hub_stream, from, resumed);
-            self.wake.mark(id);
+            .get(&id)
+            .is_some_and(SubscriptionStream::needs_snapshot)
+        {
+            self.start_catch_up(id, outputs);
         }
     }
 
@@ -297,7 +275,7 @@ impl Subscription {
             self.give(id, items, outputs);
         }
         if came_up {
-            self.tell_news(outputs);
+            self.say_up_to_date(outputs);
         }
     }
 
@@ -319,7 +297,7 @@ impl Subscription {
             }
             Err(error) => {
                 let name = stream.name();
-                tracing::debug!(cluster = %name.cluster, resource = %name.resource, %error, "catch-up failed, trying again");
+                tracing::debug!(cluster = %name.cluster, stream = %name.id, %error, "catch-up failed, trying again");
                 self.start_catch_up(catch_up.stream, outputs);
             }
         }
@@ -331,72 +309,162 @@ impl Subscription {
         };
         if stream.start_catch_up(&self.hub, &self.catch_up_sender) {
             let body = Body::SnapshotRestarted(stream.name().clone());
-            let resume = Some((id, Position::NEEDS_SNAPSHOT));
-            outputs.push(Output { resume, body });
+            let step = CursorStep::Moved(id, Position::NEEDS_SNAPSHOT);
+            self.push(step, body, outputs);
         }
     }
 
     /// Turns items into frames for the subscriber; what it has seen, or does not want, only moves
     /// the cursor.
     fn give(&mut self, id: StreamId, items: Vec<Item>, outputs: &mut Vec<Output>) {
+        let mode = self.coverage.mode();
         let Some(stream) = self.streams.get_mut(&id) else {
             return;
         };
+        let before = stream.resume();
+        let mut stop = false;
+        let mut frames = Vec::with_capacity(items.len());
         for item in items {
-            let body = match stream.admit(item) {
-                Admitted::Event(published) if self.filter.wants_frame(&published.frame) => {
-                    Body::Event(stream.name().clone(), published)
-                }
-                Admitted::Event(_) | Admitted::Nothing => continue,
-                Admitted::Synced(position) => Body::Synced(stream.name().clone(), position),
-                Admitted::Gap(gap) => Body::Gap(stream.name().clone(), gap),
-                Admitted::Elsewhere => return self.start_catch_up(id, outputs),
-            };
-            let resume = stream.resume().map(|position| (id, position));
-            outputs.push(Output { resume, body });
-            if stream.needs_snapshot() {
-                self.start_catch_up(id, outputs);
-                return;
+            let admitted = stream.admit(item);
+            stop = matches!(admitted, Admitted::Elsewhere);
+            if let Some(body) = body(mode, stream, admitted) {
+                frames.push((body, stream.resume()));
             }
+            stop |= stream.needs_snapshot();
+            if stop {
+                break;
+            }
+        }
+        let after = stream.resume();
+        let mut said = before;
+        for (body, position) in frames {
+            let step = if position == said {
+                CursorStep::None
+            } else {
+                CursorStep::Moved(id, position.clone())
+            };
+            said = position;
+            self.push(step, body, outputs);
+        }
+        if said != after {
+            self.moved.insert(id);
+        }
+        if stop {
+            self.start_catch_up(id, outputs);
         }
     }
 
-    /// Tells it where everything is up to date, and the last progress said less: whoever waits for
-    /// that need not wait for the next one. It looks at every stream, so it is asked only after one
-    /// has begun, caught up or gone, and not for every event.
-    fn tell_news(&mut self, outputs: &mut Vec<Output>) {
-        if self.told_current != Some(self.streams.len())
-            && self.streams.values().all(SubscriptionStream::is_current)
-        {
+    fn push(&mut self, step: CursorStep, body: Body, outputs: &mut Vec<Output>) {
+        if let CursorStep::Moved(id, _) = &step {
+            self.moved.remove(id);
+            self.deltas_bytes += DELTA_BYTES;
+        }
+        outputs.push(Output { step, body });
+    }
+
+    fn whole_is_due(&self) -> bool {
+        self.deltas_bytes > DELTAS_BYTES_MIN.max(self.streams.len() * ENTRY_BYTES)
+    }
+
+    /// Says so where everything has become up to date: whoever waits for that need not wait for the
+    /// next progress. It looks at every stream, so it is asked only after one was added, caught up
+    /// or was removed, and not for every event.
+    fn say_up_to_date(&mut self, outputs: &mut Vec<Output>) {
+        let up_to_date = self.is_up_to_date();
+        if up_to_date && !self.said_up_to_date {
             self.progress.reset();
             outputs.push(self.progress_output());
         }
+        self.said_up_to_date = up_to_date;
+    }
+
+    fn is_up_to_date(&self) -> bool {
+        self.streams.values().all(SubscriptionStream::is_current)
+    }
+
+    fn whole_progress(&mut self) -> Output {
+        self.deltas_bytes = 0;
+        self.moved.clear();
+        let step = CursorStep::Whole(Arc::new(self.cursor()));
+        let body = Body::Progress(self.progress());
+        Output { step, body }
     }
 
     fn progress_output(&mut self) -> Output {
-        self.frames_since_progress = 0;
-        let streams = self.streams.values().map(SubscriptionStream::progress);
-        let streams: Vec<_> = streams.collect();
-        let current = !streams.iter().any(|stream| stream.catching_up);
-        self.told_current = current.then_some(streams.len());
-        Output {
-            resume: None,
-            body: Body::Progress {
-                cursor: self.cursor(),
-                streams,
-            },
+        if self.whole_is_due() {
+            return self.whole_progress();
         }
+        let streams = &self.streams;
+        let moved = std::mem::take(&mut self.moved).into_iter();
+        let moved: Vec<_> = moved
+            .filter_map(|id| Some((id, streams.get(&id)?.resume())))
+            .collect();
+        let step = if moved.is_empty() {
+            CursorStep::None
+        } else {
+            self.deltas_bytes += DELTA_BYTES + moved.len() * ENTRY_BYTES;
+            CursorStep::AllMoved(moved)
+        };
+        let body = Body::Progress(self.progress());
+        Output { step, body }
+    }
+
+    /// Whether everything up to now has been given, as far as this replica knows.
+    pub fn is_exhausted(&self) -> bool {
+        self.streams.values().all(SubscriptionStream::is_exhausted)
+    }
+
+    fn progress(&mut self) -> Progress {
+        let streams = self.streams.iter_mut();
+        let streams = streams.filter_map(|(id, stream)| Some((*id, stream.news()?)));
+        let streams = streams.collect();
+        let up_to_date = self.is_up_to_date();
+        self.said_up_to_date = up_to_date;
+        Progress {
+            streams,
+            up_to_date,
+        }
+    }
+}
+
+/// The newest position of a stream that is known here; none where nobody has ever watched it.
+fn newest_of(hub: &Hub, stream: &Stream) -> Option<Position> {
+    let checkpoint = stream.checkpoint.clone()?;
+    let head = hub.stream(stream.id).map(|stream| stream.head());
+    Some(head.map_or_else(|| checkpoint.clone(), |head| head.max(checkpoint.clone())))
+}
+
+/// The frame that an admitted item becomes; none where the subscriber does not want it.
+fn body(mode: Mode, stream: &SubscriptionStream, admitted: Admitted) -> Option<Body> {
+    let name = stream.name().clone();
+    match admitted {
+        Admitted::Event(published) => match stream.judge(&published.frame) {
+            Verdict::Wanted => Some(Body::Event(name, published)),
+            Verdict::Unmatched if mode == Mode::Copy => match published.frame.change {
+                // The copy may have it from before it ceased to match.
+                Change::Deleted => Some(Body::Event(name, published)),
+                Change::Added | Change::Modified => Some(Body::Unmatched(name, published)),
+                Change::Snapshot => None,
+            },
+            Verdict::Unmatched | Verdict::Unwanted => None,
+        },
+        Admitted::Synced(position) => Some(Body::Synced(name, position)),
+        Admitted::Gap(gap) => Some(Body::Gap(name, gap)),
+        Admitted::Elsewhere | Admitted::Nothing => None,
     }
 }
 
 /// A cursor may be behind a stream's era, never ahead of it.
 fn refuse_ahead(cursor: &Cursor, state: &State) -> Result<(), InvalidCursor> {
-    for (id, position) in &cursor.positions {
+    for (id, position) in cursor.positions.iter().chain(&cursor.left) {
         let unminted = id.0 > state.last_id || position.era.0 > state.last_id;
         let era = state.streams.get(id).and_then(|stream| stream.era.as_ref());
         if unminted || era.is_some_and(|start| position.era > start.era) {
             return Err(InvalidCursor::Ahead(*id));
         }
+    }
+    if cursor.newest > state.last_id {
+        return Err(InvalidCursor::Ahead(StreamId(cursor.newest)));
     }
     Ok(())
 }

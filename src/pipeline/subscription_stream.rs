@@ -2,27 +2,39 @@
 
 use std::{sync::Arc, time::Duration};
 
-use tokio::sync::mpsc;
+use tokio::{sync::mpsc, time::Instant};
 use tokio_util::task::AbortOnDropHandle;
 
 use super::{
+    coverage::Added,
     feed::{FeedError, FeedFrom},
-    hub::{Hub, HubStream},
+    filter::{StreamFilter, Verdict},
+    hub::{Hub, HubStream, Wake},
     item::{Gap, Item, Published},
+    output::{StreamName, StreamProgress},
     ring::Read,
-    subscription::{CatchUp, StreamName, StreamProgress},
+    subscription::CatchUp,
 };
-use crate::domain::{id::StreamId, position::Position};
+use crate::domain::{frame::Frame, id::StreamId, position::Position, stream::Stream};
 
 /// A failed catch-up is tried again after a pause that doubles from here ...
 const RETRY_FIRST: Duration = Duration::from_millis(20);
 /// ... this many times.
 const RETRY_DOUBLINGS_MAX: u32 = 5;
 
+/// A stream is heard every second where it is watched; what is new since the last progress is worth
+/// a line only where it is more than that.
+const HEARD_NEWS: Duration = Duration::from_secs(3);
+
 /// One stream of one subscription.
 pub(super) struct SubscriptionStream {
     name: Arc<StreamName>,
+    filter: StreamFilter,
+    /// Where it begins, once it can.
+    from: Position,
     begun: Option<Begun>,
+    /// What the last progress said of it.
+    said: Option<StreamProgress>,
 }
 
 struct Begun {
@@ -63,8 +75,14 @@ pub(super) enum Admitted {
 }
 
 impl SubscriptionStream {
-    pub(super) fn new(name: Arc<StreamName>) -> Self {
-        Self { name, begun: None }
+    pub(super) fn new(added: Added) -> Self {
+        Self {
+            name: added.name,
+            filter: added.filter,
+            from: added.from,
+            begun: None,
+            said: None,
+        }
     }
 
     pub(super) fn name(&self) -> &Arc<StreamName> {
@@ -76,27 +94,57 @@ impl SubscriptionStream {
         self.name = name;
     }
 
-    pub(super) fn is_begun(&self) -> bool {
-        self.begun.is_some()
+    /// The cluster's labels, and with them the filters that apply, may be others.
+    pub(super) fn refilter(&mut self, filter: StreamFilter) {
+        self.filter = filter;
     }
 
-    /// Begins after `from`. With `resumed`, an earlier subscription has given everything before,
-    /// maybe part of a snapshot.
-    pub(super) fn begin(&mut self, hub: Arc<HubStream>, from: Position, resumed: bool) {
+    pub(super) fn judge(&self, frame: &Frame) -> Verdict {
+        self.filter.judge(frame)
+    }
+
+    /// Begins, if it has not, and can: somebody must have watched the stream.
+    pub(super) fn begin(&mut self, agreed: &Stream, hub: &Hub, wake: &Arc<Wake>) -> bool {
+        if self.begun.is_some() {
+            return false;
+        }
+        if self.from == Position::BEFORE_FIRST {
+            let Some(first) = &agreed.first else {
+                return false;
+            };
+            self.from = first.clone();
+        }
+        let Some(hub) = hub.stream(self.name.id) else {
+            return false;
+        };
+        hub.subscribe(wake);
         self.begun = Some(Begun {
             hub,
-            partial_snapshot: resumed && from == Position::NEEDS_SNAPSHOT,
-            position: from,
+            partial_snapshot: false,
+            position: self.from.clone(),
             replaying: false,
             source: Source::None,
             attempt: 0,
             failures: 0,
         });
+        true
     }
 
-    /// The position for the cursor; none while the stream was never watched by anybody.
-    pub(super) fn resume(&self) -> Option<Position> {
-        self.begun.as_ref().map(|begun| begun.position.clone())
+    /// The position for the cursor, or the mark for what is due.
+    pub(super) fn resume(&self) -> Position {
+        let begun = self.begun.as_ref();
+        begun.map_or_else(|| self.from.clone(), |begun| begun.position.clone())
+    }
+
+    /// Nothing of what was sent counts any more.
+    pub(super) fn require_snapshot(&mut self) {
+        self.from = Position::NEEDS_SNAPSHOT;
+        if let Some(begun) = &mut self.begun {
+            begun.position = Position::NEEDS_SNAPSHOT;
+            begun.partial_snapshot = false;
+            begun.replaying = false;
+            begun.source = Source::None;
+        }
     }
 
     /// What the hub's ring has for this subscriber; `None` where it must catch up.
@@ -204,22 +252,38 @@ impl SubscriptionStream {
         }
     }
 
-    pub(super) fn progress(&self) -> StreamProgress {
-        let begun = self.begun.as_ref();
-        StreamProgress {
-            name: self.name.clone(),
-            position: self
-                .resume()
-                .filter(|position| *position != Position::NEEDS_SNAPSHOT),
-            lag: begun.map(|begun| begun.hub.lag()).unwrap_or_default(),
+    /// Where it stands, if that is news since the last call.
+    pub(super) fn news(&mut self) -> Option<StreamProgress> {
+        let now = StreamProgress {
+            position: Some(self.resume()).filter(Position::is_place),
+            heard: self.begun.as_ref().and_then(|begun| begun.hub.heard()),
             catching_up: !self.is_current(),
+        };
+        if let Some(said) = &self.said
+            && said.position == now.position
+            && said.catching_up == now.catching_up
+            && is_close(said.heard, now.heard)
+        {
+            return None;
         }
+        self.said = Some(now.clone());
+        Some(now)
     }
 
     /// Whether it reads what the replica that serves it has, and not the past.
     pub(super) fn is_current(&self) -> bool {
         let begun = self.begun.as_ref();
         begun.is_some_and(|begun| matches!(begun.source, Source::Ring(_)))
+    }
+}
+
+impl SubscriptionStream {
+    /// Whether it has given all that the replica that serves it has.
+    pub(super) fn is_exhausted(&self) -> bool {
+        self.begun.as_ref().is_some_and(|begun| match begun.source {
+            Source::Ring(next) => begun.hub.ends_at(next),
+            Source::CatchUp { .. } | Source::None => false,
+        })
     }
 }
 
@@ -252,6 +316,14 @@ impl Begun {
             (true, false) => self.position = gap.to.clone(),
         }
         Admitted::Gap(gap)
+    }
+}
+
+/// Whether nothing was heard in between but signs of life.
+fn is_close(before: Option<Instant>, now: Option<Instant>) -> bool {
+    match (before, now) {
+        (Some(before), Some(now)) => now.saturating_duration_since(before) < HEARD_NEWS,
+        (before, now) => before == now,
     }
 }
 

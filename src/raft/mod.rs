@@ -36,6 +36,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     domain::{
+        change::ShardChange,
         id::{Incarnation, ReplicaId, Revision, UnixMillis},
         pace::Pace,
         state::State,
@@ -43,10 +44,10 @@ use crate::{
     peer::Channels,
     proto::internal::v1::raft_service_server::RaftServiceServer,
 };
-pub use changes::ChangesSince;
+pub use changes::{Change, ChangeLog, ClusterChanged, Place, Placed};
 pub use formation::FormError;
 pub use membership::JoinError;
-pub use propose::{ProposeError, Proposed};
+pub use propose::{ProposeError, Proposed, check_size};
 pub use reach::Reach;
 use service::Service;
 use state_machine::{Published, StateMachine};
@@ -57,11 +58,11 @@ use types::TypeConfig;
 /// How long the reason for the end of consensus may take to be known.
 const CAUSE_WITHIN: Duration = Duration::from_millis(500);
 
-/// The threads that call sled: a panic there is caught and told as an error, because sled panics on
+/// The threads that call sled: a panic there is caught and becomes an error, because sled panics on
 /// damaged data.
 const CATCHING_THREADS: [&str; 2] = ["open-store", "raft-writer"];
 
-/// Whether panics of the thread with this name are caught and told as errors.
+/// Whether panics of the thread with this name are caught and become errors.
 pub fn catches_panics_of(thread: &str) -> bool {
     CATCHING_THREADS.contains(&thread)
 }
@@ -220,7 +221,7 @@ struct Inner {
     published: Arc<Published>,
     leadership: watch::Sender<Leadership>,
     cut_off: Arc<watch::Sender<(u64, u64)>>,
-    /// Drawn at the start: tells this process from another one with the same data.
+    /// Drawn at the start: distinguishes this process from another one with the same data.
     process_id: u64,
     /// Whether it has been checked that this replica may take part. Until then it answers no call
     /// of Raft: its data may be a copy, or older than what it has acknowledged.
@@ -303,7 +304,7 @@ impl Raft {
         self.inner.published.state.subscribe()
     }
 
-    /// Who leads; told only when it changes.
+    /// Who leads; notified only when it changes.
     pub fn leadership(&self) -> watch::Receiver<Leadership> {
         self.inner.leadership.subscribe()
     }
@@ -324,9 +325,20 @@ impl Raft {
         metrics.last_quorum_acked.map(|at| at.elapsed())
     }
 
-    /// Changes of ownership after `revision`.
-    pub fn shard_changes_since(&self, revision: Revision) -> ChangesSince {
-        self.inner.published.changes.since(revision)
+    /// The last log index applied, and each later one (coalesced). The state and the changes that
+    /// are read after it have all that led to it.
+    pub fn watch_applied(&self) -> watch::Receiver<Revision> {
+        self.inner.published.applied.subscribe()
+    }
+
+    /// Changes of shards.
+    pub fn shard_changes(&self) -> Arc<ChangeLog<ShardChange>> {
+        Arc::clone(&self.inner.published.shards)
+    }
+
+    /// Changes of clusters.
+    pub fn cluster_changes(&self) -> Arc<ChangeLog<ClusterChanged>> {
+        Arc::clone(&self.inner.published.clusters)
     }
 
     /// Whether `revision` is applied here, waiting for it up to `within`.

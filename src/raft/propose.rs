@@ -35,10 +35,16 @@ const GATE_PAUSE_MAX: Duration = Duration::from_millis(50);
 const COMMIT_PATIENCE: Duration = Duration::from_secs(5);
 
 /// How long [`Raft::submit`] looks for a leader: several elections, and short enough that who asks
-/// is told the reason before it loses patience itself (the command line after 10 s).
+/// gets the reason before it gives up itself (the command line after 10 s).
 const LEADER_PATIENCE: Duration = Duration::from_secs(6);
 
-/// Pause before another try where nothing better tells when to try.
+/// How long [`Raft::submit`] may take in all; each of its parts ends sooner by itself.
+const SUBMIT_PATIENCE: Duration = Duration::from_secs(30);
+
+/// How long it may take to find out why there is no leader, in time for the caller.
+const REASON_WITHIN: Duration = Duration::from_secs(1);
+
+/// Pause before another try where nothing better says when to try.
 const SUBMIT_PAUSE: Duration = Duration::from_millis(50);
 
 /// Marks an answer that was given before anything was proposed.
@@ -83,13 +89,19 @@ fn show_leader(leader: Option<ReplicaId>) -> String {
     leader.map_or_else(String::new, |id| format!("; replica {id} does"))
 }
 
+/// Whether a command fits in a log entry.
+pub fn check_size(command: &Command) -> Result<(), ProposeError> {
+    let bytes = store::Command::from(command).encoded_len();
+    if bytes > COMMAND_BYTES_MAX {
+        return Err(ProposeError::TooLarge(bytes));
+    }
+    Ok(())
+}
+
 impl Raft {
     /// Proposes a command on this replica, as the leader.
     pub async fn propose(&self, command: Command) -> Result<Proposed, ProposeError> {
-        let bytes = store::Command::from(&command).encoded_len();
-        if bytes > COMMAND_BYTES_MAX {
-            return Err(ProposeError::TooLarge(bytes));
-        }
+        check_size(&command)?;
         if let Err(fatal) = self.running() {
             return Err(ProposeError::Stopped(fatal));
         }
@@ -117,7 +129,7 @@ impl Raft {
                     forward.leader_id.map(ReplicaId)
                 }
                 RaftError::APIError(error) => return Err(ProposeError::Unknown(error.to_string())),
-                // Its text shows the structure of the storage's error, which the process tells as
+                // Its text shows the structure of the storage's error, which the process logs as
                 // it ends.
                 RaftError::Fatal(_) => {
                     return Err(ProposeError::Unknown("consensus has ended here".into()));
@@ -137,16 +149,35 @@ impl Raft {
     ///
     /// [`Raft::wait_applied`] with the revision makes sure that this replica's state has it too.
     pub async fn submit(&self, command: Command) -> Result<Proposed, ProposeError> {
-        let deadline = Instant::now() + LEADER_PATIENCE;
+        self.submit_within(command, SUBMIT_PATIENCE).await
+    }
+
+    /// Like [`Self::submit`], for a caller that waits no longer than `patience`.
+    pub async fn submit_within(
+        &self,
+        command: Command,
+        patience: Duration,
+    ) -> Result<Proposed, ProposeError> {
+        let begun = Instant::now();
+        let deadline = begun + patience;
+        let leader_patience = patience.saturating_sub(REASON_WITHIN);
+        let leader_deadline = begun + leader_patience.min(LEADER_PATIENCE);
         loop {
             let leadership = *self.inner.leadership.borrow();
-            let result = match leadership.leader {
-                _ if leadership.is_self => self.propose(command.clone()).await,
-                Some(leader) => self.forward(leader, &command).await,
-                None => Err(ProposeError::NotLeader { leader: None }),
+            let attempt = async {
+                match leadership.leader {
+                    _ if leadership.is_self => self.propose(command.clone()).await,
+                    Some(leader) => self.forward(leader, &command).await,
+                    None => Err(ProposeError::NotLeader { leader: None }),
+                }
             };
+            let attempt = tokio::time::timeout_at(deadline, attempt).await;
+            let result = attempt.unwrap_or_else(|_| {
+                let reason = "the caller's deadline has passed".to_owned();
+                Err(ProposeError::Unknown(reason))
+            });
             match result {
-                Err(ProposeError::NotLeader { .. }) if Instant::now() < deadline => {
+                Err(ProposeError::NotLeader { .. }) if Instant::now() < leader_deadline => {
                     // A new leader is tried at once, the same one after a pause.
                     let mut changes = self.inner.leadership.subscribe();
                     let changed = changes.wait_for(|now| *now != leadership);

@@ -1,4 +1,4 @@
-//! Entries of the log to [`State::apply`], and the state to whoever watches it.
+//! Entries of the log to [`State::apply`], and the state to those who watch it.
 //!
 //! The state lives in memory. It is rebuilt from the current snapshot and the log at each start.
 
@@ -15,23 +15,27 @@ use prost::Message as _;
 use tokio::sync::watch;
 
 use super::{
-    changes::Changes,
+    changes::{ChangeLog, ClusterChanged},
     storage::Store,
     types::{LogId, Reply, Request, SnapshotMeta, StoredMembership, TypeConfig},
 };
 use crate::{
-    domain::{command::ShardChange, id::Revision, state::State},
+    domain::{
+        change::ShardChange, cluster::ClusterSpec, command::Command, id::Revision, state::State,
+    },
     proto::store::v1 as store,
 };
 
-/// What the state machine tells everybody else.
+/// What the state machine publishes.
 pub struct Published {
-    /// The state, told once for each batch of entries.
+    /// The state, published once for each batch of entries.
     pub(super) state: watch::Sender<Arc<State>>,
-    /// The last log index applied, told after the state that it led to.
+    /// The last log index applied, published after the state and the changes that it led to.
     pub(super) applied: watch::Sender<Revision>,
-    /// Changes of ownership.
-    pub(super) changes: Changes,
+    /// Changes of shards.
+    pub(super) shards: Arc<ChangeLog<ShardChange>>,
+    /// Changes of clusters.
+    pub(super) clusters: Arc<ChangeLog<ClusterChanged>>,
 }
 
 impl Published {
@@ -40,9 +44,17 @@ impl Published {
         Arc::new(Self {
             state: watch::Sender::new(Arc::default()),
             applied: watch::Sender::new(Revision(0)),
-            changes: Changes::new(Revision(0)),
+            shards: Arc::new(ChangeLog::new(Revision(0))),
+            clusters: Arc::new(ChangeLog::new(Revision(0))),
         })
     }
+}
+
+/// What a batch of entries changed, for those who watch.
+#[derive(Default)]
+struct Batch {
+    shards: Vec<ShardChange>,
+    clusters: Vec<ClusterChanged>,
 }
 
 /// Applies what is committed.
@@ -75,8 +87,11 @@ impl StateMachine {
         self.state = Arc::new(State::try_from(record)?);
         self.applied = meta.last_log_id;
         self.membership = meta.last_membership.clone();
-        self.published.changes.reset(Revision(self.applied_index()));
-        self.publish();
+        self.publish_state();
+        let revision = Revision(self.applied_index());
+        self.published.shards.reset(revision);
+        self.published.clusters.reset(revision);
+        self.publish_applied();
         Ok(())
     }
 
@@ -84,12 +99,16 @@ impl StateMachine {
         self.applied.map_or(0, |id| id.index)
     }
 
-    fn publish(&self) {
+    fn publish_state(&self) {
         self.published.state.send_if_modified(|state| {
             let is_new = !Arc::ptr_eq(state, &self.state);
             *state = Arc::clone(&self.state);
             is_new
         });
+    }
+
+    /// Comes last: a reader that sees it finds all changes up to it, and a state that has them.
+    fn publish_applied(&self) {
         self.published
             .applied
             .send_replace(Revision(self.applied_index()));
@@ -101,15 +120,21 @@ impl StateMachine {
         &mut self,
         id: LogId,
         payload: &super::types::Payload,
-        changes: &mut Vec<ShardChange>,
+        batch: &mut Batch,
     ) -> Reply {
         self.applied = Some(id);
         match payload {
             EntryPayload::Blank => Reply(None),
             EntryPayload::Normal(Request(command)) => {
+                let before = spec_before(&self.state, command);
                 let state = Arc::make_mut(&mut self.state);
                 let applied = state.apply(Revision(id.index), command);
-                changes.extend(applied.changes);
+                batch.shards.extend(applied.changes.shards);
+                let clusters = applied.changes.clusters.into_iter();
+                batch.clusters.extend(clusters.map(|change| ClusterChanged {
+                    change,
+                    before: before.clone(),
+                }));
                 Reply(Some(applied.outcome))
             }
             EntryPayload::Membership(membership) => {
@@ -128,6 +153,17 @@ impl StateMachine {
     }
 }
 
+/// What is watched until a command replaces it.
+fn spec_before(state: &State, command: &Command) -> Option<Arc<ClusterSpec>> {
+    match command {
+        Command::UpdateCluster { id, .. } => {
+            let cluster = state.clusters.get(id)?;
+            Some(Arc::clone(&cluster.spec))
+        }
+        _ => None,
+    }
+}
+
 impl RaftStateMachine<TypeConfig> for StateMachine {
     // tidy: openraft's name
     type SnapshotData = Bytes;
@@ -141,19 +177,21 @@ impl RaftStateMachine<TypeConfig> for StateMachine {
     where
         Strm: Stream<Item = io::Result<EntryResponder<TypeConfig>>> + Unpin + OptionalSend,
     {
-        let mut changes = Vec::new();
+        let mut batch = Batch::default();
         let mut replies = Vec::new();
         while let Some(item) = entries.next().await {
             let (entry, responder) = item?;
-            let reply = self.apply_entry(entry.log_id, &entry.payload, &mut changes);
+            let reply = self.apply_entry(entry.log_id, &entry.payload, &mut batch);
             if let Some(responder) = responder {
                 replies.push((responder, reply));
             }
         }
         self.keep_group().await?;
-        self.publish();
-        self.published.changes.push(changes);
-        // Whoever proposed finds its effect in the state that it reads next.
+        self.publish_state();
+        self.published.shards.push(batch.shards);
+        self.published.clusters.push(batch.clusters);
+        self.publish_applied();
+        // A proposer finds the effect in the state that it reads next.
         for (responder, reply) in replies {
             responder.send(reply);
         }

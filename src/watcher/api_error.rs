@@ -11,7 +11,7 @@ use super::{
     frames::{Malformed, Status},
 };
 use crate::domain::{
-    cluster::{Condition, ResourceSelector, Source},
+    cluster::{Condition, Source, StreamSelector},
     watch_session::Failure,
 };
 
@@ -118,10 +118,9 @@ impl ApiError {
     /// What it says about the cluster.
     pub(super) fn condition(&self) -> Condition {
         match self {
-            Self::Credentials(_) | Self::Client(_) => Condition::Unauthorised,
-            Self::Status { status, .. } if matches!(status.code, 401 | 403) => {
-                Condition::Unauthorised
-            }
+            Self::Credentials(_) | Self::Client(_) => Condition::Unauthenticated,
+            Self::Status { status, .. } if status.code == 401 => Condition::Unauthenticated,
+            Self::Status { status, .. } if status.code == 403 => Condition::PermissionDenied,
             Self::Status { .. } | Self::Malformed(_) | Self::PageTooLong => Condition::Degraded,
             Self::Transport { .. } | Self::Timeout { .. } => Condition::Unreachable,
         }
@@ -144,7 +143,7 @@ impl ApiError {
     }
 
     /// What to do about it; empty where nothing helps but waiting.
-    pub(super) fn hint(&self, selector: &ResourceSelector, source: &Source) -> String {
+    pub(super) fn hint(&self, selector: &StreamSelector, source: &Source) -> String {
         match self {
             Self::Status { status, .. } if status.code != 401 => status_hint(status, selector),
             _ => self.hint_whatever_was_asked(source),
@@ -185,7 +184,7 @@ pub(super) fn status_failure(status: &Status) -> Failure {
     }
 }
 
-fn status_hint(status: &Status, selector: &ResourceSelector) -> String {
+fn status_hint(status: &Status, selector: &StreamSelector) -> String {
     let resource = &selector.resource;
     match status.code {
         300..=399 => "something before the API server redirects: correct `server`".into(),
@@ -368,11 +367,11 @@ mod tests {
         process::{ExitStatus, Output},
     };
 
-    use super::{ApiError, AuthError, Duration, ResourceSelector, Source, io};
+    use super::{ApiError, AuthError, Duration, Source, StreamSelector, io};
 
     #[test]
     fn what_does_not_answer_or_cannot_be_reached_says_where() {
-        let selector = ResourceSelector::all("v1/events".parse().unwrap());
+        let selector = StreamSelector::all("v1/events".parse().unwrap());
         let hint = |error: &ApiError| error.hint(&selector, &Source::InCluster);
         let silent = ApiError::Timeout {
             address: None,

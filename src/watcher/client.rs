@@ -34,7 +34,7 @@ use super::{
     requests,
 };
 use crate::domain::{
-    cluster::{Cluster, ResourceSelector, Source},
+    cluster::{Cluster, Source, StreamSelector},
     position::ResourceVersion,
 };
 
@@ -121,7 +121,7 @@ impl ApiServer {
     /// where it may not be read.
     pub(super) async fn probe(
         &self,
-        selector: &ResourceSelector,
+        selector: &StreamSelector,
     ) -> Result<(ResourceVersion, String), ApiError> {
         let list = self.get(requests::probe(selector));
         let (list, identity) = tokio::join!(list, self.get(requests::identity()));

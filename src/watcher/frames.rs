@@ -228,6 +228,7 @@ fn read_object(object: &RawValue, change: Change, seen: UnixMillis) -> Result<Fr
         uid: metadata.uid.unwrap_or_default(),
         // A copy of its own: a slice would keep the whole read buffer alive.
         object: Bytes::copy_from_slice(object.get().as_bytes()),
+        metadata_only: false,
         seen,
     })
 }

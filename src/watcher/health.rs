@@ -14,7 +14,7 @@ use super::api_error::ApiError;
 use crate::{
     clock::unix_now,
     domain::{
-        cluster::{Condition, Health, ResourceSelector, Source},
+        cluster::{Condition, Health, Source, StreamSelector},
         id::StreamId,
         pace::Pace,
     },
@@ -38,9 +38,9 @@ pub(super) struct Board {
 struct Voice {
     started: Instant,
     pace: Pace,
-    /// Whether the last line told of a failure.
+    /// Whether the last line was about a failure.
     is_alarmed: bool,
-    /// Whether it was ever told that the cluster is being watched.
+    /// Whether it was ever said that the cluster is being watched.
     is_introduced: bool,
 }
 
@@ -76,7 +76,7 @@ pub(super) struct Reporter {
     board: Board,
     stream: StreamId,
     /// What the stream watches.
-    selector: Arc<ResourceSelector>,
+    selector: Arc<StreamSelector>,
 }
 
 impl Board {
@@ -100,7 +100,7 @@ impl Board {
     }
 
     /// Gives a stream its place.
-    pub(super) fn reporter(&self, stream: StreamId, selector: &ResourceSelector) -> Reporter {
+    pub(super) fn reporter(&self, stream: StreamId, selector: &StreamSelector) -> Reporter {
         self.set(stream, Report::Trying);
         Reporter {
             board: self.clone(),
@@ -145,7 +145,7 @@ impl Reporter {
         self.board.set(self.stream, Report::Watching);
     }
 
-    /// A probe saw which cluster answers, or could not. What that means is told with the next
+    /// A probe saw which cluster answers, or could not. What that means is said with the next
     /// report.
     pub(super) fn probed(&self, cluster_uid: &str) {
         let is_stranger = cluster_uid.is_empty();
@@ -169,7 +169,7 @@ impl Reporter {
 }
 
 /// What a stream watches, for people.
-pub(super) fn describe(selector: &ResourceSelector) -> String {
+pub(super) fn describe(selector: &StreamSelector) -> String {
     if selector.namespace.is_empty() {
         selector.resource.to_string()
     } else {
@@ -181,71 +181,82 @@ pub(super) fn describe(selector: &ResourceSelector) -> String {
 fn summarise<'a>(reports: impl Iterator<Item = &'a Report> + Clone) -> Option<(Condition, String)> {
     let watching = reports.clone().any(|report| *report == Report::Watching);
     let trying = reports.clone().any(|report| *report == Report::Trying);
-    let mut failing = reports.filter_map(|report| match report {
+    let failing = reports.filter_map(|report| match report {
         Report::Failing(condition, reason) => Some((*condition, reason)),
         _ => None,
     });
-    let Some((first, reason)) = failing.next() else {
+    let Some((worst, reason)) = failing
+        .clone()
+        .min_by_key(|(condition, _)| to_be_mended(*condition))
+    else {
         return (watching && !trying).then(|| (Condition::Connected, String::new()));
     };
-    let (mut condition, mut reason) = (first, reason);
-    for (other, why) in failing {
-        // Where nothing answers, what was answered before does not matter.
-        if other == Condition::Unreachable && condition != Condition::Unreachable {
-            reason = why;
-        }
-        condition = match (condition, other) {
-            (Condition::Unreachable, _) | (_, Condition::Unreachable) => Condition::Unreachable,
-            (Condition::Unauthorised, Condition::Unauthorised) => Condition::Unauthorised,
-            _ => Condition::Degraded,
-        };
-    }
-    if watching {
-        condition = Condition::Degraded;
-    }
+    let refused = |condition| {
+        matches!(
+            condition,
+            Condition::Unauthenticated | Condition::PermissionDenied
+        )
+    };
+    let condition = match worst {
+        _ if watching => Condition::Degraded,
+        Condition::Unreachable => worst,
+        _ if failing.clone().all(|(condition, _)| refused(condition)) => worst,
+        _ => Condition::Degraded,
+    };
     Some((condition, reason.clone()))
+}
+
+/// What is to be mended first: where nothing answers, what was answered before does not matter, and
+/// what credentials are permitted cannot be known before they are accepted.
+fn to_be_mended(condition: Condition) -> u8 {
+    match condition {
+        Condition::Unreachable => 0,
+        Condition::Unauthenticated => 1,
+        Condition::PermissionDenied => 2,
+        Condition::Unknown | Condition::Connected | Condition::Degraded | Condition::Duplicate => 3,
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::{Condition, Report, summarise};
 
-    fn condition(reports: &[Report]) -> Option<Condition> {
-        summarise(reports.iter()).map(|(condition, _)| condition)
+    #[test]
+    fn the_condition_follows_the_worst_stream_and_tells_part_from_all() {
+        use Condition::{Connected, Degraded, PermissionDenied, Unauthenticated, Unreachable};
+        let failing = |condition| Report::Failing(condition, "why".into());
+        let unauthenticated = failing(Unauthenticated);
+        let (denied, unreachable) = (failing(PermissionDenied), failing(Unreachable));
+        let degraded = failing(Degraded);
+        let (watching, trying) = (Report::Watching, Report::Trying);
+        let cases = [
+            (vec![&trying], None),
+            (vec![&watching, &trying], None),
+            (vec![&watching], Some(Connected)),
+            (vec![&denied, &trying], Some(PermissionDenied)),
+            (vec![&denied, &denied], Some(PermissionDenied)),
+            (vec![&denied, &unauthenticated], Some(Unauthenticated)),
+            (vec![&denied, &watching], Some(Degraded)),
+            (vec![&denied, &degraded], Some(Degraded)),
+            (vec![&denied, &unreachable], Some(Unreachable)),
+            (vec![&degraded, &watching], Some(Degraded)),
+            (vec![&unreachable], Some(Unreachable)),
+        ];
+        for (reports, expected) in cases {
+            let condition = summarise(reports.iter().copied()).map(|(condition, _)| condition);
+            assert_eq!(condition, expected, "{reports:?}");
+        }
     }
 
     #[test]
-    fn the_condition_follows_the_worst_stream_and_tells_part_from_all() {
-        let failing = |condition| Report::Failing(condition, "why".into());
-        let (refused, unreachable) = (
-            failing(Condition::Unauthorised),
-            failing(Condition::Unreachable),
-        );
-        let (watching, trying) = (Report::Watching, Report::Trying);
-        for (reports, expected) in [
-            (vec![trying.clone()], None),
-            (vec![watching.clone(), trying.clone()], None),
-            (vec![watching.clone()], Some(Condition::Connected)),
-            (vec![refused.clone(), trying], Some(Condition::Unauthorised)),
-            (
-                vec![refused.clone(), refused.clone()],
-                Some(Condition::Unauthorised),
-            ),
-            (
-                vec![refused.clone(), watching.clone()],
-                Some(Condition::Degraded),
-            ),
-            (
-                vec![refused, unreachable.clone()],
-                Some(Condition::Unreachable),
-            ),
-            (
-                vec![failing(Condition::Degraded), watching],
-                Some(Condition::Degraded),
-            ),
-            (vec![unreachable], Some(Condition::Unreachable)),
-        ] {
-            assert_eq!(condition(&reports), expected, "{reports:?}");
-        }
+    fn the_reason_is_of_what_is_to_be_mended_first() {
+        let failing = |condition, why: &str| Report::Failing(condition, why.into());
+        let reports = [
+            failing(Condition::Degraded, "first"),
+            failing(Condition::PermissionDenied, "second"),
+            failing(Condition::PermissionDenied, "third"),
+        ];
+        let reason = summarise(reports.iter()).map(|(_, reason)| reason);
+        assert_eq!(reason.as_deref(), Some("second"));
     }
 }

@@ -9,7 +9,7 @@ use super::{
 use crate::{
     clock::unix_now,
     domain::{
-        cluster::ResourceSelector,
+        cluster::StreamSelector,
         frame::{Change, Frame},
         position::ResourceVersion,
     },
@@ -21,7 +21,7 @@ const SHRINK: u32 = 8;
 /// A list in progress. After an error the same page can be asked for again.
 pub(super) struct Pager {
     api: ApiServer,
-    selector: ResourceSelector,
+    selector: StreamSelector,
     /// Exactly this state, or the newest.
     exactly: Option<ResourceVersion>,
     detail: Detail,
@@ -37,7 +37,7 @@ impl Pager {
     /// The state at a resource version, or the newest where none is given.
     pub(super) fn new(
         api: &ApiServer,
-        selector: &ResourceSelector,
+        selector: &StreamSelector,
         exactly: Option<ResourceVersion>,
         detail: Detail,
         change: Change,

@@ -14,7 +14,7 @@ use tokio_util::{
 use tracing::Instrument as _;
 
 use crate::domain::{
-    cluster::{Cluster, Health, ResourceSelector},
+    cluster::{Cluster, Health, StreamSelector},
     frame::{Frame, GapReason},
     history::HistoryItem,
     id::StreamId,
@@ -52,7 +52,7 @@ pub struct StreamStart {
     /// Its id.
     pub stream: StreamId,
     /// What it carries.
-    pub selector: ResourceSelector,
+    pub selector: StreamSelector,
     /// Where to begin.
     pub resume: ResumePoint,
     /// The identity of the cluster that the resume point belongs to, where known.

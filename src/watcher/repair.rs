@@ -12,7 +12,7 @@ use super::{
     requests::{At, Detail, list},
 };
 use crate::domain::{
-    cluster::ResourceSelector,
+    cluster::StreamSelector,
     frame::{Change, Frame},
     position::ResourceVersion,
 };
@@ -39,7 +39,7 @@ impl From<ApiError> for RepairError {
 /// Whether exact lists at both ends answer.
 pub(super) async fn check(
     api: &ApiServer,
-    selector: &ResourceSelector,
+    selector: &StreamSelector,
     ends: [&ResourceVersion; 2],
 ) -> Result<(), RepairError> {
     for end in ends {
@@ -79,7 +79,7 @@ impl Publication {
     pub(super) async fn run(
         &mut self,
         api: &ApiServer,
-        selector: &ResourceSelector,
+        selector: &StreamSelector,
         outlet: &mut Outlet,
     ) -> Result<Result<(), RepairError>, Stopped> {
         let mut merge = Merge::new(api, selector, &self.from, &self.to);
@@ -126,6 +126,7 @@ struct Merge {
 
 struct Side {
     pager: Pager,
+    detail: Detail,
     queue: VecDeque<Frame>,
     /// The last object's key; an order that is not that of keys cannot be merged.
     last: Option<Key>,
@@ -137,12 +138,13 @@ type Key = (Box<str>, Box<str>);
 impl Merge {
     fn new(
         api: &ApiServer,
-        selector: &ResourceSelector,
+        selector: &StreamSelector,
         from: &ResourceVersion,
         to: &ResourceVersion,
     ) -> Self {
         let side = |at: &ResourceVersion, detail, change| Side {
             pager: Pager::new(api, selector, Some(at.clone()), detail, change),
+            detail,
             queue: VecDeque::new(),
             last: None,
             done: false,
@@ -186,7 +188,8 @@ impl Side {
                 self.done = true;
                 break;
             };
-            for frame in page {
+            for mut frame in page {
+                frame.metadata_only = matches!(self.detail, Detail::Metadata);
                 let key = (frame.namespace.clone(), frame.name.clone());
                 let ordered = self
                     .last
@@ -269,6 +272,7 @@ mod tests {
             name: name.as_str().into(),
             uid: uid.to_string().into(),
             object: bytes::Bytes::new(),
+            metadata_only: false,
             seen: UnixMillis(0),
         };
         objects.iter().map(frame).collect()

@@ -6,7 +6,7 @@ use std::fmt::Write as _;
 use http::{Request, header};
 use kube::client::Body;
 
-use crate::domain::{cluster::ResourceSelector, position::ResourceVersion};
+use crate::domain::{cluster::StreamSelector, position::ResourceVersion};
 
 /// Objects as they are.
 const ACCEPT_FULL: &str = "application/json";
@@ -45,7 +45,7 @@ pub(super) fn identity() -> http::Result<Request<Body>> {
 
 /// A consistent list of one object, for its resource version. Labels cannot change that version,
 /// and a selector that matches nothing would make the server read everything.
-pub(super) fn probe(selector: &ResourceSelector) -> http::Result<Request<Body>> {
+pub(super) fn probe(selector: &StreamSelector) -> http::Result<Request<Body>> {
     let mut query = Query::new(selector);
     query.add("fieldSelector", &selector.field_selector);
     query.add("limit", "1");
@@ -54,7 +54,7 @@ pub(super) fn probe(selector: &ResourceSelector) -> http::Result<Request<Body>> 
 
 /// One page of a list.
 pub(super) fn list(
-    selector: &ResourceSelector,
+    selector: &StreamSelector,
     at: At<'_>,
     detail: Detail,
     limit: u32,
@@ -80,7 +80,7 @@ pub(super) fn list(
 
 /// A watch after a resource version.
 pub(super) fn watch(
-    selector: &ResourceSelector,
+    selector: &StreamSelector,
     from: &ResourceVersion,
     timeout_seconds: u32,
 ) -> http::Result<Request<Body>> {
@@ -117,7 +117,7 @@ fn get(uri: String, accept: &'static str) -> http::Result<Request<Body>> {
 struct Query(String);
 
 impl Query {
-    fn new(selector: &ResourceSelector) -> Self {
+    fn new(selector: &StreamSelector) -> Self {
         let resource = &selector.resource;
         let mut path = if resource.group.is_empty() {
             format!("/api/{}", encode(&resource.version))
@@ -137,7 +137,7 @@ impl Query {
         Self(path)
     }
 
-    fn select(&mut self, selector: &ResourceSelector) {
+    fn select(&mut self, selector: &StreamSelector) {
         self.add("labelSelector", &selector.label_selector);
         self.add("fieldSelector", &selector.field_selector);
     }
@@ -170,15 +170,15 @@ fn encode(text: &str) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::{At, Detail, ResourceSelector, list, probe, watch};
+    use super::{At, Detail, StreamSelector, list, probe, watch};
 
-    fn selector(resource: &str) -> ResourceSelector {
-        ResourceSelector::all(resource.parse().unwrap())
+    fn selector(resource: &str) -> StreamSelector {
+        StreamSelector::all(resource.parse().unwrap())
     }
 
     #[test]
     fn paths_follow_group_and_namespace() {
-        let path = |selector: &ResourceSelector| {
+        let path = |selector: &StreamSelector| {
             let request = probe(selector).unwrap();
             request.uri().path().to_owned()
         };

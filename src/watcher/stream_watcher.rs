@@ -23,7 +23,7 @@ use super::{
 use crate::{
     clock::unix_now,
     domain::{
-        cluster::ResourceSelector,
+        cluster::StreamSelector,
         frame::Frame,
         position::ResourceVersion,
         stream::ResumePoint,
@@ -41,7 +41,7 @@ const LISTEN: Duration = Duration::from_millis(100);
 /// What a stream watcher works with.
 pub(super) struct Setting {
     pub(super) api: ApiServer,
-    pub(super) selector: ResourceSelector,
+    pub(super) selector: StreamSelector,
     /// Catch-ups do not report: the live stream does.
     pub(super) reporter: Option<Reporter>,
     pub(super) identity: Arc<Identity>,

@@ -8,9 +8,9 @@ use crate::harness::{PATIENCE, Replica, World, WorldOptions, holds};
 
 /// What a health service of a replica says.
 async fn health(replica: &Replica, service: &str) -> Option<ServingStatus> {
-    let channel = replica.endpoint().connect().await.ok()?;
+    let connection = replica.endpoint().connect().await.ok()?;
     let service = service.to_owned();
-    let mut client = HealthClient::new(channel);
+    let mut client = HealthClient::new(connection.channel());
     let answer = client.check(HealthCheckRequest { service }).await;
     Some(answer.ok()?.into_inner().status())
 }

@@ -15,7 +15,6 @@ async fn three_replicas_found_one_group() {
     let mut ids = BTreeSet::new();
     for replica in &group.replicas {
         let told = replica.client().group().await.unwrap();
-        assert_eq!(told.answered_by, replica.name);
         assert!(!told.group_id.is_empty());
         let names: Vec<_> = told.members.iter().map(|member| &member.name).collect();
         assert_eq!(names, ["a", "b", "c"]);

@@ -32,6 +32,8 @@ struct Ward {
     folder: TempDir,
     expected: BTreeMap<String, (ClusterCondition, Vec<String>)>,
     servers: Vec<ApiServer>,
+    /// What clusters that are served by one server are registrations of.
+    duplicate_of: &'static str,
 }
 
 impl Ward {
@@ -48,6 +50,7 @@ impl Ward {
             folder,
             expected: BTreeMap::new(),
             servers: Vec::new(),
+            duplicate_of: "",
         }
     }
 
@@ -92,6 +95,7 @@ impl Ward {
                 resource: resource.to_owned(),
                 ..ResourceSelector::default()
             }],
+            duplicate_of: self.duplicate_of.to_owned(),
             ..Cluster::default()
         };
         self.group.client().create(cluster).await.unwrap();
@@ -166,25 +170,25 @@ fn trusting(server: &str, authority: &str, user: &str) -> String {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_kubeconfig_that_cannot_be_used_says_why() {
-    use ClusterCondition::Unauthorised;
+    use ClusterCondition::Unauthenticated;
     let mut ward = Ward::open("").await;
     let gone = ward.path("gone");
     let says = [
         "cannot be read on this replica",
         "mount it, or correct the path",
     ];
-    ward.admit_file("missing", &gone, "v1/events", "", Unauthorised, &says)
+    ward.admit_file("missing", &gone, "v1/events", "", Unauthenticated, &says)
         .await;
     let elsewhere = TempDir::new().unwrap();
     let outside = elsewhere.path().join("config");
     fs::write(&outside, at("http://127.0.0.1:1")).unwrap();
     let outside = outside.display().to_string();
     let says = ["outside of the allowed folders", "kubeconfig_dirs"];
-    ward.admit_file("outside", &outside, "v1/events", "", Unauthorised, &says)
+    ward.admit_file("outside", &outside, "v1/events", "", Unauthenticated, &says)
         .await;
     let torn = format!("apiVersion: v1\nusers:\n- name: u\n  user: {{token: {SECRET}\n");
     let says = ["is not YAML of kind Config: look at line", "/malformed"];
-    ward.admit("malformed", &torn, Unauthorised, &says).await;
+    ward.admit("malformed", &torn, Unauthenticated, &says).await;
     let whole = at("http://127.0.0.1:1");
     fs::write(ward.path("whole"), &whole).unwrap();
     let path = ward.path("whole");
@@ -194,17 +198,17 @@ async fn a_kubeconfig_that_cannot_be_used_says_why() {
         &path,
         "v1/events",
         "x",
-        Unauthorised,
+        Unauthenticated,
         &says,
     )
     .await;
     let undecided = whole.replace("current-context: c\n", "");
     let says = ["has no current-context; name one of its contexts: c"];
-    ward.admit("context-not-chosen", &undecided, Unauthorised, &says)
+    ward.admit("context-not-chosen", &undecided, Unauthenticated, &says)
         .await;
     let userless = whole.replace("[{name: u, ", "[{name: other, ");
     let says = ["names user \"u\", which is not there"];
-    ward.admit("user-missing", &userless, Unauthorised, &says)
+    ward.admit("user-missing", &userless, Unauthenticated, &says)
         .await;
     let server = "server: 'http://127.0.0.1:1'";
     let exec = kubeconfig(
@@ -212,16 +216,18 @@ async fn a_kubeconfig_that_cannot_be_used_says_why() {
         &format!("exec: {{command: /bin/aws, args: [{SECRET}]}}"),
     );
     let says = ["runs the credential command \"/bin/aws\"", "allow_exec"];
-    ward.admit("exec-refused", &exec, Unauthorised, &says).await;
+    ward.admit("exec-refused", &exec, Unauthenticated, &says)
+        .await;
     let file = kubeconfig(server, "tokenFile: /run/token");
     let says = ["refers to a file (tokenFile)", "allow_file_references"];
-    ward.admit("file-refused", &file, Unauthorised, &says).await;
+    ward.admit("file-refused", &file, Unauthenticated, &says)
+        .await;
     let base64 = kubeconfig(
         &format!("{server}, certificate-authority-data: '{SECRET}'"),
         "",
     );
     let says = ["certificate authority is not valid base64"];
-    ward.admit("authority-garbled", &base64, Unauthorised, &says)
+    ward.admit("authority-garbled", &base64, Unauthenticated, &says)
         .await;
     ward.judge().await;
 }
@@ -287,7 +293,7 @@ const SCRIPTED: [Scripted; 6] = [
         "forbidden",
         forbids_watch,
         "apps/v1/deployments",
-        ClusterCondition::Unauthorised,
+        ClusterCondition::PermissionDenied,
         &[
             "apps/v1/deployments: the API server answers 403 to a watch",
             "ClusterRole: {apiGroups: [\"apps\"], resources: [\"deployments\"], verbs: \
@@ -339,7 +345,7 @@ const SCRIPTED: [Scripted; 6] = [
 
 /// Simulated clusters with their own faults.
 async fn admit_simulated(ward: &mut Ward) -> Fleet {
-    use ClusterCondition::{Degraded, Unauthorised};
+    use ClusterCondition::{Degraded, Unauthenticated};
     let fleet = Fleet::start(FleetOptions {
         clusters: ["expired", "busy", "unknown"].map(str::to_owned).to_vec(),
         ..FleetOptions::default()
@@ -361,7 +367,7 @@ async fn admit_simulated(ward: &mut Ward) -> Fleet {
         (
             "expired",
             "v1/events",
-            Unauthorised,
+            Unauthenticated,
             vec!["answers 401 to a list", &renew],
         ),
         (
@@ -499,15 +505,15 @@ fn command(folder: &Path, name: &str, script: &str) {
 
 /// Kubeconfigs that refer to files.
 async fn admit_files(ward: &mut Ward, server: &str) {
-    use ClusterCondition::{Connected, Unauthorised};
+    use ClusterCondition::{Connected, Unauthenticated};
     let folder = ward.folder.path().to_owned();
     let absent = kubeconfig(server, "tokenFile: /nowhere/token");
     let says = ["the token file /nowhere/token cannot be read"];
-    ward.admit("token-file-gone", &absent, Unauthorised, &says)
+    ward.admit("token-file-gone", &absent, Unauthenticated, &says)
         .await;
     let absent = kubeconfig(&format!("{server}, certificate-authority: /nowhere/ca"), "");
     let says = ["names /nowhere/ca as certificate authority, which cannot be read"];
-    ward.admit("authority-gone", &absent, Unauthorised, &says)
+    ward.admit("authority-gone", &absent, Unauthenticated, &says)
         .await;
     fs::write(folder.join("token"), SECRET).unwrap();
     let token = folder.join("token").display().to_string();
@@ -517,7 +523,7 @@ async fn admit_files(ward: &mut Ward, server: &str) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn plugins_files_and_client_certificates_work_where_they_are_allowed() {
-    use ClusterCondition::{Connected, Unauthorised};
+    use ClusterCondition::{Connected, Unauthenticated};
     let policy = "allow_file_references = true\n\
                   allow_exec = [\"FOLDER/good\", \"FOLDER/fails\", \"FOLDER/garbage\", \"FOLDER/gone\"]";
     let mut ward = Ward::open(policy).await;
@@ -543,20 +549,21 @@ async fn plugins_files_and_client_certificates_work_where_they_are_allowed() {
         kubeconfig(&server, &exec)
     };
     ward.admit("plugin", &run("good"), Connected, &[]).await;
+    ward.duplicate_of = "plugin";
     let says = [
         "the credential command failed (exit status: 3)",
         "run it by hand",
     ];
-    ward.admit("plugin-fails", &run("fails"), Unauthorised, &says)
+    ward.admit("plugin-fails", &run("fails"), Unauthenticated, &says)
         .await;
     let says = ["the credential command did not print an ExecCredential"];
-    ward.admit("plugin-garbage", &run("garbage"), Unauthorised, &says)
+    ward.admit("plugin-garbage", &run("garbage"), Unauthenticated, &says)
         .await;
     let says = [
         "the credential command cannot be started",
         "install it on every replica",
     ];
-    ward.admit("plugin-gone", &run("gone"), Unauthorised, &says)
+    ward.admit("plugin-gone", &run("gone"), Unauthenticated, &says)
         .await;
 
     admit_files(&mut ward, &server).await;

@@ -52,14 +52,14 @@ async fn count(mut stream: Streaming<SubscribeResponse>, count: Arc<Count>) {
             Some(Frame::Event(event)) => {
                 count.events.fetch_add(1, Ordering::Relaxed);
                 let at = position(&event);
-                let last = reached.get_mut(&event.cluster);
+                let last = reached.get_mut(&event.stream);
                 if last.as_ref().is_some_and(|last| at <= **last) {
                     count.not_after.fetch_add(1, Ordering::Relaxed);
                 }
                 count.measure(&event);
                 match last {
                     Some(last) => *last = at,
-                    None => drop(reached.insert(event.cluster, at)),
+                    None => drop(reached.insert(event.stream, at)),
                 }
             }
             Some(Frame::Gap(_)) => drop(count.gaps.fetch_add(1, Ordering::Relaxed)),
@@ -70,12 +70,10 @@ async fn count(mut stream: Streaming<SubscribeResponse>, count: Arc<Count>) {
 }
 
 fn position(event: &Event) -> (u64, u64, u64) {
-    let mut parts = event
-        .position
-        .split('/')
-        .map(|part| part.parse().unwrap_or(u64::MAX));
-    let mut next = || parts.next().unwrap_or_default();
-    (next(), next(), next())
+    let position = event.position.as_ref().expect("an event has a position");
+    let rv = position.resource_version.parse().unwrap_or(u64::MAX);
+    let ordinal = position.ordinal.map_or(u64::MAX, u64::from);
+    (position.era, rv, ordinal)
 }
 
 impl Count {

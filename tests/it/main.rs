@@ -21,5 +21,7 @@ mod load;
 mod recovery;
 mod rounds;
 mod shards;
+mod streams;
 mod subscribe;
+mod table;
 mod takeover;

@@ -34,7 +34,7 @@ async fn all_killed_at_once_come_back_as_they_were() {
             assert_eq!(before.resources, after.resources);
             assert_eq!(before.uid, after.uid);
             assert_eq!(before.create_time, after.create_time);
-            assert_eq!(before.revision, after.revision);
+            assert_eq!(before.etag, after.etag);
         }
         assert_eq!(clusters.len(), after.len());
     }

@@ -3,18 +3,19 @@
 use std::collections::BTreeMap;
 
 use quorumwatch::proto::v1::{
-    MoveReason, Shard, ShardPhase, WatchShardsResponse, watch_shards_response::Update,
+    MoveReason, Shard, ShardChangeType, ShardPhase, WatchShardsResponse,
+    watch_shards_response::Update,
 };
 use tonic::{Code, Streaming};
 
-use crate::harness::{PATIENCE, World};
+use crate::harness::{Client, PATIENCE, World};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn shards_are_listed_page_by_page_and_found_by_name() {
     let world = World::start().await;
     let client = world.group.client();
     let all = client.shards().await.unwrap();
-    let ids: Vec<_> = all.iter().map(|shard| shard.id.as_str()).collect();
+    let ids: Vec<_> = all.iter().map(|shard| shard.name.as_str()).collect();
     assert!(ids.is_sorted(), "{ids:?}");
     let mut paged: Vec<Shard> = Vec::new();
     let mut token = String::new();
@@ -27,16 +28,16 @@ async fn shards_are_listed_page_by_page_and_found_by_name() {
         }
         token = next;
     }
-    let paged: Vec<_> = paged.iter().map(|shard| shard.id.as_str()).collect();
+    let paged: Vec<_> = paged.iter().map(|shard| shard.name.as_str()).collect();
     assert_eq!(paged, ids);
     let shard = client.shard("sim-3").await.unwrap();
     assert_eq!(
-        (shard.id.as_str(), shard.phase()),
+        (shard.name.as_str(), shard.phase()),
         ("sim-3/0", ShardPhase::Active)
     );
     assert!(shard.epoch >= 1);
     assert_eq!(shard.streams[0].resource, "v1/events");
-    assert_eq!(client.shard("sim-3/0").await.unwrap().id, "sim-3/0");
+    assert_eq!(client.shard("sim-3/0").await.unwrap().name, "sim-3/0");
     for (id, code) in [
         ("nobody", Code::NotFound),
         ("sim-3/7", Code::NotFound),
@@ -68,58 +69,88 @@ async fn a_watch_of_shards_resumes_at_another_replica_where_it_stopped() {
     let elsewhere = world.group.replicas[others[0]].client();
     let mut watch = world.group.replicas[victim]
         .client()
-        .watch_shards(0)
+        .watch_shards("")
         .await
         .unwrap();
-    let first = next(&mut watch).await;
-    let Some(Update::Snapshot(snapshot)) = first.update else {
-        panic!("a watch begins with a snapshot: {first:?}");
-    };
-    assert_eq!(snapshot.shards.len(), world.count());
-    let mut owners: BTreeMap<String, (String, u64)> = BTreeMap::new();
-    for shard in &snapshot.shards {
-        owners.insert(shard.id.clone(), (shard.owner.clone(), shard.epoch));
-    }
+    let (mut owners, token) = snapshot(&mut watch).await;
+    assert_eq!(owners.len(), world.count());
     let lost = owners.values().filter(|(owner, _)| *owner == name).count();
     assert!(lost > 0);
 
     world.group.replicas[victim].kill();
-    let mut watch = elsewhere.watch_shards(first.revision).await.unwrap();
+    let mut watch = elsewhere.watch_shards(&token).await.unwrap();
     let mut taken = 0;
-    let mut revision = first.revision;
+    let mut revision = 0;
+    let mut tokens = Vec::new();
     while taken < lost {
         let told = next(&mut watch).await;
         assert!(told.revision >= revision, "{told:?}");
         revision = told.revision;
-        let Some(Update::Change(change)) = told.update else {
-            panic!("nothing was forgotten, so no snapshot is due: {told:?}");
+        let change = match told.update {
+            Some(Update::Change(change)) => change,
+            Some(Update::Heartbeat(_)) => continue,
+            other => panic!("nothing was forgotten, so no snapshot is due: {other:?}"),
         };
-        let (owner, epoch) = &owners[&change.id];
+        let shard = change.shard.clone().expect("a change has its shard");
+        let (owner, epoch) = &owners[&shard.name];
         assert_eq!(
-            (&change.old_owner, change.epoch),
+            (&change.old_owner, shard.epoch),
             (owner, epoch + 1),
             "{change:?}"
         );
+        assert_eq!(change.r#type(), ShardChangeType::Moved);
+        assert!(!shard.streams.is_empty(), "a table can be kept: {change:?}");
         if change.old_owner == name {
-            assert_eq!(change.reason(), MoveReason::Takeover);
+            assert_eq!(shard.reason(), MoveReason::Takeover);
             taken += 1;
         }
-        owners.insert(change.id.clone(), (change.new_owner.clone(), change.epoch));
+        owners.insert(shard.name.clone(), (shard.owner.clone(), shard.epoch));
+        tokens.push((told.resume_token, shard));
     }
+    expect_the_rest_after_each(&elsewhere, &tokens).await;
     let listed = world.group.replicas[others[1]]
         .client()
         .shards()
         .await
         .unwrap();
     for shard in listed {
-        assert_eq!(owners[&shard.id], (shard.owner, shard.epoch));
+        assert_eq!(owners[&shard.name], (shard.owner, shard.epoch));
     }
-    // A revision that this group never had is answered with a snapshot, not with silence.
-    let mut watch = elsewhere.watch_shards(revision + 1_000_000).await.unwrap();
-    assert!(matches!(
-        next(&mut watch).await.update,
-        Some(Update::Snapshot(_))
-    ));
+    let refused = elsewhere.watch_shards("no token").await.unwrap_err();
+    assert_eq!(refused.code(), Code::InvalidArgument, "{refused}");
+}
+
+/// Changes of one revision are not lost where a watch breaks between them.
+async fn expect_the_rest_after_each(client: &Client, tokens: &[(String, Shard)]) {
+    for (index, (token, _)) in tokens.iter().enumerate() {
+        let mut watch = client.watch_shards(token).await.unwrap();
+        for (_, shard) in &tokens[index + 1..] {
+            let Some(Update::Change(change)) = next(&mut watch).await.update else {
+                panic!("{} changes are missing", tokens.len() - index - 1);
+            };
+            let told = change.shard.expect("a change has its shard");
+            assert_eq!((&told.name, told.epoch), (&shard.name, shard.epoch));
+        }
+    }
+}
+
+type Owners = BTreeMap<String, (String, u64)>;
+
+/// The snapshot that a watch begins with, and where to continue after it.
+async fn snapshot(watch: &mut Streaming<WatchShardsResponse>) -> (Owners, String) {
+    let mut owners = Owners::new();
+    loop {
+        let told = next(watch).await;
+        match told.update {
+            Some(Update::Snapshot(page)) => {
+                for shard in page.shards {
+                    owners.insert(shard.name, (shard.owner, shard.epoch));
+                }
+            }
+            Some(Update::SnapshotEnd(_)) => return (owners, told.resume_token),
+            other => panic!("a watch begins with a snapshot: {other:?}"),
+        }
+    }
 }
 
 async fn next(watch: &mut Streaming<WatchShardsResponse>) -> WatchShardsResponse {

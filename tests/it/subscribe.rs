@@ -7,13 +7,17 @@ use std::{
 
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use quorumwatch::{
-    cli::subscription::Begin,
+    client::Begin,
     domain::{
         cursor::{Cursor, CursorCodec},
         id::{Era, GroupId, StreamId},
         position::Position,
     },
-    proto::v1::{Event, EventType, Filter, Start, SubscribeRequest},
+    proto::v1::{
+        ChangeType, Closing, ClosingAction, ClosingReason, Event, Filter, FromCursor,
+        KubernetesEventFilter, SubscribeRequest, subscribe_request::From,
+        subscribe_response::Frame,
+    },
 };
 use tonic::Code;
 
@@ -36,42 +40,36 @@ async fn a_cursor_that_is_none_is_refused_with_the_reason() {
     let recorder = world.subscriber(0).await;
     world.begin(100.0);
     world.flows(&recorder, 10).await;
-    let cursor = recorder.leave().cursor;
-    let (whole, deltas) = cursor
-        .split_once(',')
-        .expect("frames came after the progress");
-    let delta = deltas.split(',').next_back().unwrap().to_owned();
+    let kept = recorder.leave().cursor.parts().to_vec();
+    let [whole, .., delta] = kept.as_slice() else {
+        panic!("frames came after the progress: {kept:?}");
+    };
     let client = world.group.client();
     let foreign = CursorCodec::new(GroupId([9; 16])).whole(&Cursor::default());
     let cases = [
-        ("not a cursor".to_owned(), "not base64"),
-        (torn(whole), "checksum mismatch"),
-        (foreign, "another group"),
-        (future(whole), "upgrade it"),
-        (delta, "begins with a frame's delta"),
+        (vec![], "damaged"),
+        (vec!["not a cursor".to_owned()], "not base64"),
+        (vec![torn(whole)], "checksum mismatch"),
+        (vec![foreign], "another group"),
+        (vec![delta.clone()], "begins with a delta"),
         (
-            ahead(&client.group().await.unwrap().group_id),
-            "ahead of stream",
+            // This replica leads a group of one: nobody can be ahead of it.
+            vec![ahead(&client.group().await.unwrap().group_id)],
+            "the group lost data",
         ),
-        (format!("{whole},"), "too short"),
-        ("A".repeat(3 * 1024 * 1024), "longer than"),
+        (vec![whole.clone(), String::new()], "too short"),
+        (vec!["A".repeat(3 * 1024 * 1024)], "longer than"),
     ];
-    for (cursor, why) in cases {
-        let request = SubscribeRequest {
-            cursor,
-            ..SubscribeRequest::default()
-        };
-        let refused = client.subscribe(request).await.unwrap_err();
+    for (cursors, why) in cases {
+        let refused = client.subscribe(after(cursors)).await.unwrap_err();
         assert_eq!(refused.code(), Code::InvalidArgument, "{why}: {refused}");
         assert!(refused.message().contains(why), "{why}: {refused}");
     }
-    let both = SubscribeRequest {
-        cursor: cursor.clone(),
-        start: Start::Snapshot.into(),
-        ..SubscribeRequest::default()
-    };
-    let refused = client.subscribe(both).await.unwrap_err();
-    assert_eq!(refused.code(), Code::InvalidArgument, "{refused}");
+    // Another replica may know the format already.
+    let refused = client.subscribe(after(vec![future(whole)])).await;
+    let refused = refused.unwrap_err();
+    assert_eq!(refused.code(), Code::Unavailable, "{refused}");
+    assert!(refused.message().contains("upgrade it"), "{refused}");
     for filter in [
         Filter {
             resources: vec!["events".into()],
@@ -83,18 +81,22 @@ async fn a_cursor_that_is_none_is_refused_with_the_reason() {
         },
     ] {
         let request = SubscribeRequest {
-            filter: Some(filter),
+            filters: vec![filter],
             ..SubscribeRequest::default()
         };
         let refused = client.subscribe(request).await.unwrap_err();
         assert_eq!(refused.code(), Code::InvalidArgument, "{refused}");
     }
     // The same cursor as it was received is taken.
-    let request = SubscribeRequest {
-        cursor,
+    assert!(client.subscribe(after(kept)).await.is_ok());
+}
+
+/// A request that resumes.
+fn after(cursors: Vec<String>) -> SubscribeRequest {
+    SubscribeRequest {
+        from: Some(From::Resume(FromCursor { cursors })),
         ..SubscribeRequest::default()
-    };
-    assert!(client.subscribe(request).await.is_ok());
+    }
 }
 
 /// The same cursor, one bit of it flipped on the way.
@@ -137,8 +139,10 @@ async fn a_subscriber_that_stops_reading_is_told_and_resumes_without_loss() {
     let client = world.group.replicas[0].client();
     let mut slow = client.subscribe(SubscribeRequest::default()).await.unwrap();
     let mut record = Record::default();
-    // The first progress: from here on everything counts.
-    record.take(slow.message().await.unwrap().unwrap());
+    // Up to the first progress: from here on everything counts.
+    while record.cursor.is_empty() {
+        record.take(slow.message().await.unwrap().unwrap());
+    }
     // A command whose output nobody reads.
     let mut stuck = Cli::of(&world.group, 0).start("events -o jsonl");
     world.begin(600.0);
@@ -151,33 +155,45 @@ async fn a_subscriber_that_stops_reading_is_told_and_resumes_without_loss() {
     eprintln!("a hundred events at 600 a second took the healthy one at most {slowest:?}");
     assert!(slowest < Duration::from_secs(2), "{slowest:?}");
     let started = Instant::now();
+    let mut closing = None;
     let status = loop {
         match tokio::time::timeout(PATIENCE, slow.message())
             .await
             .unwrap()
         {
-            Ok(response) => record.take(response.expect("it ends with a status")),
+            Ok(response) => {
+                let response = response.expect("it ends with a status");
+                assert_eq!(closing, None, "nothing follows the last frame");
+                if let Some(Frame::Closing(last)) = &response.frame {
+                    closing = Some(last.clone());
+                    assert!(!response.cursor.is_empty(), "the last frame has the cursor");
+                }
+                record.take(response);
+            }
             Err(status) => break status,
         }
     };
+    expect_too_slow(&closing.expect("a last frame says why it ends"));
     eprintln!(
         "{} events were under way; read in {:?}",
         record.delivered,
         started.elapsed()
     );
     assert_eq!(status.code(), Code::ResourceExhausted, "{status}");
-    let said = "the subscriber took nothing for 300 ms; resume with the cursor";
+    let said = "the subscriber took nothing for 300 ms; nothing is lost";
     assert!(status.message().contains(said), "{status}");
-    let cursor = status.metadata().get("quorumwatch-cursor");
-    let cursor = cursor.expect("the status carries the cursor");
-    // Its own cursor stands at the same place; that of the status is shorter.
-    record.cursor = cursor.to_str().unwrap().to_owned();
     let resumed = Recorder::resume(record, world.group.endpoints_from(1));
     world.flows(&resumed, 500).await;
     world.expect_exactly_once(&resumed).await;
     world.expect_exactly_once(&healthy).await;
     let truth = healthy.record().events.clone();
     catches_up(stuck, first, &truth).await;
+}
+
+fn expect_too_slow(closing: &Closing) {
+    assert_eq!(closing.reason(), ClosingReason::SubscriberTooSlow);
+    assert_eq!(closing.action(), ClosingAction::Resume);
+    assert!(closing.retry_delay.is_some(), "{closing:?}");
 }
 
 /// The command is read again: it was cut off, says so, and misses nothing.
@@ -209,8 +225,11 @@ async fn a_snapshot_tells_what_exists_and_then_what_happens() {
     let recorder = Recorder::start(world.group.endpoints_from(1), Filter::default(), begin());
     let narrow = Filter {
         clusters: vec!["sim-1".into(), "sim-2".into()],
-        event_reasons: vec!["BackOff".into()],
-        event_types: vec!["Warning".into()],
+        kubernetes_event: Some(KubernetesEventFilter {
+            reasons: vec!["BackOff".into()],
+            types: vec!["Warning".into()],
+            ..KubernetesEventFilter::default()
+        }),
         ..Filter::default()
     };
     let narrow = Recorder::start(world.group.endpoints_from(2), narrow, begin());
@@ -229,7 +248,7 @@ async fn a_snapshot_tells_what_exists_and_then_what_happens() {
     );
     assert!(report.snapshot > 0, "{report:?}");
     let wanted = |event: &&Event| {
-        let object: serde_json::Value = serde_json::from_slice(&event.object_json).unwrap();
+        let object: serde_json::Value = serde_json::from_str(&event.object_json).unwrap();
         object["reason"] == "BackOff" && event.cluster != "sim-3"
     };
     let all = ids(recorder.record().events.iter().filter(wanted));
@@ -251,7 +270,7 @@ fn ids<'a>(events: impl Iterator<Item = &'a Event>) -> BTreeSet<(String, String,
         (event.cluster.clone(), object.uid, object.resource_version)
     };
     // A deletion's version is the object's last in a snapshot's eyes, and its own in a watch's.
-    let events = events.filter(|event| event.r#type() != EventType::Deleted);
+    let events = events.filter(|event| event.change_type() != ChangeType::Deleted);
     events.map(id).collect()
 }
 
@@ -273,7 +292,13 @@ async fn an_event_is_the_same_at_every_replica() {
     }
     let told = recorders.iter().map(|recorder| {
         let record = recorder.record();
-        let event = |event: &Event| (event.id.clone(), event.position.clone(), event.epoch);
+        let event = |event: &Event| {
+            (
+                event.id.clone(),
+                format!("{:?}", event.position),
+                event.epoch,
+            )
+        };
         record.events.iter().map(event).collect::<BTreeSet<_>>()
     });
     let told: Vec<_> = told.collect();

@@ -84,7 +84,7 @@ async fn an_owner_that_freezes_is_replaced_and_fenced_when_it_wakes() {
     world.flows(&recorder, 300).await;
     let after = client.shards().await.unwrap();
     for shard in before.iter().filter(|shard| shard.owner == name) {
-        let now = after.iter().find(|now| now.id == shard.id).unwrap();
+        let now = after.iter().find(|now| now.name == shard.name).unwrap();
         assert!(now.epoch > shard.epoch, "{shard:?} {now:?}");
     }
     world.expect_exactly_once(&recorder).await;

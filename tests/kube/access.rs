@@ -17,7 +17,7 @@ use crate::{
     control_plane::{ControlPlane, Options, Result},
 };
 
-/// For a new rule to count: the API server hears of it through a watch of its own.
+/// For a new rule to count: the API server learns it through a watch of its own.
 const COUNTS_WITHIN: Duration = Duration::from_secs(20);
 const ROLES: &str = "/apis/rbac.authorization.k8s.io/v1/clusterroles";
 const BINDINGS: &str = "/apis/rbac.authorization.k8s.io/v1/clusterrolebindings";
@@ -48,7 +48,7 @@ async fn check_names_exactly_the_verbs_that_are_missing_and_a_role_that_is_enoug
         user.contains("system:serviceaccount:default:limited"),
         "{user}"
     );
-    for (check, told) in [
+    for (check, expected) in [
         ("API server", "ok | https://127.0.0.1:"),
         ("get namespace kube-system", "warning | may not be read"),
         ("v1/configmaps", "ok | may list, watch | "),
@@ -69,7 +69,7 @@ async fn check_names_exactly_the_verbs_that_are_missing_and_a_role_that_is_enoug
         ("apps/v1/deployment", "did you mean apps/v1/deployments?"),
     ] {
         let found = result(&document, check);
-        assert!(found.contains(told), "{check}: {found}");
+        assert!(found.contains(expected), "{check}: {found}");
     }
 
     let manifest = document["manifests"]["cluster"].as_str().unwrap();

@@ -15,7 +15,7 @@ use crate::{
 
 /// Says for how many seconds the subscriber is away, if not for [`AWAY_SECONDS`].
 const AWAY_VARIABLE: &str = "QUORUMWATCH_KUBE_AWAY_SECONDS";
-/// Longer than a hub follows what nobody wants (30 s), shorter than the five minutes of history
+/// Longer than a hub follows what no subscriber wants (30 s), shorter than the five minutes of history
 /// that the API server keeps.
 const AWAY_SECONDS: u64 = 60;
 /// ConfigMaps are rare: the API server's watch cache keeps at least the last 100 changes.
@@ -48,7 +48,7 @@ async fn a_subscriber_that_was_away_misses_nothing() {
     // poll: the time away is what is tested
     sleep_until(back).await;
 
-    let known = record.events.values().sum::<usize>();
+    let known = record.all().map(|stream| stream.events).sum::<usize>();
     let endpoints = world.replicas.endpoints(owners.first().unwrap());
     let mut subscriber = Subscriber::come_back(endpoints, cursor, record);
     world.mark(&mut subscriber, "back").await;
@@ -61,5 +61,5 @@ async fn a_subscriber_that_was_away_misses_nothing() {
         owners.join(", then ")
     );
     report.expect_clean();
-    assert_eq!(report.gaps, 0, "{:?}", record.gaps);
+    assert_eq!(report.gaps, 0, "{}", record.summary());
 }

@@ -96,11 +96,11 @@ async fn expect_refused(set: &Manifest, rest: &Rest) {
     let mut misspelled = set.clone();
     misspelled.0["spec"]["template"]["spec"]["enableServiceLink"] = false.into();
     let verdict = misspelled.apply(rest, Run::Dry).await;
-    assert!(verdict.status >= 400, "{}", verdict.told());
+    assert!(verdict.status >= 400, "{}", verdict.summary());
     let mut wrong = set.clone();
     wrong.0["spec"]["podManagementPolicy"] = "Sideways".into();
     let verdict = wrong.apply(rest, Run::Dry).await;
-    assert_eq!(verdict.status, 422, "{}", verdict.told());
+    assert_eq!(verdict.status, 422, "{}", verdict.summary());
 }
 
 /// A pod as the StatefulSet's controller would make it keeps the namespace's Pod Security Standard,
@@ -126,6 +126,10 @@ async fn expect_pod_is_admitted(set: &Manifest, rest: &Rest) {
     let container = &mut strong.0["spec"]["containers"][0];
     container["securityContext"]["capabilities"] = json!({});
     let verdict = strong.apply(rest, Run::Dry).await;
-    assert_eq!(verdict.status, 403, "{}", verdict.told());
-    assert!(verdict.told().contains("restricted"), "{}", verdict.told());
+    assert_eq!(verdict.status, 403, "{}", verdict.summary());
+    assert!(
+        verdict.summary().contains("restricted"),
+        "{}",
+        verdict.summary()
+    );
 }

@@ -7,9 +7,10 @@ use quorumwatch::proto::v1::GapReason;
 use crate::{
     condition::eventually,
     control_plane::Options,
-    judge::Report,
     kind::{Kind, NAMESPACE},
-    subscriber::{Record, Stream, Subscriber},
+    record::{Record, Stream},
+    report::Report,
+    subscriber::Subscriber,
     truth::Truth,
     world::{ARRIVES_WITHIN, World},
     writer::{Ledger, Mix, Writer},
@@ -106,7 +107,7 @@ async fn kill_and_restart(world: &mut World, subscriber: &mut Subscriber, name: 
     flow(world, subscriber).await;
 }
 
-/// Kills the API server of `k1`, and starts it again: its watch caches begin anew. What is deleted
+/// Kills the API server of `k1`, and starts it again: its watch caches begin again. What is deleted
 /// meanwhile, below it, is seen by no watch.
 async fn restart_api_server(world: &mut World, subscriber: &mut Subscriber) {
     let kinds = [Kind::ConfigMap, Kind::Widget];
@@ -129,7 +130,7 @@ async fn restart_api_server(world: &mut World, subscriber: &mut Subscriber) {
 }
 
 /// Changes the definition of widgets on `k2` while other objects are written: the watch cache of
-/// widgets begins anew. Where the last widget, or a bookmark, is newer than its beginning, no
+/// widgets begins again. Where the last widget, or a bookmark, is newer than its beginning, no
 /// harm is done; then the definition is changed again. Gives what was written meanwhile.
 async fn redefine_widgets(
     world: &World,
@@ -156,13 +157,13 @@ async fn redefine_widgets(
     ledger
 }
 
-/// Whether a gap is told in time.
+/// Whether a gap comes in time.
 async fn wait_gap(subscriber: &mut Subscriber, stream: &Stream, within: Duration) -> bool {
-    let told = subscriber.sees(within, |record| !record.gaps(stream).is_empty());
-    told.await
+    let seen = subscriber.sees(within, |record| !record.gaps(stream).is_empty());
+    seen.await
 }
 
-/// Waits until Events have expired together (trap T7); tells how many.
+/// Waits until Events have expired together (trap T7); returns how many.
 async fn wait_shared_deletions(world: &World) -> usize {
     eventually("Events expire together", EXPIRED_WITHIN, async || {
         let shared = Truth::of(&world.clusters[0].etcd, Kind::Event).shared_deletions();
@@ -171,7 +172,7 @@ async fn wait_shared_deletions(world: &World) -> usize {
     .await
 }
 
-/// There are gaps where a watch cache began anew, all repaired, and none elsewhere.
+/// There are gaps where a watch cache began again, all repaired, and none elsewhere.
 fn check_gaps(world: &World, record: &Record, report: &mut Report) {
     let due = [
         ("k1".to_owned(), Kind::ConfigMap),
@@ -188,7 +189,7 @@ fn check_gaps(world: &World, record: &Record, report: &mut Report) {
         if !fits {
             report.wrong(format!("gaps of {stream:?}: {gaps:?}"));
         }
-        if record.synced.get(&stream) != Some(&1) {
+        if record.synced(&stream) != 1 {
             report.wrong(format!("{stream:?} had a snapshot too many"));
         }
     }

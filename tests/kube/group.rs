@@ -1,25 +1,20 @@
-//! Questions to the group.
+//! Calls to the group.
+
+use std::path::Path;
 
 use quorumwatch::{
-    cli::Endpoints,
+    client::{Client, Endpoints},
     proto::v1::{
-        Cluster, ClusterCondition, ClusterSource, CreateClusterRequest, GetClusterRequest,
-        GetGroupRequest, GetGroupResponse, GetShardRequest, KubeconfigFile, MemberHealth,
-        ResourceSelector, Shard, cluster_service_client::ClusterServiceClient,
-        cluster_source::Source, group_service_client::GroupServiceClient,
-        shard_service_client::ShardServiceClient,
+        Cluster, ClusterCondition, ClusterSource, CreateClusterRequest, ErrorReason, Group,
+        KubeconfigFile, MemberHealth, ResourceSelector, Shard, cluster_source::Source,
     },
 };
 
 use crate::{kind::Kind, replicas::Replicas};
 
-async fn group(endpoints: &Endpoints) -> Option<GetGroupResponse> {
-    let ask = endpoints.ask(|channel| async move {
-        GroupServiceClient::new(channel)
-            .get_group(GetGroupRequest {})
-            .await
-    });
-    ask.await.ok()
+async fn group(endpoints: &Endpoints) -> Option<Group> {
+    let answer = Client::new(endpoints.clone()).get_group().await;
+    answer.ok()?.group
 }
 
 /// The leader that all running replicas follow, once all of them are healthy.
@@ -43,76 +38,54 @@ pub(crate) async fn agreed_leader(replicas: &Replicas) -> Option<String> {
     agreed.then_some(first)
 }
 
-/// Asks for a cluster to be monitored; false where the group cannot take it yet.
-pub(crate) async fn create(
-    endpoints: &Endpoints,
-    name: &str,
-    kubeconfig: &str,
-    kinds: &[Kind],
-) -> bool {
+/// A cluster to be monitored.
+pub(crate) fn cluster(name: &str, kubeconfig: &Path, kinds: &[Kind]) -> Cluster {
     let selector = |kind: &Kind| ResourceSelector {
         resource: kind.resource().into(),
         ..ResourceSelector::default()
     };
-    let cluster = Cluster {
+    let file = KubeconfigFile {
+        path: kubeconfig.to_str().unwrap().into(),
+        context: String::new(),
+    };
+    Cluster {
         name: name.into(),
         source: Some(ClusterSource {
-            source: Some(Source::KubeconfigFile(KubeconfigFile {
-                path: kubeconfig.into(),
-                context: String::new(),
-            })),
+            source: Some(Source::KubeconfigFile(file)),
         }),
         resources: kinds.iter().map(selector).collect(),
         ..Cluster::default()
-    };
+    }
+}
+
+/// Asks for a cluster to be monitored; false where the group cannot take it yet.
+pub(crate) async fn create(endpoints: &Endpoints, cluster: &Cluster) -> bool {
     let request = CreateClusterRequest {
-        cluster: Some(cluster),
+        cluster: Some(cluster.clone()),
+        ..CreateClusterRequest::default()
     };
-    let tell = endpoints.tell(|channel| {
-        let request = request.clone();
-        async move {
-            ClusterServiceClient::new(channel)
-                .create_cluster(request)
-                .await
-        }
-    });
-    match tell.await {
+    let created = Client::new(endpoints.clone()).create_cluster(request).await;
+    match created {
         Ok(_) => true,
-        Err(quorumwatch::cli::Error::Refused { status, .. }) => match status.code() {
-            tonic::Code::AlreadyExists => true,
-            tonic::Code::Unavailable => false,
-            code => panic!("{name} was refused: {code:?}: {}", status.message()),
-        },
+        // An earlier try whose outcome was not known.
+        Err(error) if error.reason() == Some(ErrorReason::ClusterExists) => true,
+        Err(error) if error.is_final() => panic!("{}: {error}", cluster.name),
         Err(_) => false,
     }
 }
 
-/// How a cluster fares, and why.
+/// A cluster's condition, and why.
 pub(crate) async fn health(
     endpoints: &Endpoints,
     name: &str,
 ) -> Option<(ClusterCondition, String)> {
-    let ask = endpoints.ask(|channel| {
-        let name = name.to_owned();
-        async move {
-            ClusterServiceClient::new(channel)
-                .get_cluster(GetClusterRequest { name })
-                .await
-        }
-    });
-    let health = ask.await.ok()?.cluster?.health?;
+    let answer = Client::new(endpoints.clone()).get_cluster(name).await;
+    let health = answer.ok()?.cluster?.health?;
     Some((health.condition(), health.reason))
 }
 
 /// A cluster's only shard.
 pub(crate) async fn shard(endpoints: &Endpoints, cluster: &str) -> Option<Shard> {
-    let ask = endpoints.ask(|channel| {
-        let id = cluster.to_owned();
-        async move {
-            ShardServiceClient::new(channel)
-                .get_shard(GetShardRequest { id })
-                .await
-        }
-    });
-    ask.await.ok()?.shard
+    let answer = Client::new(endpoints.clone()).get_shard(cluster).await;
+    answer.ok()?.shard
 }

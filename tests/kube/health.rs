@@ -1,4 +1,4 @@
-//! What is told of clusters that do not let themselves be watched.
+//! The condition of clusters that cannot be watched.
 
 use std::{fs, path::PathBuf};
 
@@ -16,10 +16,17 @@ async fn a_cluster_that_refuses_or_is_down_says_why_and_disturbs_nobody() {
     let refused = refused_kubeconfig(&world);
     world.create("refused", &refused, &[Kind::Event]).await;
     let refusal = world
-        .wait_health("refused", ClusterCondition::Unauthorised)
+        .wait_health("refused", ClusterCondition::Unauthenticated)
         .await;
     assert!(refusal.contains("401"), "{refusal}");
     assert!(!refusal.contains(WRONG_TOKEN), "{refusal}");
+    // Under another name the cluster is not watched a second time.
+    let kubeconfig = world.clusters[0].control_plane.kubeconfig_path();
+    world.create("again", &kubeconfig, &[Kind::Event]).await;
+    let duplicate = world
+        .wait_health("again", ClusterCondition::Duplicate)
+        .await;
+    assert!(duplicate.contains("k0"), "{duplicate}");
     world.mark(&mut subscriber, "beside").await;
     world.wait_health("k0", ClusterCondition::Connected).await;
 
@@ -30,7 +37,15 @@ async fn a_cluster_that_refuses_or_is_down_says_why_and_disturbs_nobody() {
     restarted.unwrap();
     world.wait_health("k0", ClusterCondition::Connected).await;
     world.mark(&mut subscriber, "back").await;
-    eprintln!("refused: {refusal:?}; down: {silence:?}; the other went on, and is back");
+    let record = subscriber.record();
+    for name in ["refused", "again"] {
+        let stream = (name.to_owned(), Kind::Event);
+        assert_eq!(record.events(&stream), 0, "{}", record.summary());
+    }
+    eprintln!(
+        "refused: {refusal:?}; registered twice: {duplicate:?}; down: {silence:?}; the other went \
+         on, and is back"
+    );
 }
 
 /// That of the cluster, with a token that it does not know.

@@ -11,7 +11,7 @@ use std::{
 use base64::{Engine as _, prelude::BASE64_STANDARD};
 use http::Method;
 use quorumwatch::{
-    cli::{Endpoint, Endpoints},
+    client::{Endpoint, Endpoints},
     domain::frame::Change,
     proto::v1::ClusterCondition,
 };
@@ -23,9 +23,10 @@ use crate::{
     group,
     kind::Kind,
     manifests::{Manifest, Run, render, send, token},
+    record::{Record, Seen},
     replicas::free_ports,
     rest::{Rest, key_of},
-    subscriber::{Record, Seen, Subscriber},
+    subscriber::Subscriber,
     world::{ARRIVES_WITHIN, WHOLE_WITHIN},
 };
 
@@ -55,14 +56,14 @@ async fn a_replica_in_a_pod_watches_its_own_cluster_and_takes_a_new_token() {
     let mut subscriber = Subscriber::start(pod.endpoints());
     subscriber
         .wait("the stream is synced", ARRIVES_WITHIN, |record| {
-            record.synced.len() == 1
+            record.has_synced(&[(CLUSTER.to_owned(), Kind::Event)])
         })
         .await;
     let mut written = Vec::new();
     write(&rest, "first", &mut written).await;
     wait_for(&mut subscriber, &written).await;
 
-    // The account is made anew: tokens of the old one are refused from now on.
+    // The account is deleted and created again: tokens of the old one are refused from now on.
     let account = render("in-cluster").await;
     let account = account.iter().find(|m| m.kind() == "ServiceAccount");
     let account = account.unwrap();
@@ -70,7 +71,7 @@ async fn a_replica_in_a_pod_watches_its_own_cluster_and_takes_a_new_token() {
     account.expect(&rest, Run::Real).await;
     plane.kill_api_server();
     plane.start_api_server().await.unwrap();
-    let reason = pod.wait_condition(ClusterCondition::Unauthorised).await;
+    let reason = pod.wait_condition(ClusterCondition::Unauthenticated).await;
     assert!(reason.contains("401"), "{reason}");
     assert!(reason.contains("Unauthorized"), "{reason}");
     write(&rest, "refused", &mut written).await;
@@ -82,7 +83,8 @@ async fn a_replica_in_a_pod_watches_its_own_cluster_and_takes_a_new_token() {
     wait_for(&mut subscriber, &written).await;
     let (record, _) = subscriber.leave().await;
     assert_eq!(received(&record), written);
-    assert!(record.gaps.values().all(Vec::is_empty), "{:?}", record.gaps);
+    let has_none = record.all().all(|stream| stream.gaps.is_empty());
+    assert!(has_none, "{}", record.summary());
     eprintln!(
         "in a pod: {} events, none lost and none twice over a revoked token, said as {reason:?}",
         written.len()
@@ -93,7 +95,7 @@ async fn remove(manifest: &Manifest, rest: &Rest) {
     let url = manifest.path();
     let content = "application/json";
     let verdict = send(rest, Method::DELETE, &url, content, &json!({})).await;
-    assert!(verdict.is_clean(), "{}", verdict.told());
+    assert!(verdict.is_clean(), "{}", verdict.summary());
 }
 
 /// Writes some Events, and remembers them.
@@ -115,7 +117,7 @@ async fn wait_for(subscriber: &mut Subscriber, written: &[String]) {
 
 /// The Events that were created, in the order in which they came.
 fn received(record: &Record) -> Vec<String> {
-    let seen = record.streams.values().flatten();
+    let seen = record.all().flat_map(|stream| &stream.seen);
     let created = seen.filter_map(|seen| match seen {
         Seen::Event(event) if event.change == Change::Added => Some(event.key.clone()),
         _ => None,

@@ -1,105 +1,32 @@
 //! Goes along with what a subscriber received of one stream, and holds every step against what was
 //! committed.
 
-use std::{collections::BTreeSet, fmt};
+use std::collections::{BTreeMap, BTreeSet};
 
 use quorumwatch::domain::{frame::Change, position::Position};
 
 use crate::{
+    content::{Origin, compare},
+    record::{Received, Seen, SeenGap},
     recorder::Frames,
-    subscriber::{Received, Seen, SeenGap},
+    report::Report,
     truth::{Fact, Objects, Truth},
 };
 
-/// Most problems that are put in words.
-const PROBLEMS_MAX: usize = 12;
-
-/// What came of it.
-#[derive(Debug, Default)]
-pub(crate) struct Report {
-    /// Changes that were delivered one by one.
-    pub(crate) events: usize,
-    /// Of these, those whose object was held against an independent watch, byte for byte.
-    pub(crate) compared: usize,
-    /// Net changes of repaired gaps.
-    pub(crate) repaired: usize,
-    /// Changes inside repaired gaps that no event of their own tells of.
-    pub(crate) coalesced: usize,
-    /// Changes inside gaps that a snapshot followed.
-    pub(crate) declared: usize,
-    /// Objects of snapshots.
-    pub(crate) snapshot: usize,
-    pub(crate) gaps: usize,
-    pub(crate) lost: usize,
-    pub(crate) duplicated: usize,
-    /// Anything else that must not be.
-    pub(crate) wrong: usize,
-    problems: Vec<String>,
-}
-
-impl Report {
-    pub(crate) fn add(&mut self, other: Self) {
-        self.events += other.events;
-        self.compared += other.compared;
-        self.repaired += other.repaired;
-        self.coalesced += other.coalesced;
-        self.declared += other.declared;
-        self.snapshot += other.snapshot;
-        self.gaps += other.gaps;
-        self.lost += other.lost;
-        self.duplicated += other.duplicated;
-        self.wrong += other.wrong;
-        self.problems.extend(other.problems);
-    }
-
-    /// Panics where anything is lost, duplicated or wrong.
-    pub(crate) fn expect_clean(&self) {
-        let clean = (self.lost, self.duplicated, self.wrong) == (0, 0, 0);
-        assert!(clean, "{self}\n{}", self.problems.join("\n"));
-    }
-
-    pub(crate) fn wrong(&mut self, problem: String) {
-        self.wrong += 1;
-        self.complain(problem);
-    }
-
-    fn complain(&mut self, problem: String) {
-        if self.problems.len() < PROBLEMS_MAX {
-            self.problems.push(problem);
-        }
-    }
-}
-
-impl fmt::Display for Report {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(
-            f,
-            "{} events ({} compared byte for byte), {} net changes for {} coalesced, \
-             {} in snapshots, {} declared missing, {} gaps, {} lost, {} duplicated, {} wrong",
-            self.events,
-            self.compared,
-            self.repaired,
-            self.coalesced,
-            self.snapshot,
-            self.declared,
-            self.gaps,
-            self.lost,
-            self.duplicated,
-            self.wrong
-        )
-    }
-}
-
 /// Where the subscriber is.
 enum Phase {
-    /// A snapshot is due or under way: what it has told.
+    /// A snapshot is due or under way: what it has brought.
     Snapshot(Objects),
     Live,
-    /// The net changes of a repair that leads to this version.
-    Repair {
-        gap: SeenGap,
-        to: u64,
-    },
+    Repair(Repair),
+}
+
+/// The net changes of a repaired gap.
+struct Repair {
+    /// Where all of them stand, and the gap ends.
+    end: Position,
+    /// Those that have not come yet, with the version of their object.
+    due: BTreeMap<(String, Change), u64>,
 }
 
 /// The judge of one stream.
@@ -132,44 +59,66 @@ pub(crate) fn judge(name: String, seen: &[Seen], truth: &Truth, frames: &Frames)
     };
     for seen in seen {
         match seen {
+            Seen::Added {
+                position,
+                snapshot_follows,
+            } => judge.added(position.as_ref(), *snapshot_follows),
             Seen::Event(event) => judge.event(event),
             Seen::Gap(gap) => judge.gap(gap),
             Seen::Synced(position) => judge.synced(position),
+            Seen::Passed(position) => judge.passed(position),
         }
     }
     judge.end()
 }
 
 impl Judge<'_> {
+    /// A connection begins: where the one before ended.
+    fn added(&mut self, position: Option<&Position>, snapshot_follows: bool) {
+        if snapshot_follows {
+            match &self.phase {
+                Phase::Snapshot(_) => self.phase = Phase::Snapshot(Objects::new()),
+                _ => self.wrong("a snapshot follows without a gap"),
+            }
+        }
+        match position {
+            Some(position) => self.passed(position),
+            None if snapshot_follows => {}
+            None => self.wrong("added without a position"),
+        }
+    }
+
     fn event(&mut self, event: &Received) {
         if event.change == Change::Snapshot {
-            self.report.snapshot += 1;
-            if let Phase::Snapshot(objects) = &mut self.phase {
-                if objects.insert(event.key.clone(), event.rv).is_some() {
-                    self.report.duplicated += 1;
-                    self.complain(&format!("twice in a snapshot: {event:?}"));
-                }
-            } else {
-                self.wrong(&format!("not in a snapshot: {event:?}"));
-            }
-            return;
+            return self.snapshot(event);
         }
         self.advance(&event.position);
         if !self.ids.insert(event.id.clone()) {
             self.wrong(&format!("an id was given twice: {event:?}"));
         }
         match &self.phase {
-            Phase::Repair { to, gap } => {
-                let end = gap.to.as_ref().map(|to| to.era);
-                if Some(event.position.era) == end && event.position.rv == (*to).into() {
-                    self.net_change(event);
-                } else {
-                    self.end_repair();
-                    self.live(event);
-                }
+            Phase::Repair(Repair { end, .. })
+                if (event.position.era, &event.position.rv) == (end.era, &end.rv) =>
+            {
+                self.net_change(event);
+            }
+            Phase::Repair(_) => {
+                self.end_repair();
+                self.live(event);
             }
             Phase::Live => self.live(event),
             Phase::Snapshot(_) => self.wrong(&format!("before a snapshot was complete: {event:?}")),
+        }
+    }
+
+    fn snapshot(&mut self, event: &Received) {
+        self.report.snapshot += 1;
+        self.compare_object(event, Origin::List);
+        let Phase::Snapshot(objects) = &mut self.phase else {
+            return self.wrong(&format!("not in a snapshot: {event:?}"));
+        };
+        if objects.insert(event.key.clone(), event.rv).is_some() {
+            self.duplicated(&format!("twice in a snapshot: {event:?}"));
         }
     }
 
@@ -181,28 +130,28 @@ impl Judge<'_> {
         let is = |fact: &Fact| {
             fact.rv == event.rv && fact.key == event.key && fact.change == event.change
         };
-        let facts = self.truth.facts();
-        let Some(found) = facts.iter().position(is) else {
+        let Some(found) = self.truth.facts().iter().position(is) else {
             return self.wrong(&format!("was never committed: {event:?}"));
         };
         if found < self.next {
-            self.report.duplicated += 1;
-            return self.complain(&format!("came again: {event:?}"));
+            return self.duplicated(&format!("came again: {event:?}"));
         }
-        if found > self.next {
-            self.report.lost += found - self.next;
-            self.complain(&format!("{:?} to {event:?} is lost", facts[self.next]));
-        }
+        self.expect_complete(found, &format!("{event:?}"));
         self.next = found + 1;
         self.report.events += 1;
         self.believe(event);
-        let place = (event.rv, event.key.clone(), event.change);
-        if let Some(object) = self.frames.get(&place) {
-            self.report.compared += 1;
-            if object.get().as_bytes() != event.object {
-                self.wrong(&format!("differs from {object}: {event:?}"));
-            }
-        }
+        self.compare_object(event, Origin::Watch);
+    }
+
+    /// Everything before this fact has come.
+    fn expect_complete(&mut self, end: usize, by: &str) {
+        let Some(lost) = end.checked_sub(self.next).filter(|lost| *lost > 0) else {
+            return;
+        };
+        let first = &self.truth.facts()[self.next];
+        let problem = format!("{}: {first:?} to {by} is lost", self.name);
+        self.report.lost(lost, problem);
+        self.next = end;
     }
 
     fn believe(&mut self, event: &Received) {
@@ -213,57 +162,94 @@ impl Judge<'_> {
         }
     }
 
+    /// It must be one of those that are due, once.
     fn net_change(&mut self, event: &Received) {
         self.report.repaired += 1;
-        let known = self.objects.get(&event.key);
-        let is_news = match event.change {
-            Change::Deleted => known.is_some(),
-            _ => known != Some(&event.rv),
-        };
-        if !is_news {
-            self.report.duplicated += 1;
-            self.complain(&format!("a net change that is none: {event:?}"));
-        }
         self.believe(event);
+        self.compare_object(event, Origin::List);
+        let Phase::Repair(Repair { due, .. }) = &mut self.phase else {
+            return;
+        };
+        match due.remove(&(event.key.clone(), event.change)) {
+            Some(rv) if rv == event.rv => {}
+            Some(rv) => self.wrong(&format!("the net change is of version {rv}: {event:?}")),
+            None => self.duplicated(&format!("a net change that is none: {event:?}")),
+        }
     }
 
     fn gap(&mut self, gap: &SeenGap) {
-        if matches!(self.phase, Phase::Repair { .. }) {
-            self.end_repair();
-        }
+        self.end_repair();
         self.report.gaps += 1;
         let Some(to) = &gap.to else {
             // Only a snapshot that begins again has no place.
             self.phase = Phase::Snapshot(Objects::new());
             return;
         };
+        match &gap.from {
+            Some(from) if from < to => self.passed(from),
+            None if matches!(self.phase, Phase::Snapshot(_)) => {}
+            _ => self.wrong(&format!("a gap that spans nothing: {gap:?}")),
+        }
         self.advance(to);
-        if gap.from.as_ref().is_none_or(|from| from >= to) {
-            self.wrong(&format!("a gap that spans nothing: {gap:?}"));
-        }
-        if gap.repaired {
-            // It ends just before the net changes, which all stand at one version.
-            let to = to.rv.as_u64().unwrap() + 1;
-            self.phase = Phase::Repair {
-                gap: gap.clone(),
-                to,
-            };
+        self.phase = if gap.repaired {
+            Phase::Repair(self.begin_repair(gap, to))
         } else {
-            self.phase = Phase::Snapshot(Objects::new());
+            Phase::Snapshot(Objects::new())
+        };
+    }
+
+    /// What must come: the difference between what the subscriber has and what there was.
+    fn begin_repair(&mut self, gap: &SeenGap, to: &Position) -> Repair {
+        // The gap ends just before the net changes, which all stand at one version.
+        let rv = to.rv.as_u64().unwrap() + 1;
+        let end = Position::closed(to.era, rv.into());
+        if gap.from.as_ref().is_some_and(|from| from.rv > end.rv)
+            || self.truth.end_of(rv) < self.next
+        {
+            self.wrong(&format!("a repair that goes back: {gap:?}"));
         }
+        let there = self.truth.objects_at(rv);
+        let mut due = BTreeMap::new();
+        for (key, known) in &self.objects {
+            let now = there.get(key);
+            let is_same_object = now.is_some() && !self.truth.was_created(key, *known, rv);
+            match now {
+                Some(now) if is_same_object && now != known => {
+                    due.insert((key.clone(), Change::Modified), *now);
+                }
+                Some(_) if is_same_object => {}
+                _ => {
+                    due.insert((key.clone(), Change::Deleted), *known);
+                }
+            }
+        }
+        for (key, now) in &there {
+            let known = self.objects.get(key);
+            if known.is_none_or(|known| self.truth.was_created(key, *known, rv)) {
+                due.insert((key.clone(), Change::Added), *now);
+            }
+        }
+        Repair { end, due }
     }
 
     /// After the net changes the subscriber knows what there was at their end.
     fn end_repair(&mut self) {
-        let Phase::Repair { to, .. } = &self.phase else {
-            return;
+        let (end, due) = match std::mem::replace(&mut self.phase, Phase::Live) {
+            Phase::Repair(Repair { end, due }) => (end, due),
+            other => {
+                self.phase = other;
+                return;
+            }
         };
-        let to = *to;
-        self.phase = Phase::Live;
-        let end = self.truth.end_of(to).max(self.next);
-        self.report.coalesced += end - self.next;
-        self.next = end;
-        self.compare(to, "after a repair");
+        if let Some(first) = due.first_key_value() {
+            let problem = format!("{}: net changes never came: {first:?}", self.name);
+            self.report.lost(due.len(), problem);
+        }
+        let rv = end.rv.as_u64().unwrap();
+        let next = self.truth.end_of(rv).max(self.next);
+        self.report.coalesced += next - self.next;
+        self.next = next;
+        self.compare(rv, "after a repair");
     }
 
     fn synced(&mut self, position: &Position) {
@@ -275,11 +261,36 @@ impl Judge<'_> {
         self.advance(position);
         let rv = position.rv.as_u64().unwrap();
         let end = self.truth.end_of(rv);
-        if self.last.is_some() && self.report.gaps > 0 {
+        if self.report.gaps > 0 {
             self.report.declared += end.saturating_sub(self.next);
         }
         self.next = end;
         self.compare(rv, "in a snapshot");
+    }
+
+    /// The subscription says that it stands here, so that everything before has come.
+    fn passed(&mut self, position: &Position) {
+        if self.last.as_ref().is_some_and(|last| position < last) {
+            let problem = format!("{position} is passed after {:?}", self.last);
+            self.wrong(&problem);
+        }
+        self.last = Some(position.clone());
+        match &self.phase {
+            Phase::Snapshot(_) => self.wrong(&format!("{position} is passed in a snapshot")),
+            Phase::Repair(Repair { end, .. }) if position < end => return,
+            Phase::Repair(_) => self.end_repair(),
+            Phase::Live => {}
+        }
+        let before = position.resume_rv().as_u64().unwrap();
+        let end = self.truth.end_of(before);
+        self.expect_complete(end, &format!("{position}"));
+    }
+
+    fn compare_object(&mut self, event: &Received, from: Origin) {
+        match compare(event, from, self.frames) {
+            Ok(compared) => self.report.compared += usize::from(compared),
+            Err(why) => self.wrong(&format!("{why}: {event:?}")),
+        }
     }
 
     fn compare(&mut self, rv: u64, when: &str) {
@@ -307,13 +318,7 @@ impl Judge<'_> {
     fn end(mut self) -> Report {
         self.end_repair();
         let facts = self.truth.facts();
-        if self.next < facts.len() {
-            self.report.lost += facts.len() - self.next;
-            self.complain(&format!(
-                "{:?} and what follows never came",
-                facts[self.next]
-            ));
-        }
+        self.expect_complete(facts.len(), "the end");
         if let Some(last) = facts.last() {
             self.compare(last.rv, "at the end");
         }
@@ -324,7 +329,7 @@ impl Judge<'_> {
         self.report.wrong(format!("{}: {problem}", self.name));
     }
 
-    fn complain(&mut self, problem: &str) {
-        self.report.complain(format!("{}: {problem}", self.name));
+    fn duplicated(&mut self, problem: &str) {
+        self.report.duplicated(format!("{}: {problem}", self.name));
     }
 }

@@ -12,7 +12,7 @@ pub(crate) enum Kind {
     Event,
     /// ConfigMaps: served from a watch cache.
     ConfigMap,
-    /// Objects of a CRD: their watch cache begins anew whenever the CRD changes.
+    /// Objects of a CRD: their watch cache begins again whenever the CRD changes.
     Widget,
 }
 

@@ -1,4 +1,4 @@
-//! Where history is gone: what is told instead of it.
+//! Where history is gone: what is sent instead of it.
 
 use std::time::Duration;
 
@@ -7,13 +7,14 @@ use quorumwatch::{domain::frame::Change, proto::v1::GapReason};
 use crate::{
     control_plane::Options,
     kind::{Kind, NAMESPACE},
+    record::{MARK, Record, Seen, SeenGap},
     replicas::NAMES,
-    subscriber::{MARK, Record, Seen, SeenGap, Subscriber},
+    subscriber::Subscriber,
     world::{ARRIVES_WITHIN, World},
     writer::{Ledger, Mix, write},
 };
 
-/// The smallest rings, which [`MIX`] overflows: only the API server can tell what came before.
+/// The smallest rings, which [`MIX`] overflows: only the API server knows what came before.
 pub(crate) const SMALL_RINGS: &[&str] = &["--ring-bytes=65536", "--hub-ring-bytes=65536"];
 /// Events above all. Of ConfigMaps no more than the API server's watch cache always holds.
 pub(crate) const MIX: Mix = Mix {
@@ -27,7 +28,7 @@ const KINDS: [Kind; 2] = [Kind::Event, Kind::ConfigMap];
 
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "needs a real API server: tests/kube/run.sh"]
-async fn compacted_history_is_told_as_a_gap_and_a_snapshot() {
+async fn compacted_history_is_a_gap_and_a_snapshot() {
     let world = World::start(vec![Options::default()], &KINDS, SMALL_RINGS).await;
     let cluster = &world.clusters[0];
     let mut subscriber = world.subscriber("a").await;
@@ -57,7 +58,7 @@ async fn compacted_history_is_told_as_a_gap_and_a_snapshot() {
 
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "needs a real API server: tests/kube/run.sh"]
-async fn a_restored_etcd_is_told_as_a_gap_and_a_snapshot() {
+async fn a_restored_etcd_is_a_gap_and_a_snapshot() {
     let mut world = World::start(vec![Options::default()], &KINDS, &[]).await;
     let mut subscriber = world.subscriber("a").await;
     let backup = world.folder.path().join("backup");
@@ -81,7 +82,7 @@ async fn a_restored_etcd_is_told_as_a_gap_and_a_snapshot() {
     let record = subscriber.record();
     for kind in KINDS {
         expect_one_gap(&record, &world, kind, GapReason::HistoryReset);
-        let seen = &record.streams[&cluster.stream(kind)];
+        let seen = record.seen(&cluster.stream(kind));
         let is_gap = |seen: &Seen| matches!(seen, Seen::Gap(_));
         let after = seen.iter().position(is_gap).unwrap() + 1;
         let second = cluster.judge_stream(kind, &seen[after..], &ledger, "end");
@@ -91,10 +92,10 @@ async fn a_restored_etcd_is_told_as_a_gap_and_a_snapshot() {
     report.expect_clean();
 }
 
-/// The last thing that a stream told is a deletion, whose version may have more of them.
+/// The last event of a stream is a deletion, whose version may have more of them.
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "needs a real API server: tests/kube/run.sh"]
-async fn a_deletion_just_before_a_watch_cache_reset_is_told_once() {
+async fn a_deletion_just_before_a_watch_cache_reset_comes_once() {
     let mut world = World::start(vec![Options::default()], &KINDS, &[]).await;
     let mut subscriber = world.subscriber("a").await;
     let rest = world.clusters[0].rest();
@@ -105,8 +106,11 @@ async fn a_deletion_just_before_a_watch_cache_reset_is_told_once() {
     rest.delete(Kind::ConfigMap, "second").await.unwrap();
     subscriber
         .wait("the deletion arrives", ARRIVES_WITHIN, |record| {
-            let last = record.streams[&stream].last();
-            matches!(last, Some(Seen::Event(event)) if event.change == Change::Deleted)
+            let mut events = record.seen(&stream).iter().filter_map(|seen| match seen {
+                Seen::Event(event) => Some(event.change),
+                _ => None,
+            });
+            events.next_back() == Some(Change::Deleted)
         })
         .await;
     rest.create(Kind::Event, "other", "").await.unwrap();
@@ -114,7 +118,7 @@ async fn a_deletion_just_before_a_watch_cache_reset_is_told_once() {
     let restarted = world.clusters[0].control_plane.start_api_server().await;
     restarted.unwrap();
     subscriber
-        .wait("the gap is told", ARRIVES_WITHIN, |record| {
+        .wait("the gap comes", ARRIVES_WITHIN, |record| {
             !record.gaps(&stream).is_empty()
         })
         .await;
@@ -157,7 +161,7 @@ async fn an_owner_and_its_api_server_that_die_together_leave_no_ghost() {
     }
     control_plane.start_api_server().await.unwrap();
     subscriber
-        .wait("the gap is told", ARRIVES_WITHIN, |record| {
+        .wait("the gap comes", ARRIVES_WITHIN, |record| {
             !record.gaps(&stream).is_empty()
         })
         .await;
@@ -179,9 +183,7 @@ async fn wait_synced_again(subscriber: &mut Subscriber, world: &World, kinds: &[
         .collect();
     subscriber
         .wait("a second snapshot arrives", ARRIVES_WITHIN, |record| {
-            streams
-                .iter()
-                .all(|stream| record.synced.get(stream) == Some(&2))
+            streams.iter().all(|stream| record.synced(stream) == 2)
         })
         .await;
 }
@@ -192,13 +194,13 @@ fn expect_one_gap(record: &Record, world: &World, kind: Kind, reason: GapReason)
         SeenGap {
             from: Some(from),
             to: Some(to),
-            reason: told,
+            reason: said,
             repaired: false,
         },
     ] = gaps
     else {
         panic!("gaps of {kind:?}: {gaps:?}");
     };
-    assert_eq!(*told, reason);
+    assert_eq!(*said, reason);
     assert!(from < to, "{gaps:?}");
 }

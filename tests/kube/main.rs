@@ -3,16 +3,20 @@
 //!
 //! `tests/kube/run.sh` builds the control plane's binaries and runs these tests.
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
-#![allow(clippy::print_stderr, reason = "a test tells its figures")]
+#![allow(clippy::print_stderr, reason = "a test prints its figures")]
 
 mod condition;
+mod content;
 mod control_plane;
 mod group;
 mod judge;
+mod judge_tests;
 mod kind;
 mod manifests;
+mod record;
 mod recorder;
 mod replicas;
+mod report;
 mod rest;
 mod subscriber;
 mod truth;

@@ -46,7 +46,7 @@ impl Verdict {
     }
 
     /// What is to be shown of it.
-    pub(crate) fn told(&self) -> String {
+    pub(crate) fn summary(&self) -> String {
         let message = self.answer["message"].as_str().unwrap_or("accepted");
         format!("{} {message} {:?}", self.status, self.warnings)
     }
@@ -112,7 +112,7 @@ impl Manifest {
     pub(crate) async fn expect(&self, rest: &Rest, run: Run) {
         let verdict = self.apply(rest, run).await;
         let (kind, name) = (self.kind(), self.name());
-        assert!(verdict.is_clean(), "{kind} {name}: {}", verdict.told());
+        assert!(verdict.is_clean(), "{kind} {name}: {}", verdict.summary());
     }
 
     /// What the API server has.
@@ -165,7 +165,9 @@ pub(crate) async fn token(rest: &Rest, account: &str, namespace: &str, bound: &s
     }
     let verdict = send(rest, Method::POST, &url, "application/json", &request).await;
     let token = verdict.answer["status"]["token"].as_str();
-    token.unwrap_or_else(|| panic!("{}", verdict.told())).into()
+    token
+        .unwrap_or_else(|| panic!("{}", verdict.summary()))
+        .into()
 }
 
 fn plural(kind: &str) -> &'static str {

@@ -9,15 +9,17 @@ use std::{
 
 use base64::{Engine as _, prelude::BASE64_STANDARD};
 use http::Method;
-use quorumwatch::proto::v1::ClusterCondition;
+use quorumwatch::proto::v1::{Cluster, ClusterCondition};
 use serde_json::{Value, json};
 
 use crate::{
     control_plane::{ControlPlane, Options},
+    group,
     kind::Kind,
     manifests::{FOLDER, Manifest, Run, render, send, token},
+    record::MARK,
     rest::Rest,
-    subscriber::{MARK, Subscriber},
+    subscriber::Subscriber,
     world::{ARRIVES_WITHIN, World},
 };
 
@@ -50,7 +52,7 @@ async fn the_read_only_role_is_enough_and_none_of_it_is_too_much() {
     let wider = with_config_maps(role);
     let wider = stranger(&rest, &plane, &folder, "wider", &wider).await;
     let both = [Kind::Event, Kind::ConfigMap];
-    world.create("wider", &wider, &both).await;
+    register_again(&world, "wider", &wider, &both).await;
     let reason = world
         .wait_health("wider", ClusterCondition::Connected)
         .await;
@@ -61,7 +63,7 @@ async fn the_read_only_role_is_enough_and_none_of_it_is_too_much() {
     let mut table = vec![row("(the whole role)", ClusterCondition::Connected, "")];
     for case in without_each_verb(role) {
         let kubeconfig = stranger(&rest, &plane, &folder, &case.name, &case.role).await;
-        world.create(&case.name, &kubeconfig, &watched).await;
+        register_again(&world, &case.name, &kubeconfig, &watched).await;
         let reason = world.wait_health(&case.name, case.condition).await;
         assert!(reason.contains(case.says), "{}: {reason}", case.name);
         table.push(row(&case.name, case.condition, &reason));
@@ -69,9 +71,18 @@ async fn the_read_only_role_is_enough_and_none_of_it_is_too_much() {
     eprintln!("{}", table.join("\n"));
 }
 
+/// The same cluster under another name, with other credentials; and that is meant.
+async fn register_again(world: &World, name: &str, kubeconfig: &Path, kinds: &[Kind]) {
+    let cluster = Cluster {
+        duplicate_of: "reader".into(),
+        ..group::cluster(name, kubeconfig, kinds)
+    };
+    world.register(cluster).await;
+}
+
 fn row(case: &str, condition: ClusterCondition, reason: &str) -> String {
     let condition = condition.as_str_name().replace("CLUSTER_CONDITION_", "");
-    format!("{case:<40} {condition:<13} {reason}")
+    format!("{case:<40} {condition:<17} {reason}")
 }
 
 fn find<'a>(manifests: &'a [Manifest], kind: &str) -> &'a Manifest {
@@ -103,11 +114,11 @@ fn without_each_verb(role: &Manifest) -> Vec<Case> {
             }
             let (condition, says) = match (name, resource) {
                 ("list", "events") => (
-                    ClusterCondition::Unauthorised,
+                    ClusterCondition::PermissionDenied,
                     "cannot list resource \"events\"",
                 ),
                 ("watch", "events") => (
-                    ClusterCondition::Unauthorised,
+                    ClusterCondition::PermissionDenied,
                     "cannot watch resource \"events\"",
                 ),
                 ("get", "namespaces") => {
@@ -188,7 +199,7 @@ async fn fill_secret_in(rest: &Rest, of_admin: &Path) {
         &data,
     )
     .await;
-    assert!(verdict.is_clean(), "{}", verdict.told());
+    assert!(verdict.is_clean(), "{}", verdict.summary());
 }
 
 /// The kubeconfig as the script makes it; without kubectl, with the same token by hand.
@@ -197,7 +208,7 @@ async fn make_kubeconfig(rest: &Rest, of_admin: &Path, folder: &Path) -> PathBuf
     let kubectl = Command::new("kubectl")
         .args(["version", "--client"])
         .output();
-    if !kubectl.is_ok_and(|told| told.status.success()) {
+    if !kubectl.is_ok_and(|ran| ran.status.success()) {
         eprintln!("SKIPPED: kubeconfig.sh was not run: there is no kubectl here");
         let token = token(rest, ACCOUNT, ACCOUNT, ACCOUNT).await;
         return write_kubeconfig(of_admin, &token, &path);
@@ -224,7 +235,7 @@ async fn expect_flow(world: &World, rest: &Rest) {
     let mut subscriber = Subscriber::start(world.replicas.any());
     subscriber
         .wait("every stream is synced", ARRIVES_WITHIN, |record| {
-            record.synced.len() == streams.len()
+            record.has_synced(&streams)
         })
         .await;
     let mark = format!("{MARK}through-the-role");
@@ -237,5 +248,6 @@ async fn expect_flow(world: &World, rest: &Rest) {
         })
         .await;
     let (record, _) = subscriber.leave().await;
-    assert!(record.gaps.values().all(Vec::is_empty), "{:?}", record.gaps);
+    let has_none = record.all().all(|stream| stream.gaps.is_empty());
+    assert!(has_none, "{}", record.summary());
 }

@@ -7,7 +7,7 @@ use std::{
     process::{Child, Command, Stdio},
 };
 
-use quorumwatch::cli::{Endpoint, Endpoints};
+use quorumwatch::client::{Endpoint, Endpoints};
 
 /// The replicas' names.
 pub(crate) const NAMES: [&str; 3] = ["a", "b", "c"];
@@ -183,7 +183,7 @@ impl Drop for Replicas {
     }
 }
 
-/// Ports that nobody listens on, all different.
+/// Free ports, all different.
 pub(crate) fn free_ports(count: usize) -> Vec<u16> {
     let span = PORTS.end - PORTS.start;
     // Two runs at once begin at different places.

@@ -24,8 +24,14 @@ pub(crate) struct Fact {
 #[derive(Debug, Default)]
 pub(crate) struct Truth(Vec<Fact>);
 
+impl From<Vec<Fact>> for Truth {
+    fn from(facts: Vec<Fact>) -> Self {
+        Self(facts)
+    }
+}
+
 impl Truth {
-    /// What etcd has told so far.
+    /// What etcd has said so far.
     pub(crate) fn of(watch: &EtcdWatch, kind: Kind) -> Self {
         let changes = watch.changes().unwrap();
         let facts = changes.into_iter().filter_map(|change| {
@@ -74,6 +80,13 @@ impl Truth {
     pub(crate) fn created(&self, key: &str) -> Option<u64> {
         let fact = self.0.iter().find(|fact| fact.key == key)?;
         Some(fact.rv)
+    }
+
+    /// Whether an object was created after one version and up to another.
+    pub(crate) fn was_created(&self, key: &str, after: u64, up_to: u64) -> bool {
+        let span = &self.0[self.end_of(after)..self.end_of(up_to).max(self.end_of(after))];
+        let is = |fact: &Fact| fact.key == key && fact.change == Change::Added;
+        span.iter().any(is)
     }
 
     /// How many deletions share the version that most of them share (trap T7).

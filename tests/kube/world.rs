@@ -7,18 +7,20 @@ use std::{
 };
 
 use futures::future::join_all;
-use quorumwatch::proto::v1::ClusterCondition;
+use quorumwatch::proto::v1::{self, ClusterCondition};
 
 use crate::{
     condition::eventually,
     control_plane::{ControlPlane, EtcdWatch, Options},
     group,
-    judge::{Report, judge},
+    judge::judge,
     kind::Kind,
+    record::{MARK, Record, Seen, Stream},
     recorder::{Frames, Recorder},
     replicas::Replicas,
+    report::Report,
     rest::{Rest, key_of},
-    subscriber::{MARK, Record, Seen, Stream, Subscriber},
+    subscriber::Subscriber,
     truth::Truth,
     writer::Ledger,
 };
@@ -82,7 +84,7 @@ impl Cluster {
         }
     }
 
-    /// Goes back to a saved state of etcd; what is recorded begins anew.
+    /// Goes back to a saved state of etcd; what is recorded begins again.
     pub(crate) async fn restore(&mut self, snapshot: &Path) {
         self.control_plane.etcd_restore(snapshot).await.unwrap();
         self.etcd = self.control_plane.etcd_watch().unwrap();
@@ -113,18 +115,14 @@ impl Cluster {
         }
     }
 
-    /// What was committed of a kind up to a mark, once etcd has told it.
+    /// What was committed of a kind up to a mark, once etcd has said it.
     pub(crate) async fn truth(&self, kind: Kind, mark: &str) -> Truth {
         let key = key_of(&format!("{MARK}{mark}"));
-        eventually(
-            "etcd's watch tells of the mark",
-            ARRIVES_WITHIN,
-            async || {
-                let truth = Truth::of(&self.etcd, kind);
-                let end = truth.created(&key)?;
-                Some(truth.up_to(end))
-            },
-        )
+        eventually("etcd's watch has the mark", ARRIVES_WITHIN, async || {
+            let truth = Truth::of(&self.etcd, kind);
+            let end = truth.created(&key)?;
+            Some(truth.up_to(end))
+        })
         .await
     }
 
@@ -137,7 +135,7 @@ impl Cluster {
     pub(crate) async fn judge(&self, record: &Record, ledger: &Ledger, mark: &str) -> Report {
         let mut report = Report::default();
         for kind in &self.kinds {
-            let seen = &record.streams[&self.stream(*kind)];
+            let seen = record.seen(&self.stream(*kind));
             report.add(self.judge_stream(*kind, seen, ledger, mark).await);
         }
         report
@@ -171,29 +169,29 @@ impl Cluster {
     /// The last snapshot of a kind is what the API server lists now, byte for byte. Nothing may have
     /// been written since. Gives how many objects there are.
     pub(crate) async fn expect_snapshot(&self, kind: Kind, record: &Record) -> usize {
-        let seen = &record.streams[&self.stream(kind)];
+        let seen = record.seen(&self.stream(kind));
         let is_gap = |seen: &Seen| matches!(seen, Seen::Gap(_));
         let begin = seen.iter().rposition(is_gap).map_or(0, |gap| gap + 1);
         let objects: BTreeMap<_, _> = seen[begin..]
             .iter()
-            .map_while(|seen| match seen {
-                Seen::Event(event) => Some((event.key.clone(), event.object.to_vec())),
-                Seen::Gap(_) | Seen::Synced(_) => None,
+            .take_while(|seen| !matches!(seen, Seen::Synced(_)))
+            .filter_map(|seen| match seen {
+                Seen::Event(event) => Some((event.key.clone(), event.object.clone())),
+                _ => None,
             })
             .collect();
         let list = self.rest().list(kind, None).await.unwrap();
         let listed: BTreeMap<_, _> = list
             .items
             .into_iter()
-            .map(|(key, _, object)| (key, object.get().as_bytes().to_vec()))
+            .map(|(key, _, object)| (key, object.get().to_owned()))
             .collect();
         assert_eq!(
             objects.keys().collect::<Vec<_>>(),
             listed.keys().collect::<Vec<_>>()
         );
         for (key, object) in &objects {
-            let text = String::from_utf8_lossy(object);
-            assert_eq!(text, String::from_utf8_lossy(&listed[key]), "{key}");
+            assert_eq!(*object, listed[key], "{key}");
         }
         objects.len()
     }
@@ -218,7 +216,7 @@ async fn record(rest: &Rest, kinds: &[Kind]) -> Vec<Recorder> {
 fn seen_up_to(seen: &[Seen], rv: u64) -> &[Seen] {
     let after = |seen: &Seen| match seen {
         Seen::Event(event) => event.position.rv > rv.into(),
-        Seen::Gap(_) | Seen::Synced(_) => false,
+        _ => false,
     };
     let end = seen.iter().position(after).unwrap_or(seen.len());
     &seen[..end]
@@ -231,7 +229,7 @@ fn wrong_uids(seen: &[Seen], ledger: &Ledger, kind: Kind) -> Vec<String> {
             let uid = uids.get(&event.key)?;
             (*uid != event.uid).then(|| format!("the UID is not {uid}: {event:?}"))
         }
-        Seen::Gap(_) | Seen::Synced(_) => None,
+        _ => None,
     });
     wrong.collect()
 }
@@ -270,10 +268,13 @@ impl World {
 
     /// Has a cluster monitored.
     pub(crate) async fn create(&self, name: &str, kubeconfig: &Path, kinds: &[Kind]) {
-        let kubeconfig = kubeconfig.to_str().unwrap();
+        self.register(group::cluster(name, kubeconfig, kinds)).await;
+    }
+
+    /// The same, with more to say about it.
+    pub(crate) async fn register(&self, cluster: v1::Cluster) {
         eventually("the group takes a cluster", WHOLE_WITHIN, async || {
-            let endpoints = self.replicas.any();
-            let created = group::create(&endpoints, name, kubeconfig, kinds).await;
+            let created = group::create(&self.replicas.any(), &cluster).await;
             created.then_some(())
         })
         .await;
@@ -312,13 +313,13 @@ impl World {
         .await
     }
 
-    /// A subscriber at a replica that has told it everything that exists.
+    /// A subscriber at a replica that has sent it everything that exists.
     pub(crate) async fn subscriber(&self, replica: &str) -> Subscriber {
         let mut subscriber = Subscriber::start(self.replicas.endpoints(replica));
         let streams = self.streams();
         subscriber
             .wait("every stream is synced", ARRIVES_WITHIN, |record| {
-                record.synced.len() == streams.len()
+                record.has_synced(&streams)
             })
             .await;
         subscriber

@@ -48,7 +48,7 @@ struct Entry {
 #[derive(Debug, Default)]
 pub(crate) struct Ledger {
     entries: Vec<Entry>,
-    /// Writes that failed, or of which nobody knows.
+    /// Writes that failed, or whose outcome is not known.
     pub(crate) failed: usize,
 }
 

@@ -13,7 +13,10 @@ mod walk;
 use std::time::Duration;
 
 use model::World;
-use quorumwatch::pipeline::{filter::Filter, subscription::Start};
+use quorumwatch::pipeline::{
+    filter::{Filter, Filters},
+    subscription::Start,
+};
 use subscriber::Seen;
 
 const PATIENCE: Duration = Duration::from_secs(120);
@@ -154,10 +157,11 @@ async fn a_repair_that_its_owner_did_not_finish_is_finished_by_the_next() {
 async fn a_filter_never_holds_the_cursor_back() {
     let mut world = World::new(1 << 20).await;
     let filter = Filter {
-        names: vec!["nobody".into()],
+        names: vec!["nobody".to_owned()].into(),
         ..Filter::default()
     };
-    let mut subscriber = world.subscribe_filtered(0, filter, Start::Now);
+    let filters = Filters::new(vec![filter]);
+    let mut subscriber = world.subscribe_filtered(0, filters, Start::Now);
     world.write(30).await;
     subscriber.catch_up_with(&world, PATIENCE).await;
     assert_eq!(subscriber.seen, []);

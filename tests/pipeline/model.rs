@@ -17,10 +17,10 @@ use quorumwatch::{
     peer::sources::open_local,
     pipeline::{
         feed::{FeedError, FeedFrom, FeedMessage},
-        filter::Filter,
+        filter::Filters,
         hub::{Hub, SourceAddress, Sources},
         owned::{Owned, OwnedStream},
-        subscription::{Start, Subscription},
+        subscription::{Request, Start, Subscription},
     },
 };
 use tokio::{
@@ -103,10 +103,16 @@ impl World {
             name: "c".into(),
             labels: BTreeMap::new(),
             source: Source::InCluster,
-            selectors: vec![ResourceSelector::all(Resource::events())],
+            resources: vec![ResourceSelector::all(Resource::events())],
             paused: false,
+            description: String::new(),
+            duplicate_of: String::new(),
         };
-        group.apply(&Command::CreateCluster { spec, at: AT });
+        group.apply(&Command::CreateCluster {
+            spec,
+            request_id: None,
+            at: AT,
+        });
         let state = group.now();
         let (shard, stream) = (
             *state.assignments.keys().next().unwrap(),
@@ -246,16 +252,21 @@ impl World {
     }
 
     pub(crate) fn subscribe(&self, hub: usize, start: Start) -> Subscriber {
-        self.subscribe_filtered(hub, Filter::default(), start)
+        self.subscribe_filtered(hub, Filters::default(), start)
     }
 
     pub(crate) fn subscribe_filtered(
         &self,
         hub: usize,
-        filter: Filter,
+        filters: Filters,
         start: Start,
     ) -> Subscriber {
-        let subscription = Subscription::open(self.hubs[hub].clone(), filter, start).unwrap();
+        let request = Request {
+            digest: filters.digest(),
+            filters,
+            start,
+        };
+        let subscription = Subscription::open(self.hubs[hub].clone(), request).unwrap();
         let cursor = subscription.cursor();
         let cursors = vec![cursor];
         Subscriber {
@@ -353,10 +364,14 @@ impl Driver {
     }
 
     fn begin_era(&self, reason: GapReason, to: u64, repaired: bool) {
-        self.checkpoint();
+        let state = self.group.now();
+        let stream = &state.streams[&self.owned.id];
         self.group.apply(&Command::BeginEra(BeginEra {
             stream: self.owned.id,
             epoch: self.owned.epoch,
+            run: state.run_revision(stream.shard).unwrap(),
+            expected_era: stream.era.as_ref().map(|start| start.era),
+            from: self.owned.checkpoint(),
             reason,
             to: to.into(),
             repaired,

@@ -51,6 +51,7 @@ impl Inner {
             name: name.into(),
             uid: name.into(),
             object: format!("{{\"rv\":{rv}}}").into(),
+            metadata_only: false,
             seen: UnixMillis(0),
         });
     }

@@ -9,7 +9,7 @@ use quorumwatch::{
         id::StreamId,
         position::Position,
     },
-    pipeline::subscription::{Body, Subscription},
+    pipeline::{output::Body, subscription::Subscription},
 };
 
 use crate::model::World;
@@ -90,6 +90,8 @@ impl Subscriber {
 
     async fn read(&mut self) {
         for output in self.subscription.next().await {
+            let mut cursor = self.cursors.last().unwrap().clone();
+            output.step.apply(&mut cursor);
             let seen = match output.body {
                 Body::Event(_, published) => Seen::event(&published.frame),
                 Body::Synced(..) => Seen::Synced,
@@ -98,17 +100,17 @@ impl Subscriber {
                     repaired: gap.repaired,
                     reason: gap.reason,
                 },
-                Body::Progress { cursor, .. } => {
+                Body::Stream(change) if change.snapshot_follows => Seen::Restarted,
+                Body::Progress(_) | Body::Stream(_) => {
                     self.cursors.pop();
                     self.cursors.push(cursor);
                     continue;
                 }
+                Body::Unmatched(..) | Body::FilterChanged(..) => {
+                    panic!("nothing was filtered: {:?}", output.body)
+                }
             };
             self.seen.push(seen);
-            let mut cursor = self.cursors.last().unwrap().clone();
-            if let Some((stream, position)) = output.resume {
-                cursor.positions.insert(stream, position);
-            }
             self.cursors.push(cursor);
         }
     }

@@ -1,4 +1,5 @@
-//! Cuts of the network between running pods: who is alone must not speak, and nothing is lost.
+//! Cuts of the network between running pods: a replica that is alone must not publish, and nothing
+//! is lost.
 
 use std::{
     net::IpAddr,
@@ -18,12 +19,12 @@ async fn a_leader_that_is_cut_off_loses_its_shards_and_no_event_is_lost() {
     let mut world = World::start().await;
     let leader = world.leader(0).await;
     let other = (leader + 1) % 3;
-    // It listens to the leader, which will go on reading its clusters while nobody follows it.
+    // It is served by the leader, which will go on reading its clusters without any follower.
     let recorder = world.subscriber(leader).await;
     world.begin();
     world.flows(&recorder, 100).await;
 
-    // The leader's peers hear nothing of it, and it hears nothing of them; everybody else does.
+    // Nothing passes between the leader and its peers; everything else does.
     let cuts = between(&world, &[leader], &others(leader));
     apply(&world, &cuts);
     let moved = world.without(leader, other).await;
@@ -37,11 +38,11 @@ async fn a_leader_that_is_cut_off_loses_its_shards_and_no_event_is_lost() {
     eprintln!(
         "a leader was cut off from its peers: shards moved after {moved:?}, {heard:?} until heard"
     );
-    let told = |reason: &String| {
+    let says_why = |reason: &String| {
         reason.contains("this replica has no contact with a majority of the group")
     };
     let interruptions = recorder.record().interruptions.clone();
-    assert!(interruptions.iter().any(told), "{interruptions:?}");
+    assert!(interruptions.iter().any(says_why), "{interruptions:?}");
     heal(&world, &cuts);
     world.ready().await;
     world.catches_up(&recorder).await;

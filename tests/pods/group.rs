@@ -26,8 +26,8 @@ async fn pods_are_alive_while_they_wait_and_ready_once_they_are_a_group() {
     world.launch(2);
     world.ready().await;
 
-    // Without a quorum, the one that is left is alive, and not ready: be it the leader that nobody
-    // follows any more, or a follower.
+    // Without a quorum, the one that is left is alive, and not ready: be it the leader that has lost
+    // its followers, or a follower.
     let leader = world.leader(0).await;
     for last in [leader, (leader + 1) % 3] {
         let killed: Vec<_> = (0..3).filter(|index| *index != last).collect();
@@ -42,6 +42,7 @@ async fn pods_are_alive_while_they_wait_and_ready_once_they_are_a_group() {
             .await;
         let group = world.client(last).group().await.unwrap();
         assert_eq!(group.leader, "", "{group:?}");
+        assert!(!group.has_quorum && !group.problem.is_empty(), "{group:?}");
         for index in killed {
             world.launch(index);
         }
@@ -114,7 +115,7 @@ async fn pods_die_move_and_stop_and_nothing_is_lost() {
     stop_all(&mut world, grace).await;
 }
 
-/// The StatefulSet is deleted: nobody is left to take anything over.
+/// The StatefulSet is deleted: no replica is left to take anything over.
 async fn stop_all(world: &mut World, grace: Duration) {
     let pods = world.pods.iter_mut();
     let stopping = pods.map(|pod| pod.process.as_mut().unwrap().terminate(grace));

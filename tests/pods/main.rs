@@ -4,7 +4,7 @@
 //! What needs root (namespaces, mounts) is skipped without it, and says so.
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
-#![expect(clippy::print_stderr, reason = "a test tells its figures")]
+#![expect(clippy::print_stderr, reason = "a test prints its figures")]
 
 #[path = "../it/harness/client.rs"]
 #[allow(dead_code, reason = "shared, and not all of it is needed here")]

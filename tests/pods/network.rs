@@ -13,7 +13,7 @@ use std::{
 const PREFIX: &str = "qwtest";
 /// The place of this machine in the network.
 const HOST: u8 = 1;
-/// A hardware address that nobody has.
+/// A hardware address that does not exist.
 const NOBODY: &str = "02:00:00:00:00:fe";
 
 /// The networks of this process: the kernel takes its time to remove one, so each has names and
@@ -125,7 +125,7 @@ impl Network {
         ip(&format!("-n {} link set pod{pod} {state}", self.switch()));
     }
 
-    /// From now on nothing gets through; nobody is told.
+    /// From now on nothing gets through; neither side is notified.
     pub(crate) fn cut(&self, cut: Cut) {
         let own = self.namespace(cut.from);
         let to = cut.to;

@@ -10,11 +10,10 @@ use std::{
 };
 
 use quorumwatch::{
-    cli::{Endpoint, Endpoints},
+    client::{Endpoint, Endpoints},
     domain::{cluster::Resource, position::ResourceVersion},
     proto::v1::{
-        Cluster, ClusterSource, GetGroupResponse, KubeconfigFile, MemberHealth,
-        cluster_source::Source,
+        Cluster, ClusterSource, Group, KubeconfigFile, MemberHealth, cluster_source::Source,
     },
     sim::{Fleet, FleetOptions, Ledger, Load, LoadOptions},
 };
@@ -206,7 +205,7 @@ impl World {
         Endpoints::new(turns.next().unwrap(), turns)
     }
 
-    /// What a probe of the manifest says; `None` where nobody answers in its time.
+    /// What a probe of the manifest says; `None` where there is no answer in its time.
     pub(crate) async fn probe(&self, index: usize, probe: &str) -> Option<ServingStatus> {
         let probe = self.template.probe(probe);
         let address = SocketAddr::new(self.pods[index].address, probe.grpc.port);
@@ -281,7 +280,7 @@ impl World {
             shards.len() == CLUSTERS
                 && shards.iter().all(|shard| {
                     let mut streams = shard.streams.iter();
-                    streams.all(|stream| !stream.checkpoint.is_empty())
+                    streams.all(|stream| stream.checkpoint.is_some())
                 })
         })
         .await;
@@ -318,14 +317,14 @@ impl World {
         }));
     }
 
-    /// Waits until so many more events than now were told.
+    /// Waits until so many more events than now have come.
     pub(crate) async fn flows(&self, recorder: &Recorder, events: u64) -> Duration {
         let before = recorder.record().delivered;
         let flows = |record: &Record| record.delivered >= before + events;
         recorder.sees("events flow", PATIENCE, flows).await
     }
 
-    /// Waits until every cluster's newest event of this moment was told.
+    /// Waits until every cluster's newest event of this moment has come.
     pub(crate) async fn catches_up(&self, recorder: &Recorder) -> Duration {
         let now: Vec<_> = self
             .fleet
@@ -379,7 +378,7 @@ impl Drop for World {
     }
 }
 
-fn healthy(group: &GetGroupResponse) -> usize {
+fn healthy(group: &Group) -> usize {
     let members = group.members.iter();
     let active = members.filter(|member| member.health() == MemberHealth::Active);
     active.count()

@@ -45,7 +45,15 @@ const RULES: &[Rule] = &[
     rule(
         "proto",
         &[],
-        &["prost", "prost_types", "tonic", "tonic_prost"],
+        &[
+            "prost",
+            "prost_reflect",
+            "prost_types",
+            "serde",
+            "serde_json",
+            "tonic",
+            "tonic_prost",
+        ],
     ),
     rule(
         "raft",
@@ -118,6 +126,8 @@ const RULES: &[Rule] = &[
             "clock",
         ],
         &[
+            "base64",
+            "crc32c",
             "http",
             "prost",
             "prost_types",
@@ -125,6 +135,22 @@ const RULES: &[Rule] = &[
             "tonic_health",
             "tonic_prost",
             "tonic_reflection",
+            "tonic_types",
+            "uuid",
+        ],
+    ),
+    // It cuts objects down without reading more of them than it must.
+    rule("api/view", &["domain", "proto"], &["serde", "serde_json"]),
+    // A user of the public API and of nothing else: what it can do, a client elsewhere can.
+    rule(
+        "client",
+        &["proto"],
+        &[
+            "http",
+            "prost_types",
+            "rand",
+            "tonic",
+            "tonic_types",
             "uuid",
         ],
     ),
@@ -171,11 +197,13 @@ const RULES: &[Rule] = &[
             "tonic",
             "tonic_health",
             "tonic_reflection",
+            "tonic_types",
         ],
     ),
     rule(
         "cli",
         &[
+            "client",
             "config",
             "domain",
             "peer",

@@ -41,7 +41,7 @@ impl Repository {
 
     /// Every Rust file that is ours.
     pub(crate) fn all_sources(&self) -> Vec<Source> {
-        let mut sources = self.sources(&["src", "tests", "benches"]);
+        let mut sources = self.sources(&["src", "tests", "benches", "deploy/clients/rust"]);
         sources.push(Source::read(&self.root, &self.root.join("build.rs")));
         sources
     }

@@ -4,7 +4,9 @@ use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use quorumwatch::{
     domain::{
-        cluster::{Cluster, ClusterSpec, Condition, Health, ResourceSelector, Source},
+        cluster::{
+            Cluster, ClusterSpec, Condition, Health, ResourceSelector, Source, StreamSelector,
+        },
         frame::{Change, Frame, GapReason},
         history::HistoryItem,
         id::{ClusterId, Era, Revision, StreamId, UnixMillis},
@@ -75,8 +77,12 @@ pub(crate) fn start_with(address: &str, resume: ResumePoint, policy: WatchPolicy
     }
 }
 
-pub(crate) fn selector(resource: &str) -> ResourceSelector {
-    ResourceSelector::all(resource.parse().unwrap())
+pub(crate) fn selector(resource: &str) -> StreamSelector {
+    StreamSelector::all(resource.parse().unwrap())
+}
+
+fn watched(selector: &StreamSelector) -> ResourceSelector {
+    ResourceSelector::all(selector.resource.clone())
 }
 
 pub(crate) fn start_all(
@@ -100,18 +106,22 @@ pub(crate) fn start_all(
     };
     let cluster = Cluster {
         id: ClusterId(1),
-        spec: ClusterSpec {
+        spec: Arc::new(ClusterSpec {
             name: "scripted".into(),
             labels: BTreeMap::new(),
             source: Source::Configured {
                 name: "here".into(),
             },
-            selectors: streams.iter().map(|s| s.selector.clone()).collect(),
+            resources: streams.iter().map(|s| watched(&s.selector)).collect(),
             paused: false,
-        },
+            description: String::new(),
+            duplicate_of: String::new(),
+        }),
         uid: None,
         created: UnixMillis(0),
+        updated: UnixMillis(0),
         revision: Revision(1),
+        watch_revision: Revision(1),
         health: Health::unknown(UnixMillis(0)),
     };
     ShardWatcher::start(Arc::new(cluster), streams, Arc::new(credentials), policy)
@@ -202,7 +212,7 @@ impl Watched {
 }
 
 /// Change, name and object of each frame.
-pub(crate) fn told(frames: &[Frame]) -> Vec<(Change, &str, &str)> {
+pub(crate) fn seen(frames: &[Frame]) -> Vec<(Change, &str, &str)> {
     frames
         .iter()
         .map(|frame| {

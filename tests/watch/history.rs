@@ -9,7 +9,7 @@ use quorumwatch::{
 
 use crate::{
     api::{Api, status},
-    harness::{STREAM, closed, item, object, start, told},
+    harness::{STREAM, closed, item, object, seen, start},
 };
 
 #[tokio::test]
@@ -25,7 +25,7 @@ async fn a_catch_up_is_a_second_watch_that_ends_with_its_receiver() {
     let Some(HistoryItem::Frames(frames)) = item(&mut items).await else {
         panic!("frames come first")
     };
-    assert_eq!(told(&frames), [(Change::Added, "a", a.as_str())]);
+    assert_eq!(seen(&frames), [(Change::Added, "a", a.as_str())]);
     assert_eq!(item(&mut items).await, Some(HistoryItem::Closed(9.into())));
     drop(items);
     open.abandoned().await;
@@ -49,12 +49,12 @@ async fn a_catch_up_repairs_itself_or_says_that_the_history_is_gone() {
         (Change::Deleted, "a", a.as_str()),
         (Change::Added, "b", b.as_str()),
     ];
-    assert_eq!(told(&repaired(&mut items, 9).await), expected);
+    assert_eq!(seen(&repaired(&mut items, 9).await), expected);
     assert_eq!(item(&mut items).await, Some(HistoryItem::Closed(9.into())));
     let _open = api.open(9).await;
 
     let mut again = history.repair(5.into(), 9.into());
-    assert_eq!(told(&repaired(&mut again, 9).await), expected);
+    assert_eq!(seen(&repaired(&mut again, 9).await), expected);
     assert_eq!(item(&mut again).await, None);
 
     api.set(|world| world.compacted = 8);

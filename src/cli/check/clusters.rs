@@ -8,7 +8,7 @@ use super::{
 };
 use crate::{
     config::Serve,
-    domain::cluster::{ClusterSpec, Resource, ResourceSelector, Source},
+    domain::cluster::{ClusterSpec, ResourceSelector, Source},
     server,
     watcher::{
         CredentialPolicy, WatchPolicy,
@@ -20,7 +20,7 @@ use crate::{
 pub(super) struct Only {
     pub(super) file: PathBuf,
     pub(super) context: String,
-    pub(super) selectors: Vec<ResourceSelector>,
+    pub(super) resources: Vec<ResourceSelector>,
 }
 
 pub(super) fn targets(serve: &Serve) -> Vec<Target> {
@@ -46,7 +46,7 @@ pub(super) fn targets(serve: &Serve) -> Vec<Target> {
 /// its own folder is allowed in any case.
 pub(super) fn only(serve: &Serve, only: &Only) -> Target {
     let mut credentials = server::credentials(serve);
-    // Where the file is not there, that is told when it is read.
+    // Where the file is not there, reading it reports that.
     let file = fs::canonicalize(&only.file).unwrap_or_else(|_| only.file.clone());
     credentials
         .kubeconfig_dirs
@@ -60,20 +60,19 @@ pub(super) fn only(serve: &Serve, only: &Only) -> Target {
     } else {
         format!("cluster {}", only.context)
     };
-    let spec = spec(source, only.selectors.clone());
+    let spec = spec(source, only.resources.clone());
     target(&subject, spec, Arc::new(credentials))
 }
 
-fn spec(source: Source, mut selectors: Vec<ResourceSelector>) -> ClusterSpec {
-    if selectors.is_empty() {
-        selectors.push(ResourceSelector::all(Resource::events()));
-    }
+fn spec(source: Source, resources: Vec<ResourceSelector>) -> ClusterSpec {
     ClusterSpec {
         name: "checked".to_owned(),
         labels: [].into(),
         source,
-        selectors,
+        resources,
         paused: false,
+        description: String::new(),
+        duplicate_of: String::new(),
     }
 }
 

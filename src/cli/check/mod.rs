@@ -1,8 +1,8 @@
 //! `quorumwatch check`: what would be in force, what is wrong with it, and whether everything that
 //! it names can be reached.
 //!
-//! Each thing to look at is a [`Target`]; whoever adds a kind of thing adds targets
-//! and nothing else.
+//! Each thing to look at is a [`Target`]; to add a kind of thing, add targets and
+//! nothing else.
 
 mod clusters;
 mod finding;
@@ -49,6 +49,15 @@ pub(super) struct Arguments {
     /// What would be watched there, like apps/v1/deployments; may be repeated. [default: v1/events]
     #[arg(long = "resource", value_name = "RESOURCE", requires = "kubeconfig")]
     resources: Vec<Resource>,
+    /// In which namespaces, joined by ','; may be repeated. All of them where it is not set.
+    #[arg(
+        short = 'n',
+        long = "namespace",
+        value_name = "NAMESPACE",
+        value_delimiter = ',',
+        requires = "kubeconfig"
+    )]
+    namespaces: Vec<String>,
     #[command(flatten)]
     output: Output,
 }
@@ -68,11 +77,7 @@ pub(super) async fn run(arguments: Arguments) -> Result<(), Error> {
     let only = arguments.kubeconfig.map(|file| clusters::Only {
         file,
         context: arguments.kube_context.unwrap_or_default(),
-        selectors: arguments
-            .resources
-            .into_iter()
-            .map(ResourceSelector::all)
-            .collect(),
+        resources: selectors(arguments.resources, &arguments.namespaces),
     });
     let targets = match (&loaded.serve, &only) {
         (Ok(serve), Some(only)) => vec![clusters::only(serve, only)],
@@ -90,6 +95,18 @@ pub(super) async fn run(arguments: Arguments) -> Result<(), Error> {
         failed => return Err(Error::ChecksFailed(failed)),
     }
     Ok(())
+}
+
+/// What would be watched, as `clusters add` takes it.
+fn selectors(mut resources: Vec<Resource>, namespaces: &[String]) -> Vec<ResourceSelector> {
+    if resources.is_empty() && !namespaces.is_empty() {
+        resources.push(Resource::events());
+    }
+    let selector = |resource| ResourceSelector {
+        namespaces: namespaces.to_vec(),
+        ..ResourceSelector::all(resource)
+    };
+    resources.into_iter().map(selector).collect()
 }
 
 /// Everything that a configuration names.

@@ -107,7 +107,7 @@ pub(super) async fn ask(address: &str, own: &str, expected: &str) -> Reached {
     let mut client = PeerServiceClient::new(channel.clone());
     let hello = client.hello(HelloRequest {
         name: own.to_owned(),
-        // Nobody has this id: whoever checks is no replica.
+        // No replica has this id: the check is none.
         replica_id: 0,
         expected_name: expected.to_owned(),
         protocol: PROTOCOL,
@@ -176,7 +176,7 @@ async fn client_listener(channel: Channel, status: &Status) -> Option<String> {
         return None;
     }
     let mut client = GroupServiceClient::new(channel);
-    let group = client.get_group(GetGroupRequest {});
+    let group = client.get_group(GetGroupRequest::default());
     let group = timeout(STEP_WITHIN, group).await.ok()?.ok()?;
     Some(group.into_inner().answered_by)
 }

@@ -4,12 +4,14 @@ use std::time::Duration;
 
 use tokio::time::{Instant, sleep, timeout};
 use tokio_util::sync::CancellationToken;
-use tonic::Code;
 
 use super::{ownership::Ownership, replicas::Replicas};
 use crate::{
-    cli::{Endpoints, Error, clusters, members, shards},
-    proto::v1::{Cluster, MemberHealth},
+    cli::Error,
+    client::Client,
+    proto::v1::{
+        Cluster, CreateClusterRequest, ErrorReason, ListShardsRequest, Member, MemberHealth,
+    },
 };
 
 /// How often a question is asked again: often enough for times to mean something.
@@ -17,24 +19,21 @@ const PAUSE: Duration = Duration::from_millis(20);
 /// How long the group may take to be founded, and to own every shard.
 const READY_LIMIT: Duration = Duration::from_secs(60);
 
-/// Waits until every replica is a healthy member of one group; tells the leader.
+/// Waits until every replica is a healthy member of one group; returns the leader.
 pub(super) async fn founded(
     replicas: &mut Replicas,
     shutdown: &CancellationToken,
 ) -> Result<String, Error> {
     let count = replicas.iter().count();
-    let endpoints: Vec<Endpoints> = replicas
+    let clients: Vec<Client> = replicas
         .iter()
-        .map(|replica| replica.endpoint.clone().into())
+        .map(|replica| Client::new(replica.endpoint.clone()))
         .collect();
     hoped(replicas, shutdown, "form one healthy group", async || {
         let mut leader = String::new();
-        for endpoints in &endpoints {
-            let group = members::get(endpoints).await.ok()?;
-            let healthy = |member: &&_| {
-                let member: &crate::proto::v1::Member = member;
-                member.health() == MemberHealth::Active
-            };
+        for client in &clients {
+            let group = client.get_group().await.ok()?.group?;
+            let healthy = |member: &&Member| member.health() == MemberHealth::Active;
             if group.leader.is_empty() || group.members.iter().filter(healthy).count() < count {
                 return None;
             }
@@ -50,28 +49,25 @@ pub(super) async fn create(
     replicas: &mut Replicas,
     shutdown: &CancellationToken,
     wanted: &[Cluster],
-    endpoints: &Endpoints,
+    client: &Client,
 ) -> Result<(), Error> {
     for cluster in wanted {
-        let created =
-            hoped(
-                replicas,
-                shutdown,
-                "accept the clusters",
-                async || match clusters::create(endpoints, cluster.clone()).await {
-                    Ok(_) => Some(Ok(())),
-                    Err(Error::Refused { status, .. }) if status.code() == Code::AlreadyExists => {
-                        Some(Ok(()))
-                    }
-                    Err(Error::Refused { status, .. }) if status.code() == Code::Unavailable => {
-                        None
-                    }
-                    Err(Error::Unanswered { .. }) => None,
-                    Err(error) => Some(Err(error)),
-                },
-            )
-            .await?;
-        created?;
+        let request = CreateClusterRequest {
+            cluster: Some(cluster.clone()),
+            ..CreateClusterRequest::default()
+        };
+        let created = hoped(
+            replicas,
+            shutdown,
+            "accept the clusters",
+            async || match client.create_cluster(request.clone()).await {
+                Ok(_) => Some(Ok(())),
+                Err(error) if error.reason() == Some(ErrorReason::ClusterExists) => Some(Ok(())),
+                Err(error) if error.is_final() => Some(Err(error)),
+                Err(_) => None,
+            },
+        );
+        created.await??;
     }
     Ok(())
 }
@@ -81,31 +77,31 @@ pub(super) async fn owned(
     replicas: &mut Replicas,
     shutdown: &CancellationToken,
     wanted: usize,
-    endpoints: &Endpoints,
+    client: &Client,
 ) -> Result<Ownership, Error> {
     hoped(replicas, shutdown, "watch every cluster", async || {
-        let (shards, _) = shards::list(endpoints).await.ok()?;
-        let mut streams = shards.iter().flat_map(|shard| &shard.streams);
-        let reached = streams.all(|stream| !stream.checkpoint.is_empty());
-        let ownership = Ownership::of(&shards);
+        let all = client
+            .list_shards(ListShardsRequest::default())
+            .await
+            .ok()?;
+        let mut streams = all.shards.iter().flat_map(|shard| &shard.streams);
+        let reached = streams.all(|stream| stream.checkpoint.is_some());
+        let ownership = Ownership::of(&all.shards);
         (reached && ownership.counts() == (wanted, wanted)).then_some(ownership)
     })
     .await
 }
 
-/// The leader's name.
-pub(super) async fn leader(endpoints: &Endpoints) -> Result<String, Error> {
-    Ok(members::get(endpoints).await?.leader)
+/// The leader's name; empty where there is none.
+pub(super) async fn leader(client: &Client) -> Result<String, Error> {
+    let group = client.get_group().await?.group;
+    Ok(group.unwrap_or_default().leader)
 }
 
 /// When another than `old` led; `None` where none did before the limit.
-pub(super) async fn new_leader(
-    endpoints: Endpoints,
-    old: String,
-    limit: Instant,
-) -> Option<Instant> {
+pub(super) async fn new_leader(client: Client, old: String, limit: Instant) -> Option<Instant> {
     while Instant::now() < limit {
-        if let Ok(leader) = leader(&endpoints).await
+        if let Ok(leader) = leader(&client).await
             && !leader.is_empty()
             && leader != old
         {

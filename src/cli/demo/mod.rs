@@ -17,11 +17,12 @@ use tokio_util::sync::CancellationToken;
 use super::{
     Error, duration, interrupt,
     output::{self, Format, Output},
-    shard_watch::ShardWatch,
-    subscription::{Begin, Subscription},
     terminal::Tone,
 };
-use crate::proto::v1::Filter;
+use crate::{
+    client::{Client, Options, watch::ShardWatch},
+    proto::v1::WatchShardsRequest,
+};
 use ownership::Ownership;
 use replicas::Replicas;
 use report::Report;
@@ -30,8 +31,10 @@ use tally::Tally;
 use voice::Voice;
 use world::World;
 
-/// How often the state of things is told.
+/// How often the state of things is shown.
 const TICK: Duration = Duration::from_secs(1);
+/// How the subscription is called in the replicas' logs.
+const CLIENT_NAME: &str = "quorumwatch-demo";
 /// Below, there is no time for a takeover and a rebalance.
 const LENGTH_MIN: Duration = Duration::from_secs(4);
 
@@ -145,15 +148,19 @@ pub(super) async fn run(arguments: Arguments) -> Result<(), Error> {
     let played = match prepared {
         Err(error) => Err(error),
         Ok((ownership, seat)) => {
-            let endpoints = replicas.endpoints(seat);
+            let client = Client::new(replicas.endpoints(seat));
+            let endpoints = client.endpoints().clone();
             let mut tick = interval(TICK);
             tick.set_missed_tick_behavior(MissedTickBehavior::Skip);
             let mut scene = Scene {
                 arguments: &arguments,
                 voice: &voice,
                 shutdown,
-                shard_watch: ShardWatch::open(endpoints.clone()).await?,
-                subscription: Subscription::new(endpoints, Filter::default(), Begin::Now),
+                shard_watch: ShardWatch::new(endpoints, WatchShardsRequest::default()),
+                subscription: client.subscribe(Options {
+                    client_name: CLIENT_NAME.into(),
+                    ..Options::default()
+                }),
                 world,
                 replicas,
                 seat,
@@ -168,10 +175,10 @@ pub(super) async fn run(arguments: Arguments) -> Result<(), Error> {
     };
     world.stop().await;
     replicas.stop().await;
-    tell(&played?, &voice, json)
+    show(&played?, &voice, json)
 }
 
-/// From processes to a group that watches every cluster; tells who owns what, and the replica
+/// From processes to a group that watches every cluster; returns who owns what, and the replica
 /// that is to serve the subscriber: neither the leader nor the one that owns most, where possible.
 async fn prepare(
     replicas: &mut Replicas,
@@ -182,10 +189,10 @@ async fn prepare(
     let leader = group::founded(replicas, shutdown).await?;
     voice.say(Tone::Good, &format!("one group, led by {leader}"))?;
     let clusters = world.clusters();
-    let endpoints = replicas.endpoints(&leader);
-    group::create(replicas, shutdown, &clusters, &endpoints).await?;
+    let client = Client::new(replicas.endpoints(&leader));
+    group::create(replicas, shutdown, &clusters, &client).await?;
     voice.say(Tone::Plain, &format!("{} clusters created", clusters.len()))?;
-    let ownership = group::owned(replicas, shutdown, clusters.len(), &endpoints).await?;
+    let ownership = group::owned(replicas, shutdown, clusters.len(), &client).await?;
     for replica in replicas.iter() {
         let owned = ownership.of_replica(replica.name);
         let shards: Vec<_> = owned.into_keys().collect();
@@ -204,8 +211,8 @@ async fn prepare(
     Ok((ownership, seat))
 }
 
-fn tell(report: &Report, voice: &Voice, json: bool) -> Result<(), Error> {
-    report.tell(voice)?;
+fn show(report: &Report, voice: &Voice, json: bool) -> Result<(), Error> {
+    report.show(voice)?;
     if json {
         output::write_json(&mut output::open(), report)?;
     }

@@ -1,8 +1,8 @@
-//! Who owns what, as the demo was told.
+//! Who owns what, as far as the demo knows.
 
 use std::collections::BTreeMap;
 
-use crate::proto::v1::{Shard, ShardChange, WatchShardsResponse, watch_shards_response::Update};
+use crate::proto::v1::{Shard, ShardChange, ShardChangeType};
 
 /// One shard.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -13,51 +13,54 @@ pub(super) struct Owned {
     pub(super) epoch: u64,
 }
 
+impl Owned {
+    fn of(shard: &Shard) -> Self {
+        Self {
+            cluster: shard.cluster.clone(),
+            owner: shard.owner.clone(),
+            epoch: shard.epoch,
+        }
+    }
+}
+
 /// Who owns what, by shard.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Ownership(BTreeMap<String, Owned>);
 
 impl Ownership {
     /// As listed.
-    pub(super) fn of(shards: &[Shard]) -> Self {
-        let owned = |shard: &Shard| Owned {
-            cluster: shard.cluster.clone(),
-            owner: shard.owner.clone(),
-            epoch: shard.epoch,
-        };
-        let shards = shards.iter().map(|shard| (shard.id.clone(), owned(shard)));
-        Self(shards.collect())
+    pub(super) fn of<'a>(shards: impl IntoIterator<Item = &'a Shard>) -> Self {
+        let shards = shards.into_iter();
+        Self(
+            shards
+                .map(|shard| (shard.name.clone(), Owned::of(shard)))
+                .collect(),
+        )
     }
 
-    /// Learns; returns the change, where it is one.
-    pub(super) fn take<'a>(&mut self, told: &'a WatchShardsResponse) -> Option<&'a ShardChange> {
-        match told.update.as_ref()? {
-            Update::Snapshot(snapshot) => {
-                *self = Self::of(&snapshot.shards);
-                None
-            }
-            Update::Change(change) => {
-                let owned = Owned {
-                    cluster: change.cluster.clone(),
-                    owner: change.new_owner.clone(),
-                    epoch: change.epoch,
-                };
-                self.0.insert(change.id.clone(), owned);
-                Some(change)
+    /// Learns of a change; returns whether it is one of ownership.
+    pub(super) fn take(&mut self, change: &ShardChange) -> bool {
+        if let Some(shard) = &change.shard {
+            if change.r#type() == ShardChangeType::Deleted {
+                self.0.remove(&shard.name);
+            } else {
+                self.0.insert(shard.name.clone(), Owned::of(shard));
             }
         }
+        change.r#type() == ShardChangeType::Moved
     }
 
     /// What a replica owns.
     pub(super) fn of_replica(&self, name: &str) -> BTreeMap<String, Owned> {
         let own = self.0.iter().filter(|(_, owned)| owned.owner == name);
-        own.map(|(id, owned)| (id.clone(), owned.clone())).collect()
+        own.map(|(name, owned)| (name.clone(), owned.clone()))
+            .collect()
     }
 
-    /// Whether each of these has an owner again, later than they tell.
+    /// Whether each of these has an owner again, under a later epoch.
     pub(super) fn has_successors_of(&self, lost: &BTreeMap<String, Owned>) -> bool {
-        lost.iter().all(|(id, before)| {
-            let now = self.0.get(id);
+        lost.iter().all(|(name, before)| {
+            let now = self.0.get(name);
             now.is_some_and(|now| now.epoch > before.epoch && !now.owner.is_empty())
         })
     }
@@ -71,34 +74,29 @@ impl Ownership {
 
 #[cfg(test)]
 mod tests {
-    use super::{Ownership, Shard, ShardChange, Update, WatchShardsResponse};
+    use super::{Ownership, Shard, ShardChange, ShardChangeType};
 
     #[test]
     fn a_shard_has_a_successor_when_it_is_owned_under_a_later_epoch() {
-        let shard = Shard {
-            id: "c/0".into(),
+        let shard = |owner: &str, epoch| Shard {
+            name: "c/0".into(),
             cluster: "c".into(),
-            owner: "a".into(),
-            epoch: 1,
+            owner: owner.into(),
+            epoch,
             ..Shard::default()
         };
-        let mut ownership = Ownership::of(&[shard]);
+        let mut ownership = Ownership::of(&[shard("a", 1)]);
         let lost = ownership.of_replica("a");
-        let mut change = |owner: &str, epoch| {
+        let mut moved = |owner: &str, epoch| {
             let change = ShardChange {
-                id: "c/0".into(),
-                new_owner: owner.into(),
-                epoch,
+                r#type: ShardChangeType::Moved.into(),
+                shard: Some(shard(owner, epoch)),
                 ..ShardChange::default()
             };
-            let update = Some(Update::Change(change));
-            ownership.take(&WatchShardsResponse {
-                revision: 1,
-                update,
-            });
+            assert!(ownership.take(&change));
             ownership.has_successors_of(&lost)
         };
-        assert!(!change("", 2));
-        assert!(change("b", 3));
+        assert!(!moved("", 2));
+        assert!(moved("b", 3));
     }
 }

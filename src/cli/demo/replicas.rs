@@ -10,7 +10,10 @@ use std::{
 
 use tokio::process::{Child, Command};
 
-use crate::cli::{Endpoint, Endpoints, Error};
+use crate::{
+    cli::Error,
+    client::{Endpoint, Endpoints},
+};
 
 /// The replicas' names.
 const NAMES: [&str; 3] = ["a", "b", "c"];

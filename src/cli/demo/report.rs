@@ -10,6 +10,7 @@ use crate::{
 
 /// What came of the demo. Times are in milliseconds.
 #[derive(Debug, Default, Serialize)]
+#[serde(rename_all = "camelCase")]
 pub(super) struct Report {
     /// Whether everything is as promised.
     pub(super) ok: bool,
@@ -33,6 +34,7 @@ pub(super) struct Report {
 
 /// A replica that was killed, and what happened then.
 #[derive(Debug, Default, Serialize)]
+#[serde(rename_all = "camelCase")]
 pub(super) struct Kill {
     pub(super) replica: String,
     pub(super) was_leader: bool,
@@ -73,7 +75,7 @@ impl Report {
     }
 
     /// For people.
-    pub(super) fn tell(&self, voice: &Voice) -> Result<(), Error> {
+    pub(super) fn show(&self, voice: &Voice) -> Result<(), Error> {
         voice.add(Tone::Plain, "")?;
         let load = if self.produced.is_some() {
             " of load"
@@ -87,7 +89,7 @@ impl Report {
             &format!("{} clusters, {seconds}", self.clusters),
         )?;
         if let Some(kill) = &self.kill {
-            kill.tell(voice)?;
+            kill.show(voice)?;
         }
         let numbers = [
             ("produced", self.produced),
@@ -124,7 +126,7 @@ impl Report {
 }
 
 impl Kill {
-    fn tell(&self, voice: &Voice) -> Result<(), Error> {
+    fn show(&self, voice: &Voice) -> Result<(), Error> {
         let line =
             |name: &str, text: &str| voice.add(Tone::Plain, &format!("  {name:<12}  {text}"));
         let leader = if self.was_leader { ", the leader" } else { "" };

@@ -16,12 +16,10 @@ use super::{
     world::World,
 };
 use crate::{
-    cli::{
-        Error,
-        json::word,
-        shard_watch::{ShardWatch, Told},
-        subscription::{Subscription, Update},
-        terminal::Tone,
+    cli::{Error, json::word, terminal::Tone},
+    client::{
+        self, Client, Subscription,
+        watch::{self, ShardWatch},
     },
     proto::v1::ShardChange,
 };
@@ -77,7 +75,7 @@ impl Scene<'_> {
         }
         let rest = Instant::now() + REST_LIMIT;
         let complete = self
-            .until(rest, |scene| scene.world.is_complete(&scene.tally.reached))
+            .until(rest, |scene| scene.world.is_complete(&scene.tally))
             .await?;
         if complete {
             self.until(Instant::now() + AFTERMATH, |_| false).await?;
@@ -91,7 +89,7 @@ impl Scene<'_> {
         let limit = Instant::now() + SUBSCRIBE_LIMIT;
         let open = self
             .until(limit, |scene| {
-                scene.tally.streams >= streams && scene.tally.is_current
+                scene.tally.streams() >= streams && scene.tally.is_current
             })
             .await?;
         if open {
@@ -100,14 +98,14 @@ impl Scene<'_> {
         } else {
             Err(Error::Demo(format!(
                 "the subscription covers {} of {streams} streams after {SUBSCRIBE_LIMIT:?}",
-                self.tally.streams
+                self.tally.streams()
             )))
         }
     }
 
     /// Kills a replica, watches the takeover, starts it again, watches the rebalance.
     async fn murder(&mut self, target: Target, end: Instant) -> Result<Kill, Error> {
-        let leader = group::leader(&self.replicas.endpoints(self.seat)).await?;
+        let leader = group::leader(&Client::new(self.replicas.endpoints(self.seat))).await?;
         let victim = self.victim(target, &leader);
         let lost = self.ownership.of_replica(victim);
         let mut kill = Kill {
@@ -156,8 +154,8 @@ impl Scene<'_> {
     ) -> Result<(), Error> {
         let limit = killed + TAKEOVER_LIMIT;
         let watch = kill.was_leader.then(|| {
-            let (endpoints, old) = (self.replicas.endpoints(self.seat), kill.replica.clone());
-            tokio::spawn(group::new_leader(endpoints, old, limit))
+            let client = Client::new(self.replicas.endpoints(self.seat));
+            tokio::spawn(group::new_leader(client, kill.replica.clone(), limit))
         });
         let taken = |scene: &Self| scene.ownership.has_successors_of(lost);
         if self.until(limit, taken).await? {
@@ -250,7 +248,7 @@ impl Scene<'_> {
         report
     }
 
-    /// Reads what comes until something holds, or until a moment; tells whether it holds.
+    /// Reads what comes until something holds, or until a moment; returns whether it holds.
     async fn until(
         &mut self,
         moment: Instant,
@@ -263,8 +261,8 @@ impl Scene<'_> {
             tokio::select! {
                 () = self.shutdown.cancelled() => return Err(Error::Interrupted),
                 () = sleep_until(moment) => return Ok(holds(self)),
-                told = self.shard_watch.next() => self.ownership_told(&told?)?,
-                update = self.subscription.next() => self.subscription_told(update?)?,
+                update = self.shard_watch.next() => self.ownership_update(update?)?,
+                update = self.subscription.next() => self.subscription_update(update?)?,
                 _ = self.tick.tick() => {
                     self.replicas.check()?;
                     self.state()?;
@@ -273,28 +271,36 @@ impl Scene<'_> {
         }
     }
 
-    fn subscription_told(&mut self, update: Update) -> Result<(), Error> {
+    fn subscription_update(&mut self, update: Option<client::Update>) -> Result<(), Error> {
         match update {
-            Update::Frame(response) => {
+            Some(client::Update::Frame(response)) => {
                 self.tally.take(&response, Instant::now());
                 Ok(())
             }
-            Update::Connected(_) => Ok(()),
-            Update::Interrupted { endpoint, reason } => {
-                let text = format!("the subscription leaves {endpoint}: {reason}");
+            Some(client::Update::Connected(_)) => Ok(()),
+            Some(client::Update::Interrupted { endpoint, why }) => {
+                let text = format!("the subscription leaves {endpoint}: {why}");
                 self.say(Tone::Notable, &text)
             }
+            None => Err(Error::Demo("the replicas ended the subscription".into())),
         }
     }
 
-    fn ownership_told(&mut self, told: &Told) -> Result<(), Error> {
-        match told {
-            Told::Update(update) => match self.ownership.take(update) {
-                Some(change) => self.say(Tone::Notable, &moved(change)),
-                None => Ok(()),
-            },
-            Told::Interrupted(reason) => {
-                let text = format!("the watch of ownership goes elsewhere: {reason}");
+    fn ownership_update(&mut self, update: watch::Update<ShardChange>) -> Result<(), Error> {
+        match update {
+            watch::Update::Connected(_) => Ok(()),
+            watch::Update::Snapshot => {
+                self.ownership = Ownership::of(self.shard_watch.shards().values());
+                Ok(())
+            }
+            watch::Update::Change(change) => {
+                if self.ownership.take(&change) {
+                    self.say(Tone::Notable, &moved(&change))?;
+                }
+                Ok(())
+            }
+            watch::Update::Interrupted { endpoint, why } => {
+                let text = format!("the watch of ownership leaves {endpoint}: {why}");
                 self.say(Tone::Faint, &text)
             }
         }
@@ -330,12 +336,11 @@ impl Scene<'_> {
 
 fn moved(change: &ShardChange) -> String {
     let nobody = |name: &str| if name.is_empty() { "nobody" } else { name }.to_owned();
-    let (old, new) = (nobody(&change.old_owner), nobody(&change.new_owner));
-    let reason = word(change.reason().as_str_name(), "MOVE_REASON_");
-    format!(
-        "{}: {old} -> {new}, epoch {}, {reason}",
-        change.id, change.epoch
-    )
+    let shard = change.shard.clone().unwrap_or_default();
+    let (old, new) = (nobody(&change.old_owner), nobody(&shard.owner));
+    let reason = word(shard.reason().as_str_name(), "MOVE_REASON_");
+    let (name, epoch) = (&shard.name, shard.epoch);
+    format!("{name}: {old} -> {new}, epoch {epoch}, {reason}")
 }
 
 fn since(moment: Instant) -> f64 {

@@ -1,6 +1,6 @@
 //! What the demo's subscriber received.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use crc32c::crc32c;
 use serde::Deserialize;
@@ -10,10 +10,12 @@ use crate::{
     domain::{
         cluster::Resource,
         frame::{Change, GapReason},
-        position::{Position, ResourceVersion},
+        id::Era,
+        position::{Ordinal, Position, ResourceVersion},
     },
     proto::v1::{
-        self, Event, EventType, Gap, Progress, SubscribeResponse, Synced, subscribe_response::Frame,
+        self, ChangeType, Event, Gap, Progress, StreamChange, StreamChangeType, SubscribeResponse,
+        Synced, subscribe_response::Frame,
     },
     sim::{Audit, Delivered, SeenGap},
 };
@@ -29,15 +31,16 @@ pub(super) struct Tally {
     pub(super) gaps: u64,
     /// Events at or before the last position of their stream: repeated or out of order.
     pub(super) not_after: u64,
-    /// The last position of each cluster.
-    pub(super) reached: BTreeMap<String, Position>,
-    /// Streams of the last progress, and whether they are up to date.
-    pub(super) streams: usize,
+    /// Whether every stream is up to date.
     pub(super) is_current: bool,
     /// Frames that make no sense.
     pub(super) problems: Vec<String>,
     /// The last event in words, for the display.
     pub(super) sample: String,
+    /// The streams that the subscription covers.
+    streams: BTreeSet<String>,
+    /// By stream: its cluster, and the last position of it.
+    reached: BTreeMap<String, (String, Position)>,
     /// Clusters whose next owner is awaited, with the epoch of the last.
     awaited: BTreeMap<String, u64>,
     /// When the first event of the next owner came.
@@ -60,7 +63,13 @@ impl Tally {
             Some(Frame::Event(event)) => self.event(event, now),
             Some(Frame::Gap(gap)) => self.gap(gap),
             Some(Frame::Synced(synced)) => self.synced(synced),
-            Some(Frame::Progress(progress)) => self.progress(progress),
+            Some(Frame::StreamChange(change)) => self.stream_change(change),
+            Some(Frame::Progress(progress)) => {
+                self.progress(progress);
+                Ok(())
+            }
+            // The subscription itself goes on elsewhere.
+            Some(Frame::Closing(_)) => Ok(()),
             None => Err("a frame without a kind".into()),
         };
         if let Err(problem) = understood
@@ -80,15 +89,34 @@ impl Tally {
         self.awaited.is_empty().then_some(&self.first_events)
     }
 
+    /// How many streams the subscription covers.
+    pub(super) fn streams(&self) -> usize {
+        self.streams.len()
+    }
+
+    /// The earliest last position of a cluster's streams.
+    pub(super) fn reached(&self, cluster: &str) -> Option<&Position> {
+        let all = self.reached.values().filter(|(of, _)| of == cluster);
+        all.map(|(_, position)| position).min()
+    }
+
     fn event(&mut self, event: &Event, now: Instant) -> Result<(), String> {
-        let position = position(&event.position)?;
-        let change = match event.r#type() {
-            EventType::Added => Change::Added,
-            EventType::Modified => Change::Modified,
-            EventType::Deleted => Change::Deleted,
-            EventType::Snapshot => Change::Snapshot,
-            EventType::Unspecified => return Err("an event without a type".into()),
+        let position = position(event.position.as_ref())?;
+        let change = match event.change_type() {
+            ChangeType::Added => Change::Added,
+            ChangeType::Modified => Change::Modified,
+            ChangeType::Deleted => Change::Deleted,
+            ChangeType::Snapshot => Change::Snapshot,
+            other @ (ChangeType::Unmatched | ChangeType::Unspecified) => {
+                return Err(format!("an event of the type {}", other.as_str_name()));
+            }
         };
+        if !self.streams.contains(&event.stream) {
+            return Err(format!(
+                "an event of a stream that was not added: {}",
+                event.stream
+            ));
+        }
         let object = event.object.as_ref().ok_or("an event without an object")?;
         self.audit.deliver(&Delivered {
             cluster: event.cluster.clone(),
@@ -98,7 +126,7 @@ impl Tally {
             namespace: object.namespace.clone(),
             name: object.name.clone(),
             uid: object.uid.clone(),
-            object_crc: crc32c(&event.object_json),
+            object_crc: crc32c(event.object_json.as_bytes()),
         });
         self.delivered += 1;
         if self
@@ -109,17 +137,18 @@ impl Tally {
             self.awaited.remove(&event.cluster);
             self.first_events.insert(event.cluster.clone(), now);
         }
-        let shown: Shown = serde_json::from_slice(&event.object_json).unwrap_or_default();
+        let shown: Shown = serde_json::from_str(&event.object_json).unwrap_or_default();
         // The generator fills messages up with dots.
         let message = shown.message.trim_end().trim_end_matches('.').trim_end();
         let (cluster, kind, reason) = (&event.cluster, &shown.r#type, &shown.reason);
         self.sample = format!("{cluster} {kind} {reason}: {message}");
-        let last = self.reached.get(&event.cluster);
+        let last = self.reached.get(&event.stream);
         // The frames of a snapshot share one position.
-        if change != Change::Snapshot && last.is_some_and(|last| position <= *last) {
+        if change != Change::Snapshot && last.is_some_and(|(_, last)| position <= *last) {
             self.not_after += 1;
         }
-        self.reached.insert(event.cluster.clone(), position);
+        let reached = (event.cluster.clone(), position);
+        self.reached.insert(event.stream.clone(), reached);
         Ok(())
     }
 
@@ -129,12 +158,20 @@ impl Tally {
             return Ok(());
         };
         self.gaps += 1;
-        let from = Some(gap.from.as_str()).filter(|from| !from.is_empty());
+        let version = |place: &v1::Position| position(Some(place)).map(|position| position.rv);
+        let from = gap.from.as_ref().map(version).transpose()?;
+        // Where the end is not known yet, Synced says what the gap covers.
+        let to = gap
+            .to
+            .as_ref()
+            .map(version)
+            .transpose()?
+            .or_else(|| from.clone());
         self.audit.gap(&SeenGap {
             cluster: gap.cluster.clone(),
             resource: resource(&gap.resource)?,
-            from: from.map(position).transpose()?.map(|from| from.rv),
-            to: position(&gap.to)?.rv,
+            from,
+            to: to.unwrap_or(ResourceVersion::ZERO),
             reason,
             repaired: gap.repaired,
         });
@@ -142,23 +179,44 @@ impl Tally {
     }
 
     fn synced(&mut self, synced: &Synced) -> Result<(), String> {
-        let at = position(&synced.position)?;
+        let at = position(synced.position.as_ref())?;
         let resource = resource(&synced.resource)?;
         self.audit.synced(&synced.cluster, &resource, &at.rv);
-        self.reached.insert(synced.cluster.clone(), at);
+        let reached = (synced.cluster.clone(), at);
+        self.reached.insert(synced.stream.clone(), reached);
         Ok(())
     }
 
-    fn progress(&mut self, progress: &Progress) -> Result<(), String> {
-        self.streams = progress.streams.len();
-        self.is_current = progress.streams.iter().all(|stream| !stream.catching_up);
+    /// Each connection begins by adding every stream; how far it was read holds on.
+    fn stream_change(&mut self, change: &StreamChange) -> Result<(), String> {
+        match change.r#type() {
+            StreamChangeType::Added => {
+                self.streams.insert(change.stream.clone());
+            }
+            StreamChangeType::Removed => {
+                self.streams.remove(&change.stream);
+                self.reached.remove(&change.stream);
+            }
+            StreamChangeType::Paused | StreamChangeType::Resumed | StreamChangeType::Changed => {}
+            StreamChangeType::Unspecified => {
+                return Err("a change of a stream without a type".into());
+            }
+        }
         Ok(())
+    }
+
+    fn progress(&mut self, progress: &Progress) {
+        self.is_current = progress.up_to_date;
     }
 }
 
-fn position(text: &str) -> Result<Position, String> {
-    text.parse()
-        .map_err(|error| format!("position {text:?}: {error}"))
+fn position(place: Option<&v1::Position>) -> Result<Position, String> {
+    let place = place.ok_or("a frame without a position")?;
+    Ok(Position {
+        era: Era(place.era),
+        rv: version(&place.resource_version)?,
+        ordinal: place.ordinal.map_or(Ordinal::CLOSED, Ordinal::new),
+    })
 }
 
 fn version(text: &str) -> Result<ResourceVersion, String> {
@@ -180,6 +238,7 @@ fn gap_reason(reason: v1::GapReason) -> Result<Option<GapReason>, String> {
         v1::GapReason::WatchCacheReset => GapReason::WatchCacheReset,
         v1::GapReason::UpstreamInconsistent => GapReason::UpstreamInconsistent,
         v1::GapReason::StreamCreated => GapReason::StreamCreated,
+        v1::GapReason::FilterChanged => return Err("a gap for a filter that did not change".into()),
     };
     Ok(Some(reason))
 }
@@ -188,54 +247,87 @@ fn gap_reason(reason: v1::GapReason) -> Result<Option<GapReason>, String> {
 mod tests {
     use tokio::time::Instant;
 
-    use super::{Event, EventType, Frame, SubscribeResponse, Tally};
+    use super::{
+        ChangeType, Event, Frame, StreamChange, StreamChangeType, SubscribeResponse, Tally, v1,
+    };
     use crate::proto::v1::ObjectMeta;
 
-    fn event(position: &str, epoch: u64) -> SubscribeResponse {
-        let event = Event {
+    fn response(frame: Frame) -> SubscribeResponse {
+        SubscribeResponse {
+            frame: Some(frame),
+            ..SubscribeResponse::default()
+        }
+    }
+
+    /// An event of cluster `c`, as the stream of this name has it.
+    fn event(stream: &str, version: &str, ordinal: u32, epoch: u64) -> SubscribeResponse {
+        response(Frame::Event(Event {
+            stream: stream.into(),
             cluster: "c".into(),
             resource: "v1/events".into(),
-            r#type: EventType::Added.into(),
-            position: position.into(),
+            change_type: ChangeType::Added.into(),
+            position: Some(v1::Position {
+                era: 1,
+                resource_version: version.into(),
+                ordinal: Some(ordinal),
+            }),
             epoch,
             object: Some(ObjectMeta {
                 resource_version: "7".into(),
                 ..ObjectMeta::default()
             }),
             ..Event::default()
-        };
-        SubscribeResponse {
-            cursor: String::new(),
-            frame: Some(Frame::Event(event)),
+        }))
+    }
+
+    /// A subscription to the streams 1 and 2.
+    fn subscribed() -> Tally {
+        let mut tally = Tally::default();
+        for stream in ["1", "2"] {
+            let added = StreamChange {
+                stream: stream.into(),
+                r#type: StreamChangeType::Added.into(),
+                ..StreamChange::default()
+            };
+            tally.take(&response(Frame::StreamChange(added)), Instant::now());
         }
+        tally
     }
 
     #[test]
-    fn an_event_at_an_earlier_place_is_noticed() {
-        let mut tally = Tally::default();
-        for position in ["1/7/0", "1/7/1", "1/7/1", "1/6/0"] {
-            tally.take(&event(position, 1), Instant::now());
+    fn an_event_at_an_earlier_place_of_its_stream_is_noticed() {
+        let mut tally = subscribed();
+        let places = [
+            ("1", "7", 0),
+            ("1", "7", 1),
+            ("1", "7", 1),
+            ("1", "6", 0),
+            ("2", "6", 0),
+        ];
+        for (stream, version, ordinal) in places {
+            tally.take(&event(stream, version, ordinal, 1), Instant::now());
         }
-        assert_eq!((tally.delivered, tally.not_after), (4, 2));
+        assert_eq!((tally.delivered, tally.not_after), (5, 2));
         assert_eq!(tally.problems, Vec::<String>::new());
     }
 
     #[test]
     fn the_first_event_of_a_successor_is_one_of_a_later_epoch() {
-        let mut tally = Tally::default();
+        let mut tally = subscribed();
         tally.await_successor("c", 3);
-        tally.take(&event("1/7/0", 3), Instant::now());
+        tally.take(&event("1", "7", 0, 3), Instant::now());
         assert_eq!(tally.first_events(), None);
         let now = Instant::now();
-        tally.take(&event("1/8/0", 4), now);
+        tally.take(&event("1", "8", 0, 4), now);
         assert_eq!(tally.first_events(), Some(&[("c".to_owned(), now)].into()));
     }
 
     #[test]
     fn what_makes_no_sense_is_a_problem() {
-        let mut tally = Tally::default();
+        let mut tally = subscribed();
         tally.take(&SubscribeResponse::default(), Instant::now());
-        tally.take(&event("somewhere", 1), Instant::now());
-        assert_eq!(tally.problems.len(), 2);
+        tally.take(&event("1", "somewhere", 0, 1), Instant::now());
+        tally.take(&event("3", "7", 0, 1), Instant::now());
+        assert_eq!(tally.problems.len(), 3);
     }
 }

@@ -5,13 +5,10 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use super::Arguments;
+use super::{Arguments, tally::Tally};
 use crate::{
     cli::{Error, sim},
-    domain::{
-        cluster::Resource,
-        position::{Position, ResourceVersion},
-    },
+    domain::{cluster::Resource, position::ResourceVersion},
     proto::v1::{Cluster, ClusterSource, KubeconfigFile, KubeconfigInline, cluster_source::Source},
     sim::{Audit, AuditReport, Fleet, FleetOptions, Ledger, Load, LoadOptions},
 };
@@ -188,8 +185,8 @@ impl World {
         }
     }
 
-    /// Whether a subscriber that reached these positions, by cluster, has everything.
-    pub(super) fn is_complete(&self, reached: &BTreeMap<String, Position>) -> bool {
+    /// Whether the subscriber has everything.
+    pub(super) fn is_complete(&self, tally: &Tally) -> bool {
         let Self::Simulated(simulated) = self else {
             return true;
         };
@@ -200,8 +197,8 @@ impl World {
             let last = cluster.current_rv();
             // Nothing happened in it: there is nothing to be had.
             simulated.from.get(&name) == Some(&last)
-                || reached
-                    .get(&name)
+                || tally
+                    .reached(&name)
                     .is_some_and(|position| position.rv >= last)
         })
     }
@@ -242,7 +239,7 @@ fn cluster(name: String, source: Source) -> Cluster {
 fn name_of(context: &str) -> String {
     let lower = context.to_ascii_lowercase();
     let plain = lower.replace(|c: char| !c.is_ascii_alphanumeric() && c != '.', "-");
-    // The end tells contexts of one provider apart: their names begin alike.
+    // The end distinguishes contexts of one provider: their names begin alike.
     let start = plain.len().saturating_sub(63);
     let name = plain[start..].trim_matches(['-', '.']);
     if name.is_empty() { "current" } else { name }.to_owned()

@@ -81,7 +81,7 @@ impl EventTable {
         }
         let mut gutter = "   ";
         if let Some(terminal) = terminal {
-            // Live events were seen just now, and the colour or the type tells the change.
+            // Live events were seen just now, and the colour or the type shows the change.
             if terminal < ROOMY {
                 columns.retain(|column| column.head != "LAST SEEN");
             }
@@ -119,9 +119,14 @@ impl EventTable {
             Some(Frame::Event(event)) => row::event(event),
             Some(Frame::Gap(gap)) => row::gap(gap),
             Some(Frame::Synced(synced)) => row::synced(synced),
-            // The head tells that the subscription stands.
+            Some(Frame::StreamChange(change)) => match row::stream_change(change) {
+                Some(row) => row,
+                None => return Ok(()),
+            },
+            // The head shows that the subscription stands.
             Some(Frame::Progress(_)) => return self.write_head(out),
-            None => return Ok(()),
+            // Why it goes on elsewhere is a note.
+            Some(Frame::Closing(_)) | None => return Ok(()),
         };
         self.write_row(out, &row)
     }
@@ -161,13 +166,13 @@ impl EventTable {
 
     fn line(&mut self, row: &Row, terminal: Option<usize>) -> String {
         self.grow(row, terminal);
-        let tells_change = self.columns.iter().any(|column| column.head == "CHANGE");
+        let shows_change = self.columns.iter().any(|column| column.head == "CHANGE");
         let warns = row.kind == "Warning" && row.tone.is_none();
         let mut line = String::new();
         for column in &self.columns {
             let mut cell = (column.cell)(row);
-            // Where there is no room for the change, the type tells the ones that matter.
-            if column.head == "TYPE" && !tells_change && is_told_by_type(&row.change) {
+            // Where there is no room for the change, the type shows the ones that matter.
+            if column.head == "TYPE" && !shows_change && is_shown_by_type(&row.change) {
                 cell = &row.change;
             }
             let cell = clipped(&plain(cell), column.width, terminal.is_some());
@@ -235,8 +240,11 @@ impl EventTable {
     }
 }
 
-fn is_told_by_type(change: &str) -> bool {
-    matches!(change, "DELETED" | "GAP" | "OWNER" | "SYNCED")
+fn is_shown_by_type(change: &str) -> bool {
+    matches!(
+        change,
+        "DELETED" | "UNMATCHED" | "GAP" | "OWNER" | "STREAM" | "SYNCED"
+    )
 }
 
 /// Appends a cell, filled up to its width.

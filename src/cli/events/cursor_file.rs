@@ -1,5 +1,5 @@
-//! A file that holds a cursor: whole at any moment, whatever happens to this process. Nothing that
-//! is not a cursor is ever overwritten.
+//! A file that holds a cursor, a part on each line: whole at any moment, whatever happens to this
+//! process. Nothing that is not a cursor is ever overwritten.
 
 use std::{
     fs::{self, File, Permissions},
@@ -7,21 +7,24 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use crate::cli::{Error, output};
+use crate::{
+    cli::{Error, output},
+    client::Cursor,
+};
 
-/// The longest cursor that a replica takes.
-const CURSOR_BYTES_MAX: u64 = 2 * 1024 * 1024;
+/// More than any replica accepts, with what separates the parts.
+const CURSOR_BYTES_MAX: u64 = 4 * 1024 * 1024;
 
 /// A file that holds a cursor.
 pub(super) struct CursorFile {
     path: PathBuf,
     permissions: Option<Permissions>,
-    saved: Option<String>,
+    saved: Cursor,
 }
 
 impl CursorFile {
-    /// The file, which need not exist yet. Its folder must: that is told now, not after the first
-    /// second of events.
+    /// The file, which need not exist yet. Its folder must: that is an error now, not after the
+    /// first second of events.
     pub(super) fn new(path: PathBuf) -> Result<Self, Error> {
         // The file behind a link is replaced, not the link.
         let path = fs::canonicalize(&path).unwrap_or(path);
@@ -40,19 +43,20 @@ impl CursorFile {
         Ok(Self {
             path,
             permissions,
-            saved: None,
+            saved: Cursor::default(),
         })
     }
 
-    /// The cursor; `None` where there is none yet.
-    pub(super) fn read(&self) -> Result<Option<String>, Error> {
+    /// The cursor; `None` where there is none yet. The file is not written again before there is
+    /// another one: a replica may still refuse this one.
+    pub(super) fn read(&mut self) -> Result<Option<Cursor>, Error> {
         let reading = |source| failed(&self.path, "read the cursor from", source);
         let file = match File::open(&self.path) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
             opened => opened.map_err(reading)?,
         };
         let mut bytes = Vec::new();
-        let mut limited = file.take(CURSOR_BYTES_MAX + 2);
+        let mut limited = file.take(CURSOR_BYTES_MAX + 1);
         limited.read_to_end(&mut bytes).map_err(reading)?;
         let cursor = bytes.trim_ascii();
         if cursor.is_empty() {
@@ -62,9 +66,14 @@ impl CursorFile {
             ));
             return Ok(None);
         }
-        let of_a_cursor = |b: &u8| b.is_ascii_alphanumeric() || b"-_,".contains(b);
+        let of_a_cursor = |b: &u8| b.is_ascii_alphanumeric() || b"-_=\n".contains(b);
+        let is_whole = bytes.len() as u64 <= CURSOR_BYTES_MAX;
         match std::str::from_utf8(cursor) {
-            Ok(text) if cursor.iter().all(of_a_cursor) => Ok(Some(text.to_owned())),
+            Ok(text) if is_whole && cursor.iter().all(of_a_cursor) => {
+                let parts = text.lines().filter(|line| !line.is_empty());
+                self.saved = Cursor::from_parts(parts.map(str::to_owned).collect());
+                Ok(Some(self.saved.clone()))
+            }
             _ => Err(refused(
                 &self.path,
                 "it holds something other than a cursor".into(),
@@ -73,13 +82,14 @@ impl CursorFile {
     }
 
     /// Keeps the cursor, unless it is the one that is kept already.
-    pub(super) fn save(&mut self, cursor: Option<&str>) -> Result<(), Error> {
-        let Some(cursor) = cursor.filter(|cursor| self.saved.as_deref() != Some(cursor)) else {
+    pub(super) fn save(&mut self, cursor: &Cursor) -> Result<(), Error> {
+        if cursor.is_empty() || *cursor == self.saved {
             return Ok(());
-        };
-        let replaced = replace(&self.path, cursor, self.permissions.clone());
+        }
+        let text = cursor.parts().join("\n");
+        let replaced = replace(&self.path, &text, self.permissions.clone());
         replaced.map_err(|source| failed(&self.path, "save the cursor in", source))?;
-        self.saved = Some(cursor.to_owned());
+        self.saved.clone_from(cursor);
         Ok(())
     }
 
@@ -126,10 +136,14 @@ fn folder(path: &Path) -> &Path {
 mod tests {
     use std::{fs, os::unix::fs::symlink};
 
-    use super::{CursorFile, Error};
+    use super::{Cursor, CursorFile, Error};
+
+    fn cursor(parts: &[&str]) -> Cursor {
+        Cursor::from_parts(parts.iter().map(ToString::to_string).collect())
+    }
 
     #[test]
-    fn a_folder_that_is_not_there_is_told_at_once() {
+    fn a_folder_that_does_not_exist_is_an_error_at_once() {
         let error = CursorFile::new("/no/such/folder/cursor".into())
             .err()
             .unwrap();
@@ -142,23 +156,25 @@ mod tests {
         let path = folder.path().join("cursor");
         let mut file = CursorFile::new(path.clone()).unwrap();
         assert_eq!(file.read().unwrap(), None);
-        file.save(None).unwrap();
+        file.save(&Cursor::default()).unwrap();
         assert!(!path.exists());
-        file.save(Some("one")).unwrap();
-        file.save(Some("two")).unwrap();
-        let file = CursorFile::new(path).unwrap();
-        assert_eq!(file.read().unwrap().as_deref(), Some("two"));
+        file.save(&cursor(&["one"])).unwrap();
+        file.save(&cursor(&["two", "d1", "d-_2"])).unwrap();
+        let mut file = CursorFile::new(path.clone()).unwrap();
+        let saved = cursor(&["two", "d1", "d-_2"]);
+        assert_eq!(file.read().unwrap(), Some(saved));
+        assert_eq!(fs::read_to_string(path).unwrap(), "two\nd1\nd-_2\n");
     }
 
     #[test]
     fn a_file_that_holds_something_else_is_refused_and_left_as_it_is() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("notes");
-        let long = "A".repeat(3 * 1024 * 1024);
-        for text in ["my notes", "one\ntwo", "caf\u{e9}"] {
+        let long = "A".repeat(5 * 1024 * 1024);
+        for text in ["my notes", "one,two", "caf\u{e9}", long.as_str()] {
             fs::write(&path, text).unwrap();
             let error = CursorFile::new(path.clone()).unwrap().read().unwrap_err();
-            assert!(matches!(error, Error::CursorFile { .. }), "{text}: {error}");
+            assert!(matches!(error, Error::CursorFile { .. }), "{error}");
             assert_eq!(error.exit_code(), 2);
             assert!(
                 error.to_string().contains("notes cannot be resumed from"),
@@ -166,10 +182,6 @@ mod tests {
             );
             assert_eq!(fs::read_to_string(&path).unwrap(), text);
         }
-        // What is too long is for the replica to refuse; it is not read without end.
-        fs::write(&path, long).unwrap();
-        let read = CursorFile::new(path).unwrap().read().unwrap().unwrap();
-        assert!(read.len() < 2 * 1024 * 1024 + 10);
         assert!(CursorFile::new("/dev/null".into()).is_err());
         assert!(CursorFile::new(folder.path().into()).is_err());
     }
@@ -180,10 +192,8 @@ mod tests {
         let (path, link) = (folder.path().join("cursor"), folder.path().join("link"));
         fs::write(&path, "one\n").unwrap();
         symlink(&path, &link).unwrap();
-        CursorFile::new(link.clone())
-            .unwrap()
-            .save(Some("two"))
-            .unwrap();
+        let mut file = CursorFile::new(link.clone()).unwrap();
+        file.save(&cursor(&["two"])).unwrap();
         assert_eq!(fs::read_to_string(&path).unwrap(), "two\n");
         assert!(fs::symlink_metadata(&link).unwrap().is_symlink());
     }

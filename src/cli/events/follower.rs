@@ -1,23 +1,18 @@
 //! Follows a subscription: prints, keeps the cursor, and says what happens to the connection.
 
-use std::{collections::BTreeSet, time::Duration};
+use std::time::Duration;
 
 use tokio::time::{Instant, MissedTickBehavior, interval};
 use tokio_util::sync::CancellationToken;
-use tonic::Code;
 
 use super::{
     arguments::Arguments, cursor_file::CursorFile, owners::OwnerChanges, printer::Printer,
+    streams::Streams,
 };
 use crate::{
-    cli::{
-        Endpoint, Endpoints, Error, output,
-        status::LAG_MAX_MS,
-        subscription::{Subscription, Update},
-        terminal,
-        time::short,
-    },
-    proto::v1::{Progress, ShardChange, subscribe_response::Frame},
+    cli::{Endpoint, Endpoints, Error, attempts::Attempts, output, terminal},
+    client::{self, Subscription, Update},
+    proto::v1::{ErrorReason, ShardChange, SubscribeResponse, subscribe_response::Frame},
 };
 
 /// How often the cursor is saved while frames come: what is printed again after a crash.
@@ -26,7 +21,7 @@ const SAVE_INTERVAL: Duration = Duration::from_secs(1);
 /// Follows a subscription.
 pub(super) struct Follower {
     subscription: Subscription,
-    endpoints: Endpoints,
+    attempts: Attempts,
     owners: Option<OwnerChanges>,
     printer: Printer,
     file: Option<CursorFile>,
@@ -34,17 +29,9 @@ pub(super) struct Follower {
     left: u64,
     until: Option<Instant>,
     quiet: bool,
-    connected: bool,
     /// Since when no replica serves the subscription.
     interrupted: Option<Instant>,
-    /// Whether any stream matches, as far as is known.
-    covers: bool,
-    /// The clusters of the streams that match.
-    clusters: BTreeSet<String>,
-    /// Streams that have not been heard for too long.
-    lagging: BTreeSet<String>,
-    /// Attempts that failed since the last one that did not.
-    failed: Vec<String>,
+    streams: Streams,
 }
 
 impl Follower {
@@ -58,19 +45,15 @@ impl Follower {
     ) -> Self {
         Self {
             subscription,
-            endpoints,
+            attempts: Attempts::new(endpoints),
             owners,
             printer,
             file,
             left: arguments.limit.unwrap_or(u64::MAX),
             until: arguments.duration.map(|length| Instant::now() + length),
             quiet: arguments.is_quiet(),
-            connected: false,
             interrupted: None,
-            covers: true,
-            clusters: BTreeSet::new(),
-            lagging: BTreeSet::new(),
-            failed: Vec::new(),
+            streams: Streams::default(),
         }
     }
 
@@ -83,16 +66,11 @@ impl Follower {
         }
         self.printer.end(self.subscription.cursor())?;
         self.save()?;
-        match result {
-            Err(Error::Refused { status, .. })
-                if status.code() == Code::InvalidArgument
-                    && status.message().starts_with("cursor:")
-                    && self.file.is_some() =>
-            {
-                let file = self.file.as_ref();
-                file.map_or(Ok(()), |file| Err(file.refused(status.message())))
+        match (result, &self.file) {
+            (Err(Error::Client(error)), Some(file)) if is_about_the_cursor(&error) => {
+                Err(file.refused(error.message().unwrap_or_default()))
             }
-            result => result,
+            (result, _) => result,
         }
     }
 
@@ -112,7 +90,10 @@ impl Follower {
                     self.printer.flush()?;
                     self.save()?;
                 }
-                update = self.subscription.next() => self.take(update?)?,
+                update = self.subscription.next() => match update? {
+                    Some(update) => self.take(update)?,
+                    None => return Ok(()),
+                },
                 change = next(self.owners.as_mut()) => self.owner_changed(&change)?,
                 // Nothing more is at hand: show what is.
                 () = std::future::ready(()), if self.printer.has_buffered() => {
@@ -135,86 +116,51 @@ impl Follower {
                 self.goes_on(&endpoint);
                 Ok(())
             }
-            Update::Interrupted { endpoint, reason } => self.stops(&endpoint, &reason),
-            Update::Frame(response) => {
-                match &response.frame {
-                    Some(Frame::Event(_)) => self.left -= 1,
-                    Some(Frame::Progress(progress)) => self.cover(progress),
-                    _ => {}
-                }
-                self.printer.print(&response, self.subscription.cursor())
-            }
+            Update::Interrupted { endpoint, why } => self.stops(&endpoint, &why.to_string()),
+            Update::Frame(response) => self.frame(&response),
         }
     }
 
+    fn frame(&mut self, response: &SubscribeResponse) -> Result<(), Error> {
+        match &response.frame {
+            Some(Frame::Event(_)) => self.left -= 1,
+            Some(Frame::StreamChange(change)) => self.streams.change(change),
+            Some(Frame::Progress(progress)) => {
+                for note in self.streams.progress(progress) {
+                    output::note(&note);
+                }
+            }
+            _ => {}
+        }
+        self.printer.print(response, self.subscription.cursor())
+    }
+
     fn goes_on(&mut self, endpoint: &Endpoint) {
-        if let Some(since) = self.interrupted.take().filter(|_| self.connected) {
+        if let Some(since) = self.interrupted.take() {
             let milliseconds = since.elapsed().as_millis();
             self.note(&format!("goes on at {endpoint} after {milliseconds} ms"));
         }
-        self.connected = true;
-        self.failed.clear();
+        self.attempts.serves();
+        self.streams.forget();
         self.printer.served_by(endpoint);
     }
 
     fn stops(&mut self, endpoint: &Endpoint, reason: &str) -> Result<(), Error> {
-        let replicas = self.endpoints.len();
-        if self.connected && self.failed.is_empty() {
+        if self.attempts.has_served() {
             self.interrupted.get_or_insert_with(Instant::now);
-            self.note(&format!("{endpoint} serves no more ({reason}); resuming"));
         }
-        // After one round the list is complete; later rounds would only repeat it.
-        if self.failed.len() < replicas {
-            self.failed.push(format!("{endpoint}: {reason}"));
-            if self.failed.len() == replicas {
-                if !self.connected {
-                    return Err(self.endpoints.no_answer(std::mem::take(&mut self.failed)));
-                }
-                if replicas > 1 {
-                    self.note("no replica serves now; trying until one does");
-                }
-            }
-        }
+        let notes = self.attempts.fails(endpoint, reason)?;
+        notes.iter().for_each(|note| self.note(note));
         Ok(())
-    }
-
-    /// Silence would look like a cluster where nothing happens.
-    fn cover(&mut self, progress: &Progress) {
-        let covers = !progress.streams.is_empty();
-        if self.covers && !covers {
-            output::note(
-                "no cluster and resource of the group matches; waiting for one \
-                 (`quorumwatch clusters` shows them)",
-            );
-        }
-        self.covers = covers;
-        let clusters = progress.streams.iter();
-        self.clusters = clusters.map(|stream| stream.cluster.clone()).collect();
-        for stream in &progress.streams {
-            self.lags(&stream.cluster, &stream.resource, stream.lag_ms);
-        }
-    }
-
-    /// Silence may also be an API server that is not heard any more.
-    fn lags(&mut self, cluster: &str, resource: &str, lag_ms: u64) {
-        let name = format!("{cluster} {resource}");
-        if lag_ms <= LAG_MAX_MS {
-            if self.lagging.remove(&name) {
-                output::note(&format!("{name} is heard again"));
-            }
-        } else if self.lagging.insert(name.clone()) {
-            let lag = short(lag_ms);
-            output::note(&format!(
-                "{name} has not been heard for {lag}; `quorumwatch status` says why"
-            ));
-        }
     }
 
     fn owner_changed(&mut self, change: &ShardChange) -> Result<(), Error> {
-        if self.clusters.contains(&change.cluster) {
-            self.printer.print_owner(change)?;
+        match &change.shard {
+            Some(shard) if self.streams.has_cluster(&shard.cluster) => {
+                self.printer.print_owner(change, shard)
+            }
+            _ => Ok(()),
         }
-        Ok(())
     }
 
     fn note(&self, text: &str) {
@@ -222,6 +168,18 @@ impl Follower {
             output::note(text);
         }
     }
+}
+
+/// Whether what is wrong is the cursor that was resumed from.
+fn is_about_the_cursor(error: &client::Error) -> bool {
+    let reasons = [
+        ErrorReason::CursorInvalid,
+        ErrorReason::CursorForeign,
+        ErrorReason::CursorFromLostState,
+    ];
+    error
+        .reason()
+        .is_some_and(|reason| reasons.contains(&reason))
 }
 
 async fn at(instant: Option<Instant>) {

@@ -6,14 +6,12 @@ mod cursor_file;
 mod follower;
 mod object;
 mod owners;
-mod pretty;
 mod printer;
 mod row;
+mod streams;
 
-use super::{
-    Error, interrupt,
-    subscription::{Begin, Subscription},
-};
+use super::{Error, interrupt};
+use crate::client::Subscription;
 pub(super) use arguments::Arguments;
 #[cfg(test)]
 pub(super) use arguments::EventFormat;
@@ -24,18 +22,13 @@ use printer::Printer;
 
 pub(super) async fn run(arguments: Arguments) -> Result<(), Error> {
     let shutdown = interrupt::token()?;
-    let file = arguments.since_cursor.clone();
-    let file = file.map(CursorFile::new).transpose()?;
-    let kept = file.as_ref().map(CursorFile::read).transpose()?;
-    let begin = match arguments.cursor.clone().or_else(|| kept.flatten()) {
-        Some(cursor) => Begin::After(cursor),
-        None if arguments.snapshot => Begin::Snapshot,
-        None => Begin::Now,
-    };
-    let filter = arguments.filter();
+    let file = arguments.cursor_file.clone();
+    let mut file = file.map(CursorFile::new).transpose()?;
+    let saved = file.as_mut().map(CursorFile::read).transpose()?.flatten();
+    let options = arguments.options(saved);
     let endpoints = arguments.connection.clone().endpoints()?;
     let follower = Follower::new(
-        Subscription::new(endpoints.clone(), filter, begin),
+        Subscription::new(endpoints.clone(), options),
         endpoints.clone(),
         (!arguments.is_quiet()).then(|| OwnerChanges::follow(endpoints)),
         Printer::new(&arguments),

@@ -1,23 +1,16 @@
 //! Changes of ownership beside a stream of events, which never waits for them.
 
-use std::time::Duration;
-
 use tokio::sync::mpsc;
 use tokio_util::task::AbortOnDropHandle;
-use tonic::Code;
 
 use crate::{
-    cli::{
-        Endpoints, Error,
-        shard_watch::{ShardWatch, Told},
-    },
-    proto::v1::{ShardChange, watch_shards_response::Update},
+    cli::Endpoints,
+    client::watch::{ShardWatch, Update},
+    proto::v1::{ShardChange, ShardChangeType, WatchShardsRequest},
 };
 
 /// Changes that wait to be shown. Of more, the events are more important.
 const QUEUE: usize = 256;
-/// The pause after every replica was asked in vain.
-const RETRY_PAUSE: Duration = Duration::from_secs(1);
 
 /// Changes of ownership, as they come.
 pub(super) struct OwnerChanges {
@@ -36,7 +29,7 @@ impl OwnerChanges {
         }
     }
 
-    /// Waits for the next change; for ever, where nobody tells of any.
+    /// Waits for the next change; without end, where the watch of them has failed.
     pub(super) async fn next(&mut self) -> ShardChange {
         match self.changes.recv().await {
             Some(change) => change,
@@ -45,34 +38,15 @@ impl OwnerChanges {
     }
 }
 
+/// Until the watch is refused: the stream of events meets the same trouble, and reports it.
 async fn follow(endpoints: Endpoints, changes: mpsc::Sender<ShardChange>) {
-    loop {
-        match tell(&endpoints, &changes).await {
-            Error::NoAnswer { .. } => {}
-            Error::Refused { status, .. } if status.code() == Code::Unavailable => {}
-            // The stream of events meets the same trouble, and tells it.
-            _ => return,
-        }
-        tokio::time::sleep(RETRY_PAUSE).await;
-    }
-}
-
-/// Tells changes until the watch fails for good.
-async fn tell(endpoints: &Endpoints, changes: &mpsc::Sender<ShardChange>) -> Error {
-    let mut watch = match ShardWatch::open(endpoints.clone()).await {
-        Ok(watch) => watch,
-        Err(error) => return error,
-    };
-    loop {
-        match watch.next().await {
-            Ok(Told::Update(update)) => {
-                if let Some(Update::Change(change)) = update.update {
-                    // Full: what cannot be shown in time is better not shown.
-                    let _ = changes.try_send(change);
-                }
-            }
-            Ok(Told::Interrupted(_)) => {}
-            Err(error) => return error,
+    let mut watch = ShardWatch::new(endpoints, WatchShardsRequest::default());
+    while let Ok(update) = watch.next().await {
+        if let Update::Change(change) = update
+            && change.r#type() == ShardChangeType::Moved
+        {
+            // Full: what cannot be shown in time is better not shown.
+            let _ = changes.try_send(change);
         }
     }
 }

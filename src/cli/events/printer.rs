@@ -2,22 +2,21 @@
 
 use std::io::Write;
 
-use serde::Serialize;
-
 use super::{
     arguments::{Arguments, EventFormat},
     columns::EventTable,
-    pretty::indented,
     row,
 };
 use crate::{
     cli::{
-        Endpoint, Error, json,
+        Endpoint, Error,
+        json::{Json, json},
         output::{self, Out},
         shards,
         table::or_dash,
     },
-    proto::v1::{Gap, ShardChange, SubscribeResponse, subscribe_response::Frame},
+    client::Cursor,
+    proto::v1::{Shard, ShardChange, SubscribeResponse, subscribe_response::Frame},
 };
 
 /// Prints frames.
@@ -26,7 +25,7 @@ pub(super) struct Printer {
     style: Style,
     with_progress: bool,
     /// The cursor that was printed last; with `-o cursor`.
-    told: String,
+    printed: String,
 }
 
 enum Style {
@@ -51,7 +50,7 @@ impl Printer {
                 EventFormat::Cursor => Style::Cursors,
             },
             with_progress: arguments.with_progress(),
-            told: String::new(),
+            printed: String::new(),
         }
     }
 
@@ -62,70 +61,68 @@ impl Printer {
         }
     }
 
-    /// Prints a frame; `cursor` is the whole cursor after it.
+    /// Prints a frame; `cursor` is what is kept of the cursor after it.
     pub(super) fn print(
         &mut self,
         response: &SubscribeResponse,
-        cursor: Option<&str>,
+        cursor: &Cursor,
     ) -> Result<(), Error> {
         if let Style::Table(table) = &mut self.style {
             return table.write(&mut self.out, response).map_err(Error::Output);
         }
-        // Beside data, people are told as well.
-        if let Some(Frame::Gap(gap)) = &response.frame {
-            output::note(&gap_note(gap));
+        if let Some(note) = row::note(response) {
+            output::note(&note);
         }
         let progress = matches!(response.frame, Some(Frame::Progress(_)));
-        if matches!(self.style, Style::Cursors) {
-            return match cursor {
-                Some(cursor) if progress => self.print_cursor(cursor),
-                _ => Ok(()),
-            };
+        match self.style {
+            Style::Cursors if progress => self.print_cursor(cursor),
+            Style::Cursors => Ok(()),
+            // A frame of a kind that this version does not know says nothing.
+            _ if response.frame.is_none() || progress && !self.with_progress => Ok(()),
+            _ => self.print_data(response),
         }
-        if progress && !self.with_progress {
-            return Ok(());
-        }
-        json::frame(response).map_or(Ok(()), |frame| self.print_data(&frame))
     }
 
-    fn print_data(&mut self, frame: &json::FrameLine<'_>) -> Result<(), Error> {
+    fn print_data(&mut self, response: &SubscribeResponse) -> Result<(), Error> {
         let text = match self.style {
-            Style::Yaml => format!("---\n{}", yaml(frame)?),
+            Style::Yaml => format!("---\n{}", yaml(&json(response))?),
             Style::Indented => {
-                let compact = serde_json::to_string(frame).map_err(unwritable)?;
-                indented(&compact) + "\n"
+                let frame = Json::of(response);
+                serde_json::to_string_pretty(&frame).map_err(unwritable)? + "\n"
             }
-            _ => return output::write_json_line(&mut self.out, frame),
+            _ => return output::write_json_line(&mut self.out, &Json::of(response)),
         };
         self.out.write_all(text.as_bytes()).map_err(Error::Output)
     }
 
-    fn print_cursor(&mut self, cursor: &str) -> Result<(), Error> {
-        if self.told == cursor {
+    fn print_cursor(&mut self, cursor: &Cursor) -> Result<(), Error> {
+        let cursor = cursor.parts().join(",");
+        if cursor.is_empty() || self.printed == cursor {
             return Ok(());
         }
-        cursor.clone_into(&mut self.told);
-        writeln!(self.out, "{cursor}").map_err(Error::Output)
+        writeln!(self.out, "{cursor}").map_err(Error::Output)?;
+        self.printed = cursor;
+        Ok(())
     }
 
-    /// Tells a change of ownership: in line, or beside data.
-    pub(super) fn print_owner(&mut self, change: &ShardChange) -> Result<(), Error> {
+    /// Prints a change of ownership: in line, or beside data.
+    pub(super) fn print_owner(&mut self, change: &ShardChange, shard: &Shard) -> Result<(), Error> {
         if let Style::Table(table) = &mut self.style {
-            let written = table.write_row(&mut self.out, &row::owner(change));
+            let written = table.write_row(&mut self.out, &row::owner(change, shard));
             return written.map_err(Error::Output);
         }
         output::note(&format!(
             "{}: {} -> {}, epoch {}, {}",
-            change.id,
+            shard.name,
             or_dash(&change.old_owner),
-            or_dash(&change.new_owner),
-            change.epoch,
-            shards::reason(change.reason()),
+            or_dash(&shard.owner),
+            shard.epoch,
+            shards::reason(shard.reason()),
         ));
         Ok(())
     }
 
-    /// Whether anything was printed that nobody has seen yet.
+    /// Whether anything was printed that is not visible yet.
     pub(super) fn has_buffered(&self) -> bool {
         !self.out.buffer().is_empty()
     }
@@ -136,32 +133,21 @@ impl Printer {
     }
 
     /// Ends the output; with `-o cursor`, with where the stream stands.
-    pub(super) fn end(&mut self, cursor: Option<&str>) -> Result<(), Error> {
-        if let (Style::Cursors, Some(cursor)) = (&self.style, cursor) {
+    pub(super) fn end(&mut self, cursor: &Cursor) -> Result<(), Error> {
+        if matches!(self.style, Style::Cursors) {
             self.print_cursor(cursor)?;
         }
         self.flush()
     }
 }
 
-fn yaml(frame: &impl Serialize) -> Result<String, Error> {
-    // By way of a tree, in which objects are no longer text.
-    let tree = serde_json::to_value(frame).map_err(unwritable)?;
-    serde_saphyr::to_string(&tree)
+fn yaml(tree: &serde_json::Value) -> Result<String, Error> {
+    serde_saphyr::to_string(tree)
         .map_err(|error| Error::Output(std::io::Error::other(error.to_string())))
 }
 
 fn unwritable(error: serde_json::Error) -> Error {
     Error::Output(error.into())
-}
-
-fn gap_note(gap: &Gap) -> String {
-    format!(
-        "gap in {} {}: {}",
-        gap.cluster,
-        gap.resource,
-        row::gap_message(gap)
-    )
 }
 
 #[cfg(test)]
@@ -184,10 +170,10 @@ mod tests {
             "",
         ];
         for text in texts {
-            let told = yaml(&serde_json::json!({ "m": text })).unwrap();
-            assert_eq!(told, format!("m: \"{text}\"\n"));
+            let written = yaml(&serde_json::json!({ "m": text })).unwrap();
+            assert_eq!(written, format!("m: \"{text}\"\n"));
         }
-        let told = yaml(&serde_json::json!({ "m": "plain", "x": 7, "l": [], "z": null })).unwrap();
-        assert_eq!(told, "l: []\nm: plain\nx: 7\nz: null\n");
+        let text = yaml(&serde_json::json!({ "m": "plain", "x": 7, "l": [], "z": null })).unwrap();
+        assert_eq!(text, "l: []\nm: plain\nx: 7\nz: null\n");
     }
 }

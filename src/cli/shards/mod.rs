@@ -1,28 +1,22 @@
 //! `quorumwatch shards`: who owns what.
 
 mod moves;
+mod watch;
 
 use std::io::Write;
 
-use serde_json::json;
-use tokio_util::sync::CancellationToken;
-
 use super::{
-    Endpoints, Error,
+    Error,
     clusters::NO_CLUSTERS,
-    connection::{Connection, MESSAGE_BYTES_MAX},
-    interrupt,
-    json::{self, word},
-    output::{self, Format, Out, Output},
-    shard_watch::{ShardWatch, Told},
+    connection::Connection,
+    json::{Json, word},
+    output::{self, Format, Output},
+    position,
     table::{Table, or_dash},
     terminal::Colour,
     time::{age, instant},
 };
-use crate::proto::v1::{
-    GetShardRequest, ListShardsRequest, Shard, WatchShardsResponse,
-    shard_service_client::ShardServiceClient, watch_shards_response::Update,
-};
+use crate::proto::v1::{ListShardsRequest, Shard, WatchShardsRequest};
 use moves::Moves;
 pub(super) use moves::reason;
 
@@ -32,6 +26,8 @@ pub(super) use moves::reason;
 Examples:
   quorumwatch shards                  who owns what
   quorumwatch shards prod-eu          one of them, with its streams and checkpoints
+  quorumwatch shards --owner a        what a owns
+  quorumwatch shards --unowned        what nobody owns
   quorumwatch shards --watch          every change of ownership, as it happens")]
 pub(super) struct Arguments {
     #[command(flatten)]
@@ -39,9 +35,22 @@ pub(super) struct Arguments {
     #[command(flatten)]
     output: Output,
     /// Only this one: "cluster/slice", or the cluster's name.
-    #[arg(value_name = "SHARD", conflicts_with = "watch")]
-    id: Option<String>,
-    /// Then tell every change of ownership, until Ctrl-C. With -o json: one line per change.
+    #[arg(
+        value_name = "SHARD",
+        conflicts_with_all = ["watch", "clusters", "owners", "unowned"]
+    )]
+    name: Option<String>,
+    /// Only shards of these clusters, joined by ','; may be repeated.
+    #[arg(long = "cluster", value_name = "NAME", value_delimiter = ',')]
+    clusters: Vec<String>,
+    /// Only shards of these owners, joined by ','; may be repeated. With --watch: also those that
+    /// they owned before a change.
+    #[arg(long = "owner", value_name = "NAME", value_delimiter = ',')]
+    owners: Vec<String>,
+    /// Only shards without an owner; with --owner: those as well.
+    #[arg(long)]
+    unowned: bool,
+    /// Then show every change of ownership, until Ctrl-C. With -o json: one line per message.
     #[arg(short = 'w', long)]
     watch: bool,
     /// When colours are used.
@@ -50,132 +59,59 @@ pub(super) struct Arguments {
 }
 
 pub(super) async fn run(arguments: Arguments) -> Result<(), Error> {
-    let endpoints = arguments.connection.endpoints()?;
+    let client = arguments.connection.client()?;
     let format = arguments.output.format;
     let mut out = output::open();
-    if arguments.watch {
-        let shutdown = interrupt::token()?;
-        let moves = Moves::new(arguments.color.on_stdout());
-        return watch(endpoints, &mut out, format, moves, &shutdown).await;
-    }
-    if let Some(id) = arguments.id {
-        let shard = get(&endpoints, id).await?;
+    if let Some(name) = arguments.name {
+        let shard = client.get_shard(&name).await?.shard.unwrap_or_default();
         return match format {
-            Format::Json => output::write_json(&mut out, &json::shard(&shard)),
+            Format::Json => output::write_json(&mut out, &Json::of(&shard)),
             Format::Table => write_one(&mut out, &shard).map_err(Error::Output),
         };
     }
-    let (shards, revision) = list(&endpoints).await?;
+    let mut owners = arguments.owners;
+    // In the API, the owner of a shard without one has an empty name.
+    owners.extend(arguments.unowned.then(String::new));
+    let clusters = arguments.clusters;
+    if arguments.watch {
+        let request = WatchShardsRequest {
+            clusters,
+            owners,
+            ..WatchShardsRequest::default()
+        };
+        return watch::run(&client, request, format, arguments.color.on_stdout()).await;
+    }
+    let is_filtered = !clusters.is_empty() || !owners.is_empty();
+    let request = ListShardsRequest {
+        clusters,
+        owners,
+        ..ListShardsRequest::default()
+    };
+    let all = client.list_shards(request).await?;
     match format {
-        Format::Json => {
-            let shards: Vec<_> = shards.iter().map(json::shard).collect();
-            output::write_json(&mut out, &json!({ "shards": shards, "revision": revision }))
-        }
-        Format::Table if shards.is_empty() => {
-            output::note(NO_CLUSTERS);
+        Format::Json => output::write_json(&mut out, &Json::of(&all)),
+        Format::Table if all.shards.is_empty() => {
+            output::note(none(is_filtered));
             Ok(())
         }
-        Format::Table => write_all(&mut out, &shards).map_err(Error::Output),
+        Format::Table => write_all(&mut out, &all.shards).map_err(Error::Output),
     }
 }
 
-async fn get(endpoints: &Endpoints, id: String) -> Result<Shard, Error> {
-    let request = GetShardRequest { id };
-    let answer = endpoints
-        .ask(|channel| {
-            let request = request.clone();
-            async move { ShardServiceClient::new(channel).get_shard(request).await }
-        })
-        .await?;
-    Ok(answer.shard.unwrap_or_default())
-}
-
-/// All shards, page by page, and the revision of the last page.
-pub(super) async fn list(endpoints: &Endpoints) -> Result<(Vec<Shard>, u64), Error> {
-    let mut shards = Vec::new();
-    let mut request = ListShardsRequest::default();
-    loop {
-        let page = endpoints
-            .ask(|channel| {
-                let request = request.clone();
-                async move {
-                    ShardServiceClient::new(channel)
-                        .max_decoding_message_size(MESSAGE_BYTES_MAX)
-                        .list_shards(request)
-                        .await
-                }
-            })
-            .await?;
-        shards.extend(page.shards);
-        if page.next_page_token.is_empty() {
-            return Ok((shards, page.revision));
-        }
-        request.page_token = page.next_page_token;
+/// What is shown where there is no shard.
+fn none(is_filtered: bool) -> &'static str {
+    if is_filtered {
+        "no shard is as asked for"
+    } else {
+        NO_CLUSTERS
     }
 }
 
-async fn watch(
-    endpoints: Endpoints,
-    out: &mut Out,
-    format: Format,
-    mut moves: Moves,
-    shutdown: &CancellationToken,
-) -> Result<(), Error> {
-    let mut watch = ShardWatch::open(endpoints).await?;
-    loop {
-        let told = tokio::select! {
-            () = shutdown.cancelled() => return Ok(()),
-            told = watch.next() => told?,
-        };
-        match told {
-            Told::Update(update) => {
-                write_update(out, format, &mut moves, &update)?;
-                out.flush().map_err(Error::Output)?;
-            }
-            Told::Interrupted(reason) => {
-                output::note(&format!("the watch of shards ended ({reason}); resuming"));
-            }
-        }
-    }
-}
-
-fn write_update(
-    out: &mut Out,
-    format: Format,
-    moves: &mut Moves,
-    response: &WatchShardsResponse,
-) -> Result<(), Error> {
-    match (&response.update, format) {
-        (None, _) => Ok(()),
-        (Some(Update::Snapshot(snapshot)), Format::Table) => {
-            if snapshot.shards.is_empty() {
-                output::note(NO_CLUSTERS);
-            }
-            moves.begin(&snapshot.shards);
-            write_all(out, &snapshot.shards)
-                .and_then(|()| writeln!(out))
-                .map_err(Error::Output)
-        }
-        (Some(Update::Change(change)), Format::Table) => {
-            writeln!(out, "{}", moves.line(change)).map_err(Error::Output)
-        }
-        (Some(Update::Snapshot(snapshot)), Format::Json) => {
-            let shards: Vec<_> = snapshot.shards.iter().map(json::shard).collect();
-            let line = json!({ "snapshot": shards, "revision": response.revision });
-            output::write_json_line(out, &line)
-        }
-        (Some(Update::Change(change)), Format::Json) => {
-            let change = json::shard_change(change);
-            output::write_json_line(
-                out,
-                &json!({ "change": change, "revision": response.revision }),
-            )
-        }
-    }
-}
-
-fn write_all(out: &mut Out, shards: &[Shard]) -> std::io::Result<()> {
-    let rows: Vec<_> = shards.iter().map(row).collect();
+fn write_all<'a>(
+    out: &mut impl Write,
+    shards: impl IntoIterator<Item = &'a Shard>,
+) -> std::io::Result<()> {
+    let rows: Vec<_> = shards.into_iter().map(row).collect();
     let head = [
         "SHARD", "OWNER", "EPOCH", "PHASE", "REASON", "SINCE", "STREAMS",
     ];
@@ -186,7 +122,7 @@ fn write_all(out: &mut Out, shards: &[Shard]) -> std::io::Result<()> {
 fn row(shard: &Shard) -> [String; 7] {
     let since = shard.since_time.as_ref().and_then(instant);
     [
-        shard.id.clone(),
+        shard.name.clone(),
         or_dash(&shard.owner),
         shard.epoch.to_string(),
         word(shard.phase().as_str_name(), "SHARD_PHASE_"),
@@ -196,31 +132,63 @@ fn row(shard: &Shard) -> [String; 7] {
     ]
 }
 
-fn write_one(out: &mut Out, shard: &Shard) -> std::io::Result<()> {
-    write_all(out, std::slice::from_ref(shard))?;
+fn write_one(out: &mut impl Write, shard: &Shard) -> std::io::Result<()> {
+    write_all(out, [shard])?;
     writeln!(out)?;
     let rows: Vec<_> = shard
         .streams
         .iter()
         .map(|stream| {
             [
+                stream.stream.clone(),
                 stream.resource.clone(),
                 or_dash(&stream.namespace),
                 or_dash(&stream.label_selector),
                 or_dash(&stream.field_selector),
-                stream.era.to_string(),
-                or_dash(&stream.checkpoint),
+                position::shown_or_dash(stream.checkpoint.as_ref()),
             ]
         })
         .collect();
     let head = [
         "STREAM",
+        "RESOURCE",
         "NAMESPACE",
         "LABELS",
         "FIELDS",
-        "ERA",
         "CHECKPOINT",
     ];
     Table::new(head).write(out, &rows)?;
     out.flush()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Shard, write_one};
+    use crate::proto::v1::{Position, Stream};
+
+    #[test]
+    fn a_shard_is_shown_with_the_identity_and_the_checkpoint_of_each_stream() {
+        let shard = Shard {
+            name: "a/0".into(),
+            streams: vec![Stream {
+                stream: "7".into(),
+                resource: "v1/events".into(),
+                namespace: "shop".into(),
+                checkpoint: Some(Position {
+                    era: 2,
+                    resource_version: "55".into(),
+                    ordinal: None,
+                }),
+                ..Stream::default()
+            }],
+            ..Shard::default()
+        };
+        let mut out = Vec::new();
+        write_one(&mut out, &shard).unwrap();
+        let text = String::from_utf8(out).unwrap();
+        assert!(
+            text.ends_with("7        v1/events   shop        -        -        2/55\n"),
+            "{text}"
+        );
+    }
 }

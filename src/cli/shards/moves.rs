@@ -1,4 +1,4 @@
-//! Changes of ownership as lines for people.
+//! Changes of shards as lines for people.
 
 use std::collections::BTreeMap;
 
@@ -11,7 +11,7 @@ use crate::{
         terminal::Tone,
         time::{instant, rfc3339},
     },
-    proto::v1::{MoveReason, Shard, ShardChange},
+    proto::v1::{MoveReason, Shard, ShardChange, ShardChangeType},
 };
 
 /// Why a shard has its owner, in words.
@@ -22,7 +22,7 @@ pub(in crate::cli) fn reason(reason: MoveReason) -> String {
 /// Turns changes into aligned lines, and remembers since when a shard has had no owner.
 pub(super) struct Moves {
     colours: bool,
-    widest_id: usize,
+    widest_name: usize,
     widest_owners: usize,
     unowned_since: BTreeMap<String, DateTime<Utc>>,
 }
@@ -31,20 +31,20 @@ impl Moves {
     pub(super) fn new(colours: bool) -> Self {
         Self {
             colours,
-            widest_id: 0,
+            widest_name: 0,
             widest_owners: 0,
             unowned_since: BTreeMap::new(),
         }
     }
 
     /// Begins with what a snapshot shows.
-    pub(super) fn begin(&mut self, shards: &[Shard]) {
+    pub(super) fn begin<'a>(&mut self, shards: impl IntoIterator<Item = &'a Shard>) {
         self.unowned_since.clear();
         for shard in shards {
-            self.widest_id = self.widest_id.max(shard.id.chars().count());
+            self.widest_name = self.widest_name.max(shard.name.chars().count());
             let since = shard.since_time.as_ref().and_then(instant);
             if let (true, Some(since)) = (shard.owner.is_empty(), since) {
-                self.unowned_since.insert(shard.id.clone(), since);
+                self.unowned_since.insert(shard.name.clone(), since);
             }
         }
     }
@@ -52,50 +52,73 @@ impl Moves {
     /// `2026-01-02T10:00:00.123Z   prod-eu/0   a -> b   takeover   epoch 4`.
     pub(super) fn line(&mut self, change: &ShardChange) -> String {
         let at = change.time.as_ref().and_then(instant);
-        let owners = format!(
-            "{} -> {}",
-            or_dash(&change.old_owner),
-            or_dash(&change.new_owner)
-        );
-        self.widest_id = self.widest_id.max(change.id.chars().count());
+        let unknown = Shard::default();
+        let shard = change.shard.as_ref().unwrap_or(&unknown);
+        let (owners, what) = owners_and_what(change, shard);
+        self.widest_name = self.widest_name.max(shard.name.chars().count());
         self.widest_owners = self.widest_owners.max(owners.chars().count());
-        let unowned = self.unowned(change, at);
-        let tone = match change.reason() {
+        let rest = match change.r#type() {
+            ShardChangeType::Updated => streams(shard.streams.len()),
+            _ => self.unowned(change, shard, at),
+        };
+        let tone = match shard.reason() {
+            _ if change.r#type() != ShardChangeType::Moved => Tone::Plain,
             MoveReason::Takeover => Tone::Move,
             MoveReason::NoReplica => Tone::Bad,
             _ => Tone::Plain,
         };
         let line = format!(
-            "{}   {:id$}   {:owners$}   {:10}   epoch {}{unowned}",
+            "{}   {:name$}   {:owners$}   {what:10}   epoch {}{rest}",
             at.map_or_else(|| "-".into(), |at| rfc3339(&at)),
-            plain(&change.id),
+            plain(&shard.name),
             plain(&owners),
-            reason(change.reason()),
-            change.epoch,
-            id = self.widest_id,
+            shard.epoch,
+            name = self.widest_name,
             owners = self.widest_owners,
         );
         tone.paint(&line, self.colours)
     }
 
-    /// What is to be said about the time without an owner.
-    fn unowned(&mut self, change: &ShardChange, at: Option<DateTime<Utc>>) -> String {
-        let Some(at) = at else {
+    /// The words about the time without an owner.
+    fn unowned(
+        &mut self,
+        change: &ShardChange,
+        shard: &Shard,
+        at: Option<DateTime<Utc>>,
+    ) -> String {
+        let since = self.unowned_since.remove(&shard.name);
+        let Some(at) = at.filter(|_| change.r#type() != ShardChangeType::Deleted) else {
             return String::new();
         };
-        if change.new_owner.is_empty() {
-            if change.reason() != MoveReason::Deleted {
-                self.unowned_since.insert(change.id.clone(), at);
-            }
+        if shard.owner.is_empty() {
+            self.unowned_since.insert(shard.name.clone(), at);
             return "   without an owner now".into();
         }
-        match self.unowned_since.remove(&change.id) {
-            Some(since) => {
-                let milliseconds = (at - since).num_milliseconds().max(0);
-                format!("   after {milliseconds} ms without an owner")
-            }
-            None => String::new(),
+        since.map_or_else(String::new, |since| {
+            let milliseconds = (at - since).num_milliseconds().max(0);
+            format!("   after {milliseconds} ms without an owner")
+        })
+    }
+}
+
+fn owners_and_what(change: &ShardChange, shard: &Shard) -> (String, String) {
+    let owner = or_dash(&shard.owner);
+    match change.r#type() {
+        ShardChangeType::Created => (owner, "created".into()),
+        ShardChangeType::Updated => (owner, "updated".into()),
+        ShardChangeType::Deleted if change.old_owner.is_empty() => (owner, "deleted".into()),
+        ShardChangeType::Deleted => (format!("{} -> -", change.old_owner), "deleted".into()),
+        ShardChangeType::Moved | ShardChangeType::Unspecified => {
+            let owners = format!("{} -> {owner}", or_dash(&change.old_owner));
+            (owners, reason(shard.reason()))
         }
+    }
+}
+
+fn streams(count: usize) -> String {
+    match count {
+        1 => "   1 stream now".into(),
+        count => format!("   {count} streams now"),
     }
 }
 
@@ -103,38 +126,66 @@ impl Moves {
 mod tests {
     use prost_types::Timestamp;
 
-    use super::{MoveReason, Moves, Shard, ShardChange};
+    use super::{MoveReason, Moves, Shard, ShardChange, ShardChangeType};
+    use crate::proto::v1::Stream;
 
-    fn change(old: &str, new: &str, reason: MoveReason, nanos: i32) -> ShardChange {
+    fn moved(old: &str, new: &str, reason: MoveReason, nanos: i32) -> ShardChange {
         ShardChange {
-            id: "a/0".into(),
+            r#type: ShardChangeType::Moved.into(),
+            shard: Some(Shard {
+                name: "a/0".into(),
+                owner: new.into(),
+                epoch: 4,
+                reason: reason.into(),
+                ..Shard::default()
+            }),
             old_owner: old.into(),
-            new_owner: new.into(),
-            epoch: 4,
-            reason: reason.into(),
             time: Some(Timestamp { seconds: 0, nanos }),
-            ..ShardChange::default()
         }
     }
 
     #[test]
     fn a_move_is_one_line_that_says_for_how_long_nobody_owned_the_shard() {
         let mut moves = Moves::new(false);
-        moves.begin(&[Shard {
-            id: "long-name/0".into(),
+        moves.begin([&Shard {
+            name: "long-name/0".into(),
             owner: "x".into(),
             ..Shard::default()
         }]);
         let lines = [
-            moves.line(&change("x", "y", MoveReason::Takeover, 0)),
-            moves.line(&change("y", "", MoveReason::NoReplica, 1_000_000)),
-            moves.line(&change("", "x", MoveReason::Placed, 9_000_000)),
+            moves.line(&moved("x", "y", MoveReason::Takeover, 0)),
+            moves.line(&moved("y", "", MoveReason::NoReplica, 1_000_000)),
+            moves.line(&moved("", "x", MoveReason::Placed, 9_000_000)),
         ];
-        let told = [
+        let expected = [
             "1970-01-01T00:00:00.000Z   a/0           x -> y   takeover     epoch 4",
             "1970-01-01T00:00:00.001Z   a/0           y -> -   no replica   epoch 4   without an owner now",
             "1970-01-01T00:00:00.009Z   a/0           - -> x   placed       epoch 4   after 8 ms without an owner",
         ];
-        assert_eq!(lines, told);
+        assert_eq!(lines, expected);
+    }
+
+    #[test]
+    fn a_shard_that_is_new_has_other_streams_or_is_deleted_says_so() {
+        let mut moves = Moves::new(false);
+        let mut change = moved("", "", MoveReason::Created, 0);
+        let mut line = |kind: ShardChangeType, owner: &str| {
+            change.r#type = kind.into();
+            let shard = change.shard.as_mut().unwrap();
+            shard.owner = owner.into();
+            shard.streams = vec![Stream::default(); 2];
+            moves.line(&change)[24..].to_owned()
+        };
+        let lines = [
+            line(ShardChangeType::Created, ""),
+            line(ShardChangeType::Updated, "x"),
+            line(ShardChangeType::Deleted, ""),
+        ];
+        let expected = [
+            "   a/0   -   created      epoch 4   without an owner now",
+            "   a/0   x   updated      epoch 4   2 streams now",
+            "   a/0   -   deleted      epoch 4",
+        ];
+        assert_eq!(lines, expected);
     }
 }

@@ -8,27 +8,28 @@ use std::{
     time::Duration,
 };
 
-use serde_json::json;
+use serde::Serialize;
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    Endpoint, Endpoints, Error, chain, clusters,
+    Endpoint, Error, chain, clusters,
     connection::Connection,
-    interrupt, json, members,
-    output::{self, Format, Out, Output},
-    shards,
+    interrupt,
+    json::Json,
+    output::{self, CLEAR, Format, Out, Output},
     terminal::Colour,
 };
 use crate::{
+    client::{self, Client},
     clock,
-    proto::v1::{Cluster, GetGroupResponse, Shard},
+    proto::v1::{Cluster, Group, ListShardsRequest, Shard},
 };
 pub(super) use wrong::LAG_MAX_MS;
 use wrong::{Finding, Seen};
 
-/// How often `--watch` looks anew.
+/// How often `--watch` looks again.
 const REFRESH: Duration = Duration::from_secs(2);
-/// A replica that takes longer to accept a connection is told as not answering.
+/// A replica that takes longer to accept a connection is shown as not answering.
 const PROBE_WITHIN: Duration = Duration::from_secs(1);
 /// Replicas beyond this many are not probed: no group has so many voters.
 const PROBES_MAX: usize = 16;
@@ -65,15 +66,15 @@ Exit codes:
   3  the group answers, and something is wrong";
 
 pub(super) async fn run(arguments: Arguments) -> Result<(), Error> {
-    let endpoints = arguments.connection.endpoints()?;
+    let client = arguments.connection.client()?;
     let mut out = output::open();
     let format = arguments.output.format;
     let colours = arguments.color.on_stdout();
     if arguments.watch {
         let shutdown = interrupt::token()?;
-        return watch(&endpoints, &mut out, format, colours, &shutdown).await;
+        return watch(&client, &mut out, format, colours, &shutdown).await;
     }
-    let seen = look(&endpoints).await?;
+    let seen = look(&client).await?;
     let findings = wrong::findings(&seen);
     match format {
         Format::Json => output::write_json(&mut out, &document(&seen, &findings))?,
@@ -88,7 +89,7 @@ pub(super) async fn run(arguments: Arguments) -> Result<(), Error> {
 }
 
 async fn watch(
-    endpoints: &Endpoints,
+    client: &Client,
     out: &mut Out,
     format: Format,
     colours: bool,
@@ -100,7 +101,7 @@ async fn watch(
     loop {
         let seen = tokio::select! {
             () = shutdown.cancelled() => return Ok(()),
-            seen = async { tick.tick().await; look(endpoints).await } => seen,
+            seen = async { tick.tick().await; look(client).await } => seen,
         };
         match (seen, format) {
             (Ok(seen), Format::Json) => {
@@ -109,15 +110,16 @@ async fn watch(
             }
             (Ok(seen), Format::Table) => {
                 let findings = wrong::findings(&seen);
-                // The cursor goes home, and what was there is cleared.
-                let clear = if redraws { "\x1b[H\x1b[2J" } else { "" };
+                let clear = if redraws { CLEAR } else { "" };
                 write!(out, "{clear}")
                     .and_then(|()| page::write(out, &seen, &findings, colours))
                     .and_then(|()| writeln!(out))
                     .map_err(Error::Output)?;
             }
             // It may come back: that is what one watches for.
-            (Err(error @ Error::NoAnswer { .. }), _) => output::note(&chain(&error)),
+            (Err(Error::Client(error @ client::Error::NoAnswer { .. })), _) => {
+                output::note(&chain(&error));
+            }
             (Err(error), _) => return Err(error),
         }
         out.flush().map_err(Error::Output)?;
@@ -125,13 +127,14 @@ async fn watch(
 }
 
 /// Asks for everything that the page shows.
-async fn look(endpoints: &Endpoints) -> Result<Seen, Error> {
-    let (group, shards, clusters) = tokio::join!(
-        members::get(endpoints),
-        shards::list(endpoints),
-        clusters::list(endpoints),
+async fn look(client: &Client) -> Result<Seen, Error> {
+    let (answer, shards, clusters) = tokio::join!(
+        client.get_group(),
+        client.list_shards(ListShardsRequest::default()),
+        clusters::list(client),
     );
-    let group = group?;
+    let answer = answer?;
+    let group = answer.group.unwrap_or_default();
     let silent = if group.leader.is_empty() {
         silent_members(&group).await
     } else {
@@ -139,7 +142,9 @@ async fn look(endpoints: &Endpoints) -> Result<Seen, Error> {
     };
     Ok(Seen {
         group,
-        shards: shards?.0,
+        answered_by: answer.answered_by,
+        revision: answer.revision,
+        shards: shards?.shards,
         clusters: clusters?,
         silent,
         now: clock::unix_now(),
@@ -147,7 +152,7 @@ async fn look(endpoints: &Endpoints) -> Result<Seen, Error> {
 }
 
 /// The members that accept no connection. Without a leader nobody else knows.
-async fn silent_members(group: &GetGroupResponse) -> Vec<String> {
+async fn silent_members(group: &Group) -> Vec<String> {
     let members = group.members.iter().take(PROBES_MAX);
     let probes = members.map(|member| async move {
         let endpoint: Endpoint = member.client_address.parse().ok()?;
@@ -159,23 +164,59 @@ async fn silent_members(group: &GetGroupResponse) -> Vec<String> {
     silent.into_iter().flatten().collect()
 }
 
-fn document(seen: &Seen, findings: &[Finding]) -> serde_json::Value {
-    let unowned = seen.unowned().map(|shard| shard.id.as_str());
-    let finding = |finding: &Finding| {
-        json!({
-            "severity": if finding.is_wrong() { "wrong" } else { "note" },
-            "what": finding.what,
-            "to_do": finding.to_do,
-        })
+/// What `-o json` prints: the findings first.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Document<'a> {
+    healthy: bool,
+    findings: Vec<FindingRow<'a>>,
+    group: Json,
+    answered_by: &'a str,
+    /// As text, like every 64-bit number of the API.
+    revision: String,
+    shards: ShardCounts<'a>,
+    clusters: Vec<Json>,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct FindingRow<'a> {
+    severity: &'static str,
+    what: &'a str,
+    to_do: &'a str,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct ShardCounts<'a> {
+    count: usize,
+    unowned: Vec<&'a str>,
+}
+
+fn document<'a>(seen: &'a Seen, findings: &'a [Finding]) -> Document<'a> {
+    let row = |finding: &'a Finding| FindingRow {
+        severity: if finding.is_wrong() { "wrong" } else { "note" },
+        what: &finding.what,
+        to_do: &finding.to_do,
     };
-    json!({
-        "healthy": !findings.iter().any(Finding::is_wrong),
-        "findings": findings.iter().map(finding).collect::<Vec<_>>(),
-        "group": json::group(&seen.group),
-        "shards": {
-            "count": seen.shards.len(),
-            "unowned": unowned.collect::<Vec<_>>(),
+    Document {
+        healthy: !findings.iter().any(Finding::is_wrong),
+        findings: findings.iter().map(row).collect(),
+        group: Json::of(&seen.group),
+        answered_by: &seen.answered_by,
+        revision: seen.revision.to_string(),
+        shards: ShardCounts {
+            count: seen.shards.len(),
+            unowned: seen.unowned().map(|shard| shard.name.as_str()).collect(),
         },
-        "clusters": seen.clusters.iter().map(json::cluster).collect::<Vec<_>>(),
+        clusters: seen.clusters.iter().map(without_source).collect(),
+    }
+}
+
+/// A cluster without its source: a whole kubeconfig says nothing of how the cluster is.
+fn without_source(cluster: &Cluster) -> Json {
+    Json::of(&Cluster {
+        source: None,
+        ..cluster.clone()
     })
 }

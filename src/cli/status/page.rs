@@ -9,7 +9,7 @@ use crate::{
         members,
         table::{Table, or_dash, plain},
         terminal::Tone,
-        time::{age, instant, short},
+        time::{age, instant, short_or_dash},
     },
     proto::v1::{ClusterCondition, Member, Shard},
 };
@@ -82,15 +82,15 @@ fn write_head(
     writeln!(out, "group     {}", or_dash(&group.group_id))?;
     writeln!(
         out,
-        "leader    {}   term {}   applied {}   as {} sees it",
+        "leader    {}   term {}   revision {}   as {} sees it",
         if group.leader.is_empty() {
             "none"
         } else {
             &group.leader
         },
         group.term,
-        group.applied_index,
-        or_dash(&group.answered_by),
+        seen.revision,
+        or_dash(&seen.answered_by),
     )?;
     writeln!(
         out,
@@ -148,7 +148,7 @@ fn row(cluster: &Cluster, seen: &Seen) -> [String; 6] {
     [
         cluster.name.clone(),
         condition(cluster),
-        cluster.lag_ms.map_or_else(|| "-".into(), short),
+        short_or_dash(cluster.lag.as_ref()),
         or_dash(&owners.join(",")),
         since.map_or_else(|| "-".into(), |at| age(&at)),
         or_dash(&health.reason),

@@ -296,9 +296,29 @@ pub const KEYS: &[Key] = &[
     Key {
         path: "clusters[].labels",
         kind: Kind::Labels,
+        unit: "keys and values as in Kubernetes, at most 64",
         about: "Labels that subscribers select by.",
         reason: "None are needed.",
         example: "labels = { env = \"prod\" }",
+        ..KEY
+    },
+    Key {
+        path: "clusters[].description",
+        unit: "at most 1,024 bytes",
+        about: "For people.",
+        reason: "None is needed.",
+        example: "description = \"the shop's cluster in Europe\"",
+        ..KEY
+    },
+    Key {
+        path: "clusters[].duplicate_of",
+        unit: "the name of a cluster",
+        about: "The name of another registration of the same Kubernetes cluster. Without it, what \
+                is registered already is not watched a second time: the cluster's condition is \
+                `duplicate`.",
+        reason: "A cluster that is registered twice is a mistake, unless somebody says that it is \
+                 none: every event comes twice.",
+        example: "duplicate_of = \"prod-eu-all\"",
         ..KEY
     },
     Key {
@@ -338,7 +358,8 @@ pub const KEYS: &[Key] = &[
     Key {
         path: "clusters[].resources",
         kind: Kind::Resources,
-        unit: "version/plural or group/version/plural, or a table that narrows one; at most 64",
+        unit: "version/plural or group/version/plural, or a table that narrows one; at most 64, \
+               each namespace counted",
         absent: Absent::Value("v1/events"),
         about: "What to watch.",
         reason: "Kubernetes Events are what this service is for. Each resource costs a connection \

@@ -283,7 +283,7 @@ fn an_unknown_key_is_told_with_the_nearest_name() {
         (
             "[[clusters]]\nname = 'c'\nin_cluster = true\nurl = ''",
             "quorumwatch.toml:4: clusters[c].url: ",
-            "known here are name, labels, kubeconfig",
+            "known here are name, labels, description, duplicate_of, kubeconfig",
         ),
         (
             "[[clusters]]\nname = 'c'\nin_cluster = true\n\

@@ -56,11 +56,18 @@ fn clusters_to_create_are_read() {
     let serve = serve(&format!(
         "name = 'a'\nkubeconfig_dirs = ['{dir}']\n[sources.s]\nkubeconfig = ''\n\
          [[clusters]]\nname = 'c1'\nkubeconfig = '{path}'\ncontext = 'x'\nlabels = {{ e = 'p' }}\n\
+         description = 'of d'\nduplicate_of = 'c2'\n\
          resources = ['v1/pods', {{ resource = 'v1/secrets', namespaces = ['n', 'm'] }}]\n\
          [[clusters]]\nname = 'c2'\nsource = 's'\n[[clusters]]\nname = 'c3'\nin_cluster = true"
     ));
     assert_eq!(serve.clusters.len(), 3);
-    assert_eq!(serve.clusters[0].selectors.len(), 3);
+    let resources = &serve.clusters[0].resources;
+    assert_eq!(resources.len(), 2);
+    assert_eq!(resources[1].namespaces, ["n", "m"]);
+    assert_eq!(serve.clusters[0].stream_selectors().len(), 3);
+    assert_eq!(serve.clusters[0].description, "of d");
+    assert_eq!(serve.clusters[0].duplicate_of, "c2");
+    assert!(serve.clusters[1].resources.is_empty());
     assert_eq!(serve.clusters[0].labels["e"], "p");
     let source = Source::Configured { name: "s".into() };
     assert_eq!(serve.clusters[1].source, source);
@@ -132,7 +139,22 @@ fn a_cluster_needs_one_source_and_resources_that_can_be() {
         (
             "in_cluster = true\nresources = ['v1/pods', 'v1/pods']",
             "quorumwatch.toml:4: clusters[c].resources: ",
-            "v1/pods twice",
+            "v1/pods is named twice",
+        ),
+        (
+            "in_cluster = true\nresources = [{ resource = 'v1/pods', namespaces = ['A'] }]",
+            "quorumwatch.toml:4: clusters[c].resources: namespace \"A\" is not valid",
+            "lowercase letters",
+        ),
+        (
+            "in_cluster = true\nlabels = { 'a b' = 'c' }",
+            "quorumwatch.toml:4: clusters[c].labels: label key \"a b\" is not valid",
+            "example.com/tier",
+        ),
+        (
+            "in_cluster = true\nduplicate_of = 'c'",
+            "quorumwatch.toml:4: clusters[c].duplicate_of: ",
+            "name the other registration",
         ),
         (
             "in_cluster = true\nresources = [{ namespaces = ['a'] }]",

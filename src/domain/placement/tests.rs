@@ -44,8 +44,10 @@ fn spec(name: String, paused: bool) -> ClusterSpec {
         name,
         labels: BTreeMap::new(),
         source: Source::InCluster,
-        selectors: vec![ResourceSelector::all(Resource::events())],
+        resources: vec![ResourceSelector::all(Resource::events())],
         paused,
+        description: String::new(),
+        duplicate_of: String::new(),
     }
 }
 
@@ -53,7 +55,12 @@ fn create(state: &mut State, paused: bool) {
     let name = format!("c{}", state.revision);
     let at = UnixMillis(0);
     let spec = spec(name, paused);
-    apply(state, &Command::CreateCluster { spec, at });
+    let create = Command::CreateCluster {
+        spec,
+        request_id: None,
+        at,
+    };
+    apply(state, &create);
 }
 
 fn carry_out(state: &mut State, plan: &Plan) {
@@ -285,6 +292,7 @@ fn pause(state: &mut State, id: ClusterId) {
             id,
             expected,
             spec,
+            request_id: None,
             at,
         },
     );

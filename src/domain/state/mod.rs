@@ -1,19 +1,22 @@
 //! The replicated state: [`State::apply`] is the only way in which it changes.
 
-use std::collections::{BTreeMap, BTreeSet};
+mod clusters;
+mod invariants;
+mod streams;
+
+use std::collections::BTreeMap;
 
 use super::{
     assignment::{Assignment, MoveReason},
-    cluster::{Cluster, ClusterSpec, Health},
-    command::{BeginEra, CheckpointEntry, Command, Move, Outcome, Rejection, ShardChange},
-    frame::GapReason,
+    change::{Changes, ShardChange, ShardChangeKind},
+    cluster::{Cluster, Health},
+    command::{Command, Move, Outcome, Rejection},
     id::{
-        ClusterId, Epoch, Era, GroupId, Incarnation, ReplicaId, Revision, ShardId, StreamId,
-        UnixMillis,
+        ClusterId, Epoch, GroupId, Incarnation, ReplicaId, Revision, ShardId, StreamId, UnixMillis,
     },
     member::Member,
-    position::Position,
-    stream::{EraStart, Stream},
+    request::{Answered, Requests},
+    stream::Stream,
 };
 
 /// Most clusters of a group: the state is copied at each change, and kept in memory by everyone.
@@ -36,25 +39,41 @@ pub struct State {
     pub assignments: BTreeMap<ShardId, Assignment>,
     /// Streams with their eras and checkpoints.
     pub streams: BTreeMap<StreamId, Stream>,
+    /// Users' writes that took effect lately.
+    pub requests: Requests,
 }
 
 /// What applying one command did.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Applied {
-    /// What the proposer is told.
+    /// What the proposer gets.
     pub outcome: Outcome,
-    /// Changes of ownership.
-    pub changes: Vec<ShardChange>,
+    /// What those get who watch shards and clusters.
+    pub changes: Changes,
 }
 
 impl State {
     /// Executes one command of the log.
     pub fn apply(&mut self, revision: Revision, command: &Command) -> Applied {
         self.revision = revision;
-        let mut changes = Vec::new();
+        let mut changes = Changes::default();
+        let request_id = command.request_id();
+        if let Some(outcome) = request_id.and_then(|id| self.requests.answer(id)) {
+            return Applied { outcome, changes };
+        }
         let outcome = self
             .execute(command, &mut changes)
             .unwrap_or_else(Outcome::Rejected);
+        if let Some(request_id) = request_id
+            && !matches!(outcome, Outcome::Rejected(_))
+        {
+            self.requests.remember(Answered {
+                request_id: request_id.clone(),
+                revision,
+                outcome: outcome.clone(),
+            });
+        }
+        self.add_streams(&mut changes.shards);
         Applied { outcome, changes }
     }
 
@@ -103,11 +122,17 @@ impl State {
             .is_some_and(|cluster| !cluster.spec.paused)
     }
 
-    fn execute(
-        &mut self,
-        command: &Command,
-        changes: &mut Vec<ShardChange>,
-    ) -> Result<Outcome, Rejection> {
+    /// The revision with which the current run of a shard begins: with the last change of what is
+    /// watched, or with the last start of its owner. Together with the epoch it names the run.
+    /// `None` where the shard has no owner.
+    pub fn run_revision(&self, shard: ShardId) -> Option<Revision> {
+        let owner = self.assignments.get(&shard)?.owner()?;
+        let watch_revision = self.clusters.get(&shard.cluster)?.watch_revision;
+        let started = self.members.get(&owner).map(|member| member.incarnation);
+        Some(watch_revision.max(Revision(started.unwrap_or_default().0)))
+    }
+
+    fn execute(&mut self, command: &Command, changes: &mut Changes) -> Result<Outcome, Rejection> {
         match command {
             Command::FoundGroup { group } => {
                 self.group.get_or_insert(*group);
@@ -131,17 +156,20 @@ impl State {
                 self.members.remove(replica);
                 Ok(Outcome::Done)
             }
-            Command::CreateCluster { spec, at } => self.create_cluster(spec, *at, changes),
+            Command::CreateCluster { spec, at, .. } => self.create_cluster(spec, *at, changes),
             Command::UpdateCluster {
                 id,
                 expected,
                 spec,
                 at,
+                ..
             } => {
                 self.check_revision(*id, *expected)?;
                 self.update_cluster(*id, spec, *at, changes)
             }
-            Command::DeleteCluster { id, expected, at } => {
+            Command::DeleteCluster {
+                id, expected, at, ..
+            } => {
                 self.check_revision(*id, *expected)?;
                 self.delete_cluster(*id, *at, changes);
                 Ok(Outcome::Done)
@@ -152,7 +180,7 @@ impl State {
                 }
                 Ok(Outcome::Done)
             }
-            Command::BeginEra(begin) => self.begin_era(begin),
+            Command::BeginEra(begin) => self.begin_era(begin, changes),
             Command::AdvanceCheckpoints { entries } => {
                 for entry in entries {
                     self.advance_checkpoint(entry);
@@ -171,7 +199,7 @@ impl State {
                     reason: reason.clone(),
                     since: *at,
                 };
-                self.report_health(*shard, *epoch, health)
+                self.report_health(*shard, *epoch, health, changes)
             }
         }
     }
@@ -186,121 +214,7 @@ impl State {
         Ok(Outcome::Done)
     }
 
-    fn create_cluster(
-        &mut self,
-        spec: &ClusterSpec,
-        at: UnixMillis,
-        changes: &mut Vec<ShardChange>,
-    ) -> Result<Outcome, Rejection> {
-        spec.validate().map_err(Rejection::InvalidSpec)?;
-        if self.cluster_named(&spec.name).is_some() {
-            return Err(Rejection::NameTaken(spec.name.clone()));
-        }
-        if self.clusters.len() >= CLUSTERS_MAX {
-            return Err(Rejection::Full("10,000 clusters"));
-        }
-        let id = ClusterId(self.mint());
-        let cluster = Cluster {
-            id,
-            spec: spec.clone(),
-            uid: None,
-            created: at,
-            revision: self.revision,
-            health: Health::unknown(at),
-        };
-        self.clusters.insert(id, cluster);
-        let shard = ShardId {
-            cluster: id,
-            slice: 0,
-        };
-        self.assignments
-            .insert(shard, Assignment::unassigned(shard, at));
-        self.fit_streams(shard, spec);
-        changes.push(self.change(shard, None, MoveReason::Created, at));
-        Ok(Outcome::Cluster(id))
-    }
-
-    fn check_revision(&self, id: ClusterId, expected: Option<Revision>) -> Result<(), Rejection> {
-        let cluster = self.clusters.get(&id).ok_or(Rejection::NoSuchCluster)?;
-        match expected {
-            Some(expected) if expected != cluster.revision => {
-                Err(Rejection::RevisionMismatch(cluster.revision))
-            }
-            _ => Ok(()),
-        }
-    }
-
-    fn update_cluster(
-        &mut self,
-        id: ClusterId,
-        spec: &ClusterSpec,
-        at: UnixMillis,
-        changes: &mut Vec<ShardChange>,
-    ) -> Result<Outcome, Rejection> {
-        spec.validate().map_err(Rejection::InvalidSpec)?;
-        let revision = self.revision;
-        let cluster = self.clusters.get_mut(&id).ok_or(Rejection::NoSuchCluster)?;
-        if cluster.spec.name != spec.name {
-            return Err(Rejection::Renamed);
-        }
-        let pauses = spec.paused && !cluster.spec.paused;
-        cluster.spec = spec.clone();
-        cluster.revision = revision;
-        let shard = ShardId {
-            cluster: id,
-            slice: 0,
-        };
-        self.fit_streams(shard, spec);
-        if pauses {
-            self.give(shard, None, MoveReason::Paused, at, changes);
-        }
-        Ok(Outcome::Cluster(id))
-    }
-
-    /// Makes the streams of a shard those of the specification; what stays keeps its history.
-    fn fit_streams(&mut self, shard: ShardId, spec: &ClusterSpec) {
-        let wanted: BTreeSet<_> = spec.selectors.iter().collect();
-        self.streams
-            .retain(|_, stream| stream.shard != shard || wanted.contains(&stream.selector));
-        let have: BTreeSet<_> = self
-            .streams_of(shard)
-            .map(|stream| stream.selector.clone())
-            .collect();
-        for selector in &spec.selectors {
-            if !have.contains(selector) {
-                let id = StreamId(self.mint());
-                let selector = selector.clone();
-                self.streams.insert(
-                    id,
-                    Stream {
-                        id,
-                        shard,
-                        selector,
-                        era: None,
-                        checkpoint: None,
-                        cluster_uid: None,
-                    },
-                );
-            }
-        }
-    }
-
-    fn delete_cluster(&mut self, id: ClusterId, at: UnixMillis, changes: &mut Vec<ShardChange>) {
-        let shards: Vec<_> = self
-            .assignments
-            .keys()
-            .filter(|shard| shard.cluster == id)
-            .copied()
-            .collect();
-        for shard in shards {
-            self.give(shard, None, MoveReason::Deleted, at, changes);
-            self.assignments.remove(&shard);
-        }
-        self.streams.retain(|_, stream| stream.shard.cluster != id);
-        self.clusters.remove(&id);
-    }
-
-    fn assign(&mut self, step: &Move, at: UnixMillis, changes: &mut Vec<ShardChange>) {
+    fn assign(&mut self, step: &Move, at: UnixMillis, changes: &mut Changes) {
         let current = self.assignments.get(&step.shard).map(Assignment::epoch);
         let known = step
             .to
@@ -317,37 +231,63 @@ impl State {
         to: Option<ReplicaId>,
         reason: MoveReason,
         at: UnixMillis,
-        changes: &mut Vec<ShardChange>,
+        changes: &mut Changes,
     ) {
         let Some(assignment) = self.assignments.get_mut(&shard) else {
             return;
         };
         let old_owner = assignment.owner();
         *assignment = assignment.assign_to(to, reason, at);
-        changes.push(self.change(shard, old_owner, reason, at));
+        self.shard_changed(shard, ShardChangeKind::Moved, old_owner, at, changes);
     }
 
-    fn change(
+    /// Adds a change of a shard, as it is now; [`Self::add_streams`] completes it.
+    fn shard_changed(
         &self,
         shard: ShardId,
+        kind: ShardChangeKind,
         old_owner: Option<ReplicaId>,
-        reason: MoveReason,
         at: UnixMillis,
-    ) -> ShardChange {
-        let assignment = self.assignments.get(&shard);
-        ShardChange {
+        changes: &mut Changes,
+    ) {
+        let (Some(assignment), Some(cluster)) = (
+            self.assignments.get(&shard),
+            self.clusters.get(&shard.cluster),
+        ) else {
+            return;
+        };
+        changes.shards.push(ShardChange {
             revision: self.revision,
+            kind,
             shard,
-            cluster: self
-                .clusters
-                .get(&shard.cluster)
-                .map(|cluster| cluster.spec.name.clone())
-                .unwrap_or_default(),
-            epoch: assignment.map(Assignment::epoch).unwrap_or_default(),
+            cluster: cluster.spec.name.clone(),
+            assignment: assignment.clone(),
+            streams: Vec::new(),
             old_owner,
-            new_owner: assignment.and_then(Assignment::owner),
-            reason,
             at,
+        });
+    }
+
+    /// Gives the changes of shards that exist their streams, in one pass over all streams: one
+    /// command may move every shard of a replica.
+    fn add_streams(&self, changes: &mut [ShardChange]) {
+        let mut streams: BTreeMap<ShardId, Vec<Stream>> = changes
+            .iter()
+            .filter(|change| change.kind != ShardChangeKind::Deleted)
+            .map(|change| (change.shard, Vec::new()))
+            .collect();
+        if streams.is_empty() {
+            return;
+        }
+        for stream in self.streams.values() {
+            if let Some(of_shard) = streams.get_mut(&stream.shard) {
+                of_shard.push(stream.clone());
+            }
+        }
+        for change in changes {
+            if let Some(of_shard) = streams.get(&change.shard) {
+                change.streams.clone_from(of_shard);
+            }
         }
     }
 
@@ -363,142 +303,9 @@ impl State {
         }
     }
 
-    fn report_health(
-        &mut self,
-        shard: ShardId,
-        epoch: Epoch,
-        health: Health,
-    ) -> Result<Outcome, Rejection> {
-        self.check_epoch(shard, epoch)?;
-        let cluster = self.clusters.get_mut(&shard.cluster);
-        cluster.ok_or(Rejection::NoSuchCluster)?.health = health;
-        Ok(Outcome::Done)
-    }
-
-    fn begin_era(&mut self, begin: &BeginEra) -> Result<Outcome, Rejection> {
-        let stream = self
-            .streams
-            .get(&begin.stream)
-            .ok_or(Rejection::NoSuchStream)?;
-        let shard = stream.shard;
-        self.check_epoch(shard, begin.epoch)?;
-        let era = Era(self.mint());
-        if let Some(cluster) = self.clusters.get_mut(&shard.cluster)
-            && !begin.cluster_uid.is_empty()
-        {
-            cluster.uid = Some(begin.cluster_uid.clone());
-        }
-        let stream = self
-            .streams
-            .get_mut(&begin.stream)
-            .ok_or(Rejection::NoSuchStream)?;
-        let start = EraStart {
-            era,
-            reason: begin.reason,
-            from: stream.checkpoint.clone(),
-            to: begin.to.clone(),
-            // Without a checkpoint nothing was published that net changes could follow.
-            repaired: begin.repaired
-                && begin.reason != GapReason::StreamCreated
-                && stream.checkpoint.is_some(),
-            at: begin.at,
-        };
-        if !start.repaired {
-            stream.checkpoint = Some(start.start());
-        }
-        stream.era = Some(start);
-        if !begin.cluster_uid.is_empty() {
-            stream.cluster_uid = Some(begin.cluster_uid.clone());
-        }
-        Ok(Outcome::Era(era))
-    }
-
-    /// Takes only what moves a checkpoint forward, inside the current era, to a closed position.
-    fn advance_checkpoint(&mut self, entry: &CheckpointEntry) {
-        let Some(shard) = self.streams.get(&entry.stream).map(|stream| stream.shard) else {
-            return;
-        };
-        if self.check_epoch(shard, entry.epoch).is_err() || !entry.position.is_closed() {
-            return;
-        }
-        let Some(stream) = self.streams.get_mut(&entry.stream) else {
-            return;
-        };
-        let Some(start) = &stream.era else { return };
-        let current = entry.position.era == start.era && entry.position >= start.start();
-        let forward = stream
-            .checkpoint
-            .as_ref()
-            .is_none_or(|old| *old < entry.position);
-        if current && forward {
-            stream.checkpoint = Some(entry.position.clone());
-        }
-    }
-
     fn mint(&mut self) -> u64 {
         self.last_id += 1;
         self.last_id
-    }
-
-    /// What must hold after every command; tests and simulations call it at each step.
-    pub fn check_invariants(&self) -> Result<(), String> {
-        for (shard, assignment) in &self.assignments {
-            if !self.clusters.contains_key(&shard.cluster) {
-                return Err(format!("shard {shard} belongs to no cluster"));
-            }
-            if assignment.shard() != *shard {
-                return Err(format!(
-                    "shard {shard} holds the assignment of {}",
-                    assignment.shard()
-                ));
-            }
-            if assignment.owner().is_some() && !self.is_ownable(*shard) {
-                return Err(format!("shard {shard} is paused and has an owner"));
-            }
-        }
-        for cluster in self.clusters.keys() {
-            if !self.assignments.contains_key(&ShardId {
-                cluster: *cluster,
-                slice: 0,
-            }) {
-                return Err(format!("cluster {cluster} has no shard"));
-            }
-        }
-        let names: BTreeSet<_> = self.clusters.values().map(|c| &c.spec.name).collect();
-        if names.len() != self.clusters.len() {
-            return Err("two clusters have one name".into());
-        }
-        self.streams
-            .values()
-            .try_for_each(|stream| self.check_stream(stream))
-    }
-
-    fn check_stream(&self, stream: &Stream) -> Result<(), String> {
-        if !self.assignments.contains_key(&stream.shard) {
-            return Err(format!("stream {} belongs to no shard", stream.id));
-        }
-        if stream
-            .checkpoint
-            .as_ref()
-            .is_some_and(|position| !position.is_closed())
-        {
-            return Err(format!(
-                "the checkpoint of stream {} is inside a version",
-                stream.id
-            ));
-        }
-        let era = stream.era.as_ref().map(|start| start.era);
-        let checkpoint_era = stream
-            .checkpoint
-            .as_ref()
-            .map(|position: &Position| position.era);
-        if checkpoint_era > era {
-            return Err(format!(
-                "the checkpoint of stream {} is ahead of its era",
-                stream.id
-            ));
-        }
-        Ok(())
     }
 }
 

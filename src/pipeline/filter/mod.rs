@@ -1,37 +1,73 @@
-//! Which events a subscriber wants. Object bytes are read only where a filter asks for what is in
-//! them.
+//! Which events a subscriber wants.
+//!
+//! [`Filters`] is what was asked for, [`StreamFilter`] what of it one stream can match. A filter
+//! must never be the cause of a loss: what cannot be read is let through.
 
+mod content;
+mod contradiction;
+mod digest;
 mod fields;
 mod labels;
+mod stream;
+mod values;
 
-use std::borrow::Cow;
-
-use serde::Deserialize;
+use std::{collections::BTreeSet, sync::Arc};
 
 use crate::domain::{
-    cluster::{Cluster, Resource},
-    frame::Frame,
+    cluster::{Cluster, Resource, StreamSelector},
+    frame::{Change, Frame},
 };
 
-pub use fields::{FieldSelector, NotAFieldSelector};
-pub use labels::{LabelSelector, NotASelector};
+use content::{Content, EventObject};
+use digest::Digest;
+use fields::Field;
 
-/// Which events a subscriber wants: fields are joined by "and", the values of one by "or", and an
-/// empty field matches everything.
+pub use contradiction::Contradiction;
+pub use fields::{FieldSelector, NotAFieldSelector, is_object_name};
+pub use labels::{LabelSelector, NotALabelSelector};
+pub use stream::{StreamFilter, Verdict};
+pub use values::Values;
+
+/// Most filters of one subscription: each is tried for each event.
+pub const FILTERS_MAX: usize = 32;
+
+/// Most bytes that the filters of one subscription may have together: they stay in memory as long
+/// as it does. Room for some thousand names.
+pub const FILTER_BYTES_MAX: usize = 64 * 1024;
+
+/// Most requirements of one selector: each is tried for each event.
+pub const REQUIREMENTS_MAX: usize = 64;
+
+/// Which events a subscriber wants: those that match at least one filter; everything where there
+/// is none.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Filters {
+    /// Those that ask for nothing inside of objects come first: where one of them matches, no
+    /// object need be read. Empty where everything is wanted.
+    filters: Arc<[Arc<Filter>]>,
+    digest: u64,
+}
+
+/// One filter: fields are joined by "and", the values of one by "or", and an empty field matches
+/// everything.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Filter {
     /// Names of clusters.
-    pub clusters: Vec<String>,
+    pub clusters: Values,
     /// Labels of clusters.
     pub cluster_labels: LabelSelector,
     /// Resources.
-    pub resources: Vec<Resource>,
+    pub resources: BTreeSet<Resource>,
     /// Namespaces of the object.
-    pub namespaces: Vec<String>,
+    pub namespaces: Values,
     /// Names of the object.
-    pub names: Vec<String>,
-    /// What Kubernetes Events say.
-    pub event: EventFilter,
+    pub names: Values,
+    /// Labels of the object.
+    pub object_labels: LabelSelector,
+    /// What happened.
+    pub changes: BTreeSet<Change>,
+    /// What Kubernetes Events say; where it is set, nothing else matches.
+    pub event: Option<EventFilter>,
     /// Fields, in Kubernetes' words.
     pub fields: FieldSelector,
 }
@@ -40,9 +76,11 @@ pub struct Filter {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct EventFilter {
     /// `type`: Normal or Warning.
-    pub types: Vec<String>,
+    pub types: Values,
     /// `reason`.
-    pub reasons: Vec<String>,
+    pub reasons: Values,
+    /// The component that reports it.
+    pub sources: Values,
     /// `involvedObject.kind`, in any case; empty for any, as for the following.
     pub kind: String,
     /// `involvedObject.namespace`.
@@ -53,79 +91,156 @@ pub struct EventFilter {
     pub uid: String,
 }
 
-/// What a filter reads of an Event, of either of its two API groups.
-#[derive(Deserialize)]
-struct EventFields<'a> {
-    #[serde(borrow, rename = "type", default)]
-    kind: Cow<'a, str>,
-    #[serde(borrow, default)]
-    reason: Cow<'a, str>,
-    #[serde(borrow, default, alias = "regarding", rename = "involvedObject")]
-    object: ObjectFields<'a>,
-    #[serde(borrow, default, alias = "deprecatedSource")]
-    source: SourceFields<'a>,
-    #[serde(
-        borrow,
-        default,
-        alias = "reportingController",
-        rename = "reportingComponent"
-    )]
-    reporting: Cow<'a, str>,
+impl Default for Filters {
+    fn default() -> Self {
+        Self::new(Vec::new())
+    }
 }
 
-#[derive(Default, Deserialize)]
-struct SourceFields<'a> {
-    #[serde(borrow, default)]
-    component: Cow<'a, str>,
-}
+impl Filters {
+    /// What matches at least one filter; everything where there is none.
+    pub fn new(mut filters: Vec<Filter>) -> Self {
+        if filters.iter().any(Filter::is_everything) {
+            filters.clear();
+        }
+        filters.sort_by_key(Filter::asks_for_content);
+        let mut digests: Vec<u64> = filters.iter().map(Filter::digest).collect();
+        digests.sort_unstable();
+        digests.dedup();
+        let mut digest = Digest::default();
+        digest.numbers(&digests);
+        Self {
+            filters: filters.into_iter().map(Arc::new).collect(),
+            digest: digest.finish(),
+        }
+    }
 
-#[derive(Default, Deserialize)]
-struct ObjectFields<'a> {
-    #[serde(borrow, default)]
-    kind: Cow<'a, str>,
-    #[serde(borrow, default)]
-    namespace: Cow<'a, str>,
-    #[serde(borrow, default)]
-    name: Cow<'a, str>,
-    #[serde(borrow, default)]
-    uid: Cow<'a, str>,
-}
+    /// The filters that a stream can match; `None` where it can match none.
+    pub fn for_stream(&self, cluster: &Cluster, selector: &StreamSelector) -> Option<StreamFilter> {
+        let matching = self
+            .filters
+            .iter()
+            .filter(|filter| filter.can_match(cluster, selector));
+        let matching: Vec<_> = matching.cloned().collect();
+        if matching.len() == self.filters.len() {
+            // Shared by all such streams, mostly by all there are.
+            return Some(StreamFilter::new(self.filters.clone()));
+        }
+        (!matching.is_empty()).then(|| StreamFilter::new(matching.into()))
+    }
 
-fn one_of(wanted: &[String], value: &str) -> bool {
-    wanted.is_empty() || wanted.iter().any(|want| want == value)
+    /// A digest of what is asked for, whatever the order of the filters and of their values: the
+    /// same in every build and on every machine.
+    pub fn digest(&self) -> u64 {
+        self.digest
+    }
+
+    /// Whether anything is asked of the kind of change.
+    pub fn asks_for_change_types(&self) -> bool {
+        self.filters.iter().any(|filter| !filter.changes.is_empty())
+    }
 }
 
 impl Filter {
-    /// Whether a stream can carry anything that is wanted.
-    pub fn wants_stream(&self, cluster: &Cluster, resource: &Resource) -> bool {
-        one_of(&self.clusters, &cluster.spec.name)
-            && self.cluster_labels.matches(&cluster.spec.labels)
+    /// Why nothing can ever match; empty where something can.
+    pub fn contradictions(&self) -> Vec<Contradiction> {
+        contradiction::contradictions(self)
+    }
+
+    fn is_everything(&self) -> bool {
+        *self == Self::default()
+    }
+
+    /// Whether a stream can carry anything that matches.
+    fn can_match(&self, cluster: &Cluster, selector: &StreamSelector) -> bool {
+        let labels = &cluster.spec.labels;
+        let resource = &selector.resource;
+        self.clusters.accepts(&cluster.spec.name)
+            && self
+                .cluster_labels
+                .matches(|key| labels.get(key).map(String::as_str))
             && (self.resources.is_empty() || self.resources.contains(resource))
-            && (!self.reads_events() || resource.is_events())
+            && (!self.is_for_events() || resource.is_events())
+            && self.can_match_namespace(&selector.namespace)
     }
 
-    /// Whether a frame of a wanted stream is wanted.
-    pub fn wants_frame(&self, frame: &Frame) -> bool {
-        one_of(&self.namespaces, &frame.namespace)
-            && one_of(&self.names, &frame.name)
+    /// Whether a stream of one namespace, or of all of them where it is empty, can carry anything
+    /// that matches.
+    fn can_match_namespace(&self, namespace: &str) -> bool {
+        namespace.is_empty()
+            || self.namespaces.accepts(namespace) && self.fields.allows(Field::Namespace, namespace)
+    }
+
+    /// Whether only Kubernetes Events can match.
+    fn is_for_events(&self) -> bool {
+        self.event.is_some() || self.fields.asks_for_event()
+    }
+
+    /// Whether anything is asked that only the object itself can answer.
+    fn asks_for_content(&self) -> bool {
+        self.asks_for_labels() || self.asks_for_event()
+    }
+
+    fn asks_for_labels(&self) -> bool {
+        !self.object_labels.is_empty()
+    }
+
+    /// Whether anything is asked that only the fields of a Kubernetes Event can answer.
+    fn asks_for_event(&self) -> bool {
+        self.fields.asks_for_event() || self.event.as_ref().is_some_and(|event| !event.is_empty())
+    }
+
+    /// Whether what an object can never change matches, and what happened to it.
+    fn matches_identity(&self, frame: &Frame) -> bool {
+        (self.changes.is_empty() || self.changes.contains(&frame.change))
+            && self.namespaces.accepts(&frame.namespace)
+            && self.names.accepts(&frame.name)
             && self.fields.matches_metadata(&frame.namespace, &frame.name)
-            && self.wants_object(&frame.object)
     }
 
-    /// Whether anything is asked that only a Kubernetes Event can answer.
-    fn reads_events(&self) -> bool {
-        !self.event.is_empty() || self.fields.reads_events()
+    /// Whether what an object says now matches.
+    fn matches_content(&self, content: &Content<'_>) -> bool {
+        self.object_labels.matches(|key| content.label(key))
+            && content
+                .event()
+                .is_none_or(|event| self.matches_event(event))
     }
 
-    fn wants_object(&self, object: &[u8]) -> bool {
-        if !self.reads_events() {
-            return true;
+    fn matches_event(&self, object: &EventObject<'_>) -> bool {
+        self.fields.matches_event(object)
+            && self
+                .event
+                .as_ref()
+                .is_none_or(|event| event.matches(object))
+    }
+
+    fn digest(&self) -> u64 {
+        let mut digest = Digest::default();
+        digest.texts(&self.clusters.sorted());
+        self.cluster_labels.digest(&mut digest);
+        let resources: Vec<_> = self.resources.iter().map(ToString::to_string).collect();
+        digest.texts(&resources);
+        digest.texts(&self.namespaces.sorted());
+        digest.texts(&self.names.sorted());
+        self.object_labels.digest(&mut digest);
+        let changes: Vec<_> = self.changes.iter().copied().map(change_name).collect();
+        digest.texts(&changes);
+        digest.number(self.event.is_some().into());
+        if let Some(event) = &self.event {
+            event.digest(&mut digest);
         }
-        // What cannot be read is let through: a filter must never be the cause of a loss.
-        let Ok(event) = serde_json::from_slice::<EventFields<'_>>(object) else {
-            return true;
-        };
-        self.event.matches(&event) && self.fields.matches_event(&event)
+        self.fields.digest(&mut digest);
+        digest.finish()
+    }
+}
+
+/// What a digest calls a change: never to be altered.
+fn change_name(change: Change) -> &'static str {
+    match change {
+        Change::Added => "added",
+        Change::Modified => "modified",
+        Change::Deleted => "deleted",
+        Change::Snapshot => "snapshot",
     }
 }
 
@@ -134,81 +249,33 @@ impl EventFilter {
         *self == Self::default()
     }
 
-    fn matches(&self, event: &EventFields<'_>) -> bool {
+    fn matches(&self, event: &EventObject<'_>) -> bool {
         let same = |want: &str, value: &str| want.is_empty() || want == value;
-        one_of(&self.types, &event.kind)
-            && one_of(&self.reasons, &event.reason)
+        self.types.accepts(event.event_type())
+            && self.reasons.accepts(event.reason())
+            && self.sources.accepts(event.source())
             // As kubectl does, and as we print it: pod/web-0 is Pod/web-0.
-            && (self.kind.is_empty() || self.kind.eq_ignore_ascii_case(&event.object.kind))
-            && same(&self.namespace, &event.object.namespace)
-            && same(&self.name, &event.object.name)
-            && same(&self.uid, &event.object.uid)
+            && (self.kind.is_empty() || self.kind.eq_ignore_ascii_case(event.kind()))
+            && same(&self.namespace, event.namespace())
+            && same(&self.name, event.name())
+            && same(&self.uid, event.uid())
     }
+
+    fn digest(&self, digest: &mut Digest) {
+        digest.texts(&self.types.sorted());
+        digest.texts(&self.reasons.sorted());
+        digest.texts(&self.sources.sorted());
+        digest.text(&self.kind.to_ascii_lowercase());
+        digest.text(&self.namespace);
+        digest.text(&self.name);
+        digest.text(&self.uid);
+    }
+}
+
+/// As much of a text as fits into a message.
+fn clipped(text: &str) -> String {
+    text.chars().take(80).collect()
 }
 
 #[cfg(test)]
-mod tests {
-    use super::{EventFilter, Filter};
-
-    #[test]
-    fn event_fields_are_read_from_either_api_group() {
-        let filter = Filter {
-            event: EventFilter {
-                kind: "pod".into(),
-                reasons: vec!["Killing".into()],
-                ..Default::default()
-            },
-            ..Default::default()
-        };
-        let wanted = |object: &[u8]| filter.wants_object(object);
-        assert!(wanted(
-            br#"{"reason":"Killing","involvedObject":{"kind":"Pod"}}"#
-        ));
-        assert!(wanted(
-            br#"{"reason":"Killing","regarding":{"kind":"Pod"}}"#
-        ));
-        assert!(!wanted(
-            br#"{"reason":"Killing","involvedObject":{"kind":"Node"}}"#
-        ));
-        assert!(!wanted(
-            br#"{"reason":"Started","involvedObject":{"kind":"Pod"}}"#
-        ));
-        assert!(wanted(b"torn {"), "what cannot be read is let through");
-    }
-
-    #[test]
-    fn a_field_selector_says_what_it_says_in_kubernetes() {
-        let object = br#"{"type":"Warning","reason":"BackOff","source":{"component":"kubelet"},
-            "involvedObject":{"kind":"Pod","namespace":"x","name":"a,b"}}"#;
-        let wanted = |selector: &str| {
-            let fields = selector.parse().unwrap();
-            let filter = Filter {
-                fields,
-                ..Filter::default()
-            };
-            filter.wants_object(object) && filter.fields.matches_metadata("x", "e.1")
-        };
-        for selector in [
-            "",
-            "type=Warning,reason==BackOff",
-            "type!=Normal,involvedObject.kind=pod,involvedObject.namespace=x",
-            "metadata.namespace=x,metadata.name!=e.2",
-            r"involvedObject.name=a\,b",
-            "source=kubelet,reportingComponent=",
-            " type = Warning ",
-        ] {
-            assert!(wanted(selector), "{selector}");
-        }
-        for selector in [
-            "type=Normal",
-            "type!=Warning",
-            "involvedObject.kind!=Pod",
-            "metadata.namespace!=x",
-            "metadata.name=e.2",
-            "involvedObject.uid=1",
-            "source!=kubelet",
-        ] {
-            assert!(!wanted(selector), "{selector}");
-        }
-    }
-}
+mod tests;

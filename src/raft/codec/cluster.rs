@@ -2,7 +2,7 @@
 
 use super::{Corrupt, required, try_all};
 use crate::{
-    domain::cluster::{ClusterSpec, Resource, ResourceSelector, Source},
+    domain::cluster::{ClusterSpec, Resource, ResourceSelector, Source, StreamSelector},
     proto::store::v1::{self as store, source},
 };
 
@@ -30,7 +30,7 @@ impl From<&ResourceSelector> for store::ResourceSelector {
     fn from(selector: &ResourceSelector) -> Self {
         Self {
             resource: Some((&selector.resource).into()),
-            namespace: selector.namespace.clone(),
+            namespaces: selector.namespaces.clone(),
             label_selector: selector.label_selector.clone(),
             field_selector: selector.field_selector.clone(),
         }
@@ -41,6 +41,30 @@ impl TryFrom<store::ResourceSelector> for ResourceSelector {
     type Error = Corrupt;
 
     fn try_from(record: store::ResourceSelector) -> Result<Self, Corrupt> {
+        Ok(Self {
+            resource: required(record.resource, "a selector's resource")?.into(),
+            namespaces: record.namespaces,
+            label_selector: record.label_selector,
+            field_selector: record.field_selector,
+        })
+    }
+}
+
+impl From<&StreamSelector> for store::StreamSelector {
+    fn from(selector: &StreamSelector) -> Self {
+        Self {
+            resource: Some((&selector.resource).into()),
+            namespace: selector.namespace.clone(),
+            label_selector: selector.label_selector.clone(),
+            field_selector: selector.field_selector.clone(),
+        }
+    }
+}
+
+impl TryFrom<store::StreamSelector> for StreamSelector {
+    type Error = Corrupt;
+
+    fn try_from(record: store::StreamSelector) -> Result<Self, Corrupt> {
         Ok(Self {
             resource: required(record.resource, "a selector's resource")?.into(),
             namespace: record.namespace,
@@ -103,8 +127,10 @@ impl From<&ClusterSpec> for store::ClusterSpec {
             name: spec.name.clone(),
             labels: spec.labels.iter().map(label).collect(),
             source: Some((&spec.source).into()),
-            selectors: spec.selectors.iter().map(Into::into).collect(),
+            resources: spec.resources.iter().map(Into::into).collect(),
             paused: spec.paused,
+            description: spec.description.clone(),
+            duplicate_of: spec.duplicate_of.clone(),
         }
     }
 }
@@ -121,8 +147,10 @@ impl TryFrom<store::ClusterSpec> for ClusterSpec {
                 .map(|l| (l.key, l.value))
                 .collect(),
             source: required(record.source, "a cluster's source")?.try_into()?,
-            selectors: try_all(record.selectors)?,
+            resources: try_all(record.resources)?,
             paused: record.paused,
+            description: record.description,
+            duplicate_of: record.duplicate_of,
         })
     }
 }

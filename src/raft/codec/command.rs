@@ -7,7 +7,9 @@ use crate::{
     domain::{
         cluster::ClusterSpec,
         command::{BeginEra, CheckpointEntry, Command, Move},
-        id::{ClusterId, Epoch, ReplicaId, Revision, StreamId, UnixMillis},
+        id::{ClusterId, Epoch, Era, ReplicaId, Revision, StreamId, UnixMillis},
+        position::Position,
+        request::RequestId,
     },
     proto::store::v1::{self as store, command::Command as Record},
 };
@@ -34,19 +36,24 @@ impl From<&Command> for store::Command {
             Command::RemoveMember { replica } => Record::RemoveMember(store::RemoveMember {
                 replica_id: replica.0,
             }),
-            Command::CreateCluster { spec, at } => Record::CreateCluster(store::CreateCluster {
-                spec: Some(spec.into()),
-                at_ms: at.0,
-            }),
+            Command::CreateCluster {
+                spec,
+                request_id,
+                at,
+            } => create_record(spec, request_id.as_ref(), *at),
             Command::UpdateCluster {
                 id,
                 expected,
                 spec,
+                request_id,
                 at,
-            } => Record::UpdateCluster(update_record(*id, *expected, spec, *at)),
-            Command::DeleteCluster { id, expected, at } => {
-                Record::DeleteCluster(delete_record(*id, *expected, *at))
-            }
+            } => update_record(*id, *expected, spec, request_id.as_ref(), *at),
+            Command::DeleteCluster {
+                id,
+                expected,
+                request_id,
+                at,
+            } => delete_record(*id, *expected, request_id.as_ref(), *at),
             Command::Assign { moves, at } => Record::Assign(store::Assign {
                 moves: moves.iter().map(Into::into).collect(),
                 at_ms: at.0,
@@ -77,30 +84,42 @@ impl From<&Command> for store::Command {
     }
 }
 
+fn create_record(spec: &ClusterSpec, request_id: Option<&RequestId>, at: UnixMillis) -> Record {
+    Record::CreateCluster(store::CreateCluster {
+        spec: Some(spec.into()),
+        at_ms: at.0,
+        request_id: request_id.map(Into::into),
+    })
+}
+
 fn update_record(
     id: ClusterId,
     expected: Option<Revision>,
     spec: &ClusterSpec,
+    request_id: Option<&RequestId>,
     at: UnixMillis,
-) -> store::UpdateCluster {
-    store::UpdateCluster {
+) -> Record {
+    Record::UpdateCluster(store::UpdateCluster {
         cluster_id: id.0,
         expected_revision: expected.map(|revision| revision.0),
         spec: Some(spec.into()),
         at_ms: at.0,
-    }
+        request_id: request_id.map(Into::into),
+    })
 }
 
 fn delete_record(
     id: ClusterId,
     expected: Option<Revision>,
+    request_id: Option<&RequestId>,
     at: UnixMillis,
-) -> store::DeleteCluster {
-    store::DeleteCluster {
+) -> Record {
+    Record::DeleteCluster(store::DeleteCluster {
         cluster_id: id.0,
         expected_revision: expected.map(|revision| revision.0),
         at_ms: at.0,
-    }
+        request_id: request_id.map(Into::into),
+    })
 }
 
 impl TryFrom<store::Command> for Command {
@@ -123,17 +142,20 @@ impl TryFrom<store::Command> for Command {
             },
             Record::CreateCluster(create) => Self::CreateCluster {
                 spec: required(create.spec, "the specification")?.try_into()?,
+                request_id: create.request_id.map(Into::into),
                 at: UnixMillis(create.at_ms),
             },
             Record::UpdateCluster(update) => Self::UpdateCluster {
                 id: ClusterId(update.cluster_id),
                 expected: update.expected_revision.map(Revision),
                 spec: required(update.spec, "the specification")?.try_into()?,
+                request_id: update.request_id.map(Into::into),
                 at: UnixMillis(update.at_ms),
             },
             Record::DeleteCluster(delete) => Self::DeleteCluster {
                 id: ClusterId(delete.cluster_id),
                 expected: delete.expected_revision.map(Revision),
+                request_id: delete.request_id.map(Into::into),
                 at: UnixMillis(delete.at_ms),
             },
             Record::Assign(assign) => Self::Assign {
@@ -152,6 +174,21 @@ impl TryFrom<store::Command> for Command {
                 at: UnixMillis(report.at_ms),
             },
         })
+    }
+}
+
+impl From<&RequestId> for store::RequestId {
+    fn from(request_id: &RequestId) -> Self {
+        Self {
+            text: request_id.text().to_owned(),
+            content: request_id.content(),
+        }
+    }
+}
+
+impl From<store::RequestId> for RequestId {
+    fn from(record: store::RequestId) -> Self {
+        Self::restore(&record.text, record.content)
     }
 }
 
@@ -189,6 +226,9 @@ impl From<&BeginEra> for store::BeginEra {
             repaired: begin.repaired,
             cluster_uid: begin.cluster_uid.clone(),
             at_ms: begin.at.0,
+            run: begin.run.0,
+            expected_era: begin.expected_era.map(|era| era.0),
+            from: begin.from.as_ref().map(Into::into),
         }
     }
 }
@@ -200,6 +240,9 @@ impl TryFrom<store::BeginEra> for BeginEra {
         Ok(Self {
             stream: StreamId(record.stream_id),
             epoch: Epoch(record.epoch),
+            run: Revision(record.run),
+            expected_era: record.expected_era.map(Era),
+            from: record.from.map(Position::try_from).transpose()?,
             reason: gap_reason(record.reason)?,
             to: rv_from_text(&record.to)?,
             repaired: record.repaired,

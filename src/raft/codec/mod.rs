@@ -181,7 +181,9 @@ impl From<Condition> for store::Condition {
             Condition::Connected => Self::Connected,
             Condition::Degraded => Self::Degraded,
             Condition::Unreachable => Self::Unreachable,
-            Condition::Unauthorised => Self::Unauthorised,
+            Condition::Unauthenticated => Self::Unauthenticated,
+            Condition::PermissionDenied => Self::PermissionDenied,
+            Condition::Duplicate => Self::Duplicate,
         }
     }
 }
@@ -193,7 +195,9 @@ fn condition(number: i32) -> Result<Condition, Corrupt> {
         Ok(Record::Connected) => Condition::Connected,
         Ok(Record::Degraded) => Condition::Degraded,
         Ok(Record::Unreachable) => Condition::Unreachable,
-        Ok(Record::Unauthorised) => Condition::Unauthorised,
+        Ok(Record::Unauthenticated) => Condition::Unauthenticated,
+        Ok(Record::PermissionDenied) => Condition::PermissionDenied,
+        Ok(Record::Duplicate) => Condition::Duplicate,
         Ok(Record::Unspecified) | Err(_) => return Err(Corrupt(format!("condition {number}"))),
     })
 }

@@ -1,4 +1,5 @@
-//! Outcomes and rejections. They travel between replicas and are never stored.
+//! Outcomes and rejections. They travel between replicas; of what is stored, only users' writes that
+//! took effect have an outcome.
 
 use super::{Corrupt, required};
 use crate::{
@@ -7,7 +8,7 @@ use crate::{
         command::{Outcome, Rejection},
         id::{ClusterId, Epoch, Era, ReplicaId, Revision},
     },
-    proto::store::v1::{self as store, invalid_spec, outcome, rejection},
+    proto::store::v1::{self as store, outcome, rejection},
 };
 
 impl From<&Outcome> for store::Outcome {
@@ -45,7 +46,10 @@ impl From<&Rejection> for store::Rejection {
             Rejection::NoSuchCluster => Record::NoSuchCluster(store::Done {}),
             Rejection::Renamed => Record::Renamed(store::Done {}),
             Rejection::RevisionMismatch(revision) => Record::RevisionMismatch(revision.0),
-            Rejection::InvalidSpec(fault) => Record::InvalidSpec(fault.into()),
+            Rejection::InvalidSpec(fault) => Record::InvalidSpec(store::InvalidSpec {
+                field: fault.field.clone(),
+                message: fault.message.clone(),
+            }),
             Rejection::StaleEpoch(epoch) => Record::StaleEpoch(epoch.0),
             Rejection::NoSuchStream => Record::NoSuchStream(store::Done {}),
             Rejection::MemberNameTaken(name, replica) => {
@@ -54,6 +58,12 @@ impl From<&Rejection> for store::Rejection {
                     replica_id: replica.0,
                 })
             }
+            Rejection::RequestIdReused => Record::RequestIdReused(store::Done {}),
+            Rejection::DuplicateCluster { of } => Record::DuplicateCluster(of.clone()),
+            Rejection::StaleRun(revision) => Record::StaleRun(revision.0),
+            Rejection::StaleEra(era) => Record::StaleEra(store::StaleEra {
+                era: era.map(|era| era.0),
+            }),
             Rejection::Full(limit) => Record::Full((*limit).to_owned()),
         };
         Self {
@@ -72,84 +82,28 @@ impl TryFrom<store::Rejection> for Rejection {
             Record::NoSuchCluster(store::Done {}) => Self::NoSuchCluster,
             Record::Renamed(store::Done {}) => Self::Renamed,
             Record::RevisionMismatch(revision) => Self::RevisionMismatch(Revision(revision)),
-            Record::InvalidSpec(fault) => Self::InvalidSpec(fault.try_into()?),
+            Record::InvalidSpec(fault) => Self::InvalidSpec(InvalidSpec {
+                field: fault.field,
+                message: fault.message,
+            }),
             Record::StaleEpoch(epoch) => Self::StaleEpoch(Epoch(epoch)),
             Record::NoSuchStream(store::Done {}) => Self::NoSuchStream,
             Record::MemberNameTaken(taken) => {
                 Self::MemberNameTaken(taken.name, ReplicaId(taken.replica_id))
             }
             Record::Full(limit) => Self::Full(known_text(&limit)),
+            Record::RequestIdReused(store::Done {}) => Self::RequestIdReused,
+            Record::DuplicateCluster(of) => Self::DuplicateCluster { of },
+            Record::StaleRun(revision) => Self::StaleRun(Revision(revision)),
+            Record::StaleEra(stale) => Self::StaleEra(stale.era.map(Era)),
         })
     }
-}
-
-impl From<&InvalidSpec> for store::InvalidSpec {
-    fn from(fault: &InvalidSpec) -> Self {
-        use invalid_spec::Fault as Record;
-        let record = match fault {
-            InvalidSpec::Name(name) => Record::Name(name.clone()),
-            InvalidSpec::NoResources(cluster) => Record::NoResources(cluster.clone()),
-            InvalidSpec::Repeated(cluster, resource) => Record::Repeated(store::RepeatedResource {
-                cluster: cluster.clone(),
-                resource: Some(resource.into()),
-            }),
-            InvalidSpec::EventsTwice(cluster) => Record::EventsTwice(cluster.clone()),
-            InvalidSpec::TooMany(cluster, count) => Record::TooMany(store::TooManyResources {
-                cluster: cluster.clone(),
-                count: *count as u64,
-            }),
-            InvalidSpec::TooLong(cluster, what, bytes_max) => Record::TooLong(store::TooLongText {
-                cluster: cluster.clone(),
-                what: (*what).to_owned(),
-                bytes_max: *bytes_max as u64,
-            }),
-        };
-        Self {
-            fault: Some(record),
-        }
-    }
-}
-
-impl TryFrom<store::InvalidSpec> for InvalidSpec {
-    type Error = Corrupt;
-
-    fn try_from(record: store::InvalidSpec) -> Result<Self, Corrupt> {
-        use invalid_spec::Fault as Record;
-        Ok(match required(record.fault, "the specification's fault")? {
-            Record::Name(name) => Self::Name(name),
-            Record::NoResources(cluster) => Self::NoResources(cluster),
-            Record::Repeated(repeated) => Self::Repeated(
-                repeated.cluster,
-                required(repeated.resource, "the repeated resource")?.into(),
-            ),
-            Record::EventsTwice(cluster) => Self::EventsTwice(cluster),
-            Record::TooMany(many) => Self::TooMany(many.cluster, count(many.count)),
-            Record::TooLong(long) => {
-                Self::TooLong(long.cluster, known_text(&long.what), count(long.bytes_max))
-            }
-        })
-    }
-}
-
-fn count(number: u64) -> usize {
-    usize::try_from(number).unwrap_or(usize::MAX)
 }
 
 /// Texts that `domain` writes as constants. One that a newer replica sends and this one does not
-/// know is told in general words: these texts are for people.
+/// know is given in general words: these texts are for people.
 fn known_text(text: &str) -> &'static str {
-    const KNOWN: &[&str] = &[
-        "10,000 clusters",
-        "a label key",
-        "a label value",
-        "a namespace",
-        "a label selector",
-        "a field selector",
-        "the kubeconfig path",
-        "the context",
-        "the inline kubeconfig",
-        "the source name",
-    ];
+    const KNOWN: &[&str] = &["10,000 clusters"];
     KNOWN
         .iter()
         .find(|known| **known == text)

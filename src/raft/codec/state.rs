@@ -1,17 +1,21 @@
 //! The state: what a snapshot holds.
 
+use std::sync::Arc;
+
 use super::{
     Corrupt, condition, gap_reason, group_from_bytes, move_reason, required, rv_from_text, try_all,
 };
 use crate::{
     domain::{
         assignment::Assignment,
-        cluster::{Cluster, Health},
+        cluster::{Cluster, ClusterSpec, Health},
+        command::Outcome,
         id::{
             ClusterId, Epoch, Era, Incarnation, ReplicaId, Revision, ShardId, StreamId, UnixMillis,
         },
         member::Member,
         position::Position,
+        request::Answered,
         state::State,
         stream::{EraStart, Stream},
     },
@@ -31,6 +35,7 @@ impl From<&State> for store::State {
             members: state.members.values().map(Into::into).collect(),
             assignments: state.assignments.values().map(Into::into).collect(),
             streams: state.streams.values().map(Into::into).collect(),
+            requests: state.requests.iter().map(Into::into).collect(),
         }
     }
 }
@@ -46,6 +51,7 @@ impl TryFrom<store::State> for State {
         let clusters: Vec<Cluster> = try_all(record.clusters)?;
         let assignments: Vec<Assignment> = try_all(record.assignments)?;
         let streams: Vec<Stream> = try_all(record.streams)?;
+        let requests: Vec<Answered> = try_all(record.requests)?;
         Ok(Self {
             revision: Revision(record.revision),
             group,
@@ -59,6 +65,7 @@ impl TryFrom<store::State> for State {
                 .collect(),
             assignments: assignments.into_iter().map(|a| (a.shard(), a)).collect(),
             streams: streams.into_iter().map(|s| (s.id, s)).collect(),
+            requests: requests.into_iter().collect(),
         })
     }
 }
@@ -67,11 +74,13 @@ impl From<&Cluster> for store::Cluster {
     fn from(cluster: &Cluster) -> Self {
         Self {
             cluster_id: cluster.id.0,
-            spec: Some((&cluster.spec).into()),
+            spec: Some((&*cluster.spec).into()),
             uid: cluster.uid.clone(),
             created_ms: cluster.created.0,
             revision: cluster.revision.0,
             health: Some((&cluster.health).into()),
+            updated_ms: cluster.updated.0,
+            watch_revision: cluster.watch_revision.0,
         }
     }
 }
@@ -80,13 +89,42 @@ impl TryFrom<store::Cluster> for Cluster {
     type Error = Corrupt;
 
     fn try_from(record: store::Cluster) -> Result<Self, Corrupt> {
+        let spec: ClusterSpec = required(record.spec, "a cluster's specification")?.try_into()?;
         Ok(Self {
             id: ClusterId(record.cluster_id),
-            spec: required(record.spec, "a cluster's specification")?.try_into()?,
+            spec: Arc::new(spec),
             uid: record.uid,
             created: UnixMillis(record.created_ms),
+            updated: UnixMillis(record.updated_ms),
             revision: Revision(record.revision),
+            watch_revision: Revision(record.watch_revision),
             health: required(record.health, "a cluster's health")?.try_into()?,
+        })
+    }
+}
+
+impl From<&Answered> for store::Answered {
+    fn from(answered: &Answered) -> Self {
+        Self {
+            request_id: Some((&answered.request_id).into()),
+            revision: answered.revision.0,
+            outcome: Some((&answered.outcome).into()),
+        }
+    }
+}
+
+impl TryFrom<store::Answered> for Answered {
+    type Error = Corrupt;
+
+    fn try_from(record: store::Answered) -> Result<Self, Corrupt> {
+        let outcome = required(record.outcome, "a request's outcome")?.try_into()?;
+        if matches!(outcome, Outcome::Rejected(_)) {
+            return Err(Corrupt("a request that was rejected".into()));
+        }
+        Ok(Self {
+            request_id: required(record.request_id, "a request's id")?.into(),
+            revision: Revision(record.revision),
+            outcome,
         })
     }
 }
@@ -174,6 +212,7 @@ impl From<&Stream> for store::Stream {
             era: stream.era.as_ref().map(Into::into),
             checkpoint: stream.checkpoint.as_ref().map(Into::into),
             cluster_uid: stream.cluster_uid.clone(),
+            first: stream.first.as_ref().map(Into::into),
         }
     }
 }
@@ -188,6 +227,7 @@ impl TryFrom<store::Stream> for Stream {
             shard,
             selector: required(record.selector, "a stream's selector")?.try_into()?,
             era: record.era.map(EraStart::try_from).transpose()?,
+            first: record.first.map(Position::try_from).transpose()?,
             checkpoint: record.checkpoint.map(Position::try_from).transpose()?,
             cluster_uid: record.cluster_uid,
         })

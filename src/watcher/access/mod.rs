@@ -17,7 +17,7 @@ use super::{
     requests,
 };
 use crate::domain::{
-    cluster::{Cluster, ClusterSpec, Health, ResourceSelector, Source},
+    cluster::{Cluster, ClusterSpec, Health, Source, StreamSelector},
     id::{ClusterId, Revision, UnixMillis},
     position::ResourceVersion,
 };
@@ -87,15 +87,17 @@ pub async fn examine(
     credentials: Arc<CredentialPolicy>,
     policy: WatchPolicy,
 ) -> Examined {
-    let selectors = spec.selectors.clone();
+    let selectors = spec.stream_selectors();
     let source = spec.source.clone();
     // Nobody has minted an id: the cluster may not be monitored yet.
     let cluster = Cluster {
         id: ClusterId(0),
-        spec,
+        spec: Arc::new(spec),
         uid: None,
         created: UnixMillis(0),
+        updated: UnixMillis(0),
         revision: Revision(0),
+        watch_revision: Revision(0),
         health: Health::unknown(UnixMillis(0)),
     };
     let api = ApiServer::new(Arc::new(cluster), credentials, policy);
@@ -110,7 +112,7 @@ pub async fn examine(
 /// One cluster under examination.
 struct Examination {
     api: ApiServer,
-    selectors: Vec<ResourceSelector>,
+    selectors: Vec<StreamSelector>,
     /// Where its credentials come from.
     source: Source,
 }
@@ -205,7 +207,7 @@ impl Examination {
 
     async fn stream(
         &self,
-        selector: &ResourceSelector,
+        selector: &StreamSelector,
         served: &Result<Vec<Served>, ApiError>,
     ) -> Stream {
         let check = describe(selector);
@@ -220,7 +222,7 @@ impl Examination {
     }
 
     /// What the server's own review says, where it says anything.
-    async fn reviews(&self, selector: &ResourceSelector) -> BTreeMap<Verb, bool> {
+    async fn reviews(&self, selector: &StreamSelector) -> BTreeMap<Verb, bool> {
         let review = |verb| async move {
             let allowed = self.api.review(selector, verb).await;
             allowed.ok().map(|allowed| (verb, allowed))
@@ -230,7 +232,7 @@ impl Examination {
     }
 
     /// Really lists and watches.
-    async fn attempt(&self, selector: &ResourceSelector) -> BTreeMap<Verb, Result<(), ApiError>> {
+    async fn attempt(&self, selector: &StreamSelector) -> BTreeMap<Verb, Result<(), ApiError>> {
         let listed = self.api.list_version(selector).await;
         // Any version will do to ask whether a watch may be opened.
         let any = ResourceVersion::from(1);
@@ -272,7 +274,7 @@ fn server(url: &str, version: Result<String, ApiError>, source: &Source) -> Answ
 /// Says why a resource cannot be watched here at all.
 fn unserved(
     check: &str,
-    selector: &ResourceSelector,
+    selector: &StreamSelector,
     served: &Result<Vec<Served>, ApiError>,
 ) -> Option<Answer> {
     let resource = &selector.resource;
@@ -318,7 +320,7 @@ fn unserved(
 /// Weighs what was tried, and what the server's own review says.
 fn judge(
     check: String,
-    selector: &ResourceSelector,
+    selector: &StreamSelector,
     tried: &BTreeMap<Verb, Result<(), ApiError>>,
     reviews: &BTreeMap<Verb, bool>,
     source: &Source,
@@ -380,13 +382,11 @@ fn advice(error: &ApiError, source: &Source) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::{
-        Answer, ApiError, ResourceSelector, Served, Source, Verb, Verdict, judge, unserved,
-    };
+    use super::{Answer, ApiError, Served, Source, StreamSelector, Verb, Verdict, judge, unserved};
     use crate::watcher::frames::Status;
 
-    fn selector(resource: &str) -> ResourceSelector {
-        ResourceSelector::all(resource.parse().unwrap())
+    fn selector(resource: &str) -> StreamSelector {
+        StreamSelector::all(resource.parse().unwrap())
     }
 
     fn status(code: u16) -> ApiError {
@@ -458,7 +458,7 @@ mod tests {
             served("nodes", false, &["list", "watch"]),
             served("bindings", true, &["create"]),
         ]);
-        let told = |selector: &ResourceSelector| unserved("x", selector, &known);
+        let told = |selector: &StreamSelector| unserved("x", selector, &known);
         assert_eq!(told(&selector("v1/pods")), None);
         for meant in ["v1/pod", "v1/po", "v1/podss"] {
             let answer = told(&selector(meant)).unwrap();
@@ -471,7 +471,7 @@ mod tests {
                 .contains("cannot be watched; its verbs are create"),
             "{answer:?}"
         );
-        let narrowed = ResourceSelector {
+        let narrowed = StreamSelector {
             namespace: "a".into(),
             ..selector("v1/nodes")
         };

@@ -14,7 +14,7 @@ use super::super::{
 use crate::{
     config::nearest,
     domain::{
-        cluster::{Resource, ResourceSelector},
+        cluster::{Resource, StreamSelector},
         position::ResourceVersion,
     },
 };
@@ -124,7 +124,7 @@ impl ApiServer {
     /// Lists one object, with the stream's own selectors.
     pub(super) async fn list_version(
         &self,
-        selector: &ResourceSelector,
+        selector: &StreamSelector,
     ) -> Result<ResourceVersion, ApiError> {
         let one = requests::list(selector, requests::At::Now, requests::Detail::Metadata, 1);
         Ok(read_list_version(&self.get(one).await?)?)
@@ -133,7 +133,7 @@ impl ApiServer {
     /// Whether the server's own review allows a verb.
     pub(super) async fn review(
         &self,
-        selector: &ResourceSelector,
+        selector: &StreamSelector,
         verb: Verb,
     ) -> Result<bool, ApiError> {
         let review = json!({

@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, fmt::Write as _};
 
 use super::questions::Verb;
-use crate::domain::cluster::ResourceSelector;
+use crate::domain::cluster::StreamSelector;
 
 /// What tells clusters apart.
 pub(super) const IDENTITY_RULE: &str = "{apiGroups: [\"\"], resources: [\"namespaces\"], \
@@ -13,7 +13,7 @@ const ROLE: &str = "quorumwatch-watch";
 const GROUP: &str = "rbac.authorization.k8s.io";
 
 /// One rule, in one line; it is YAML.
-pub(super) fn rule(selector: &ResourceSelector, verbs: &[Verb]) -> String {
+pub(super) fn rule(selector: &StreamSelector, verbs: &[Verb]) -> String {
     let resource = &selector.resource;
     let verbs: Vec<_> = verbs
         .iter()
@@ -33,11 +33,11 @@ pub(super) fn rule(selector: &ResourceSelector, verbs: &[Verb]) -> String {
 }
 
 /// The least that watching these streams needs, for the user who asked.
-pub(super) fn manifest(selectors: &[ResourceSelector], user: &str) -> String {
+pub(super) fn manifest(selectors: &[StreamSelector], user: &str) -> String {
     let mut rules: BTreeMap<&str, Vec<String>> = BTreeMap::new();
     rules.entry("").or_default().push(IDENTITY_RULE.to_owned());
     for selector in selectors {
-        let everywhere = ResourceSelector::all(selector.resource.clone());
+        let everywhere = StreamSelector::all(selector.resource.clone());
         let rule = rule(&everywhere, &Verb::ALL);
         let known = rules.entry(&selector.namespace).or_default();
         if !known.contains(&rule) {
@@ -92,12 +92,12 @@ fn subject(user: &str) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::{ResourceSelector, manifest};
+    use super::{StreamSelector, manifest};
 
-    fn selector(resource: &str, namespace: &str) -> ResourceSelector {
-        ResourceSelector {
+    fn selector(resource: &str, namespace: &str) -> StreamSelector {
+        StreamSelector {
             namespace: namespace.into(),
-            ..ResourceSelector::all(resource.parse().unwrap())
+            ..StreamSelector::all(resource.parse().unwrap())
         }
     }
 

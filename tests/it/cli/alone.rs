@@ -108,7 +108,7 @@ async fn contexts_are_set_chosen_listed_and_overruled() {
     );
     let listed: serde_json::Value =
         serde_json::from_str(&cli.run("contexts -o json").await.stdout).unwrap();
-    assert_eq!(listed["current_context"], "b");
+    assert_eq!(listed["currentContext"], "b");
     assert_eq!(listed["contexts"][1]["endpoints"][1], "127.0.0.1:2");
     // Who asks goes where the strongest says.
     cli.run("status").await.failed(1, "127.0.0.1:2: ");
@@ -154,11 +154,11 @@ async fn versions_completions_and_help_are_printed() {
     let ran = cli.run("version -o json").await;
     let version: serde_json::Value = serde_json::from_str(&ran.stdout).unwrap();
     assert_eq!(version["version"], env!("CARGO_PKG_VERSION"));
-    assert_eq!(version["storage_format"], 1);
+    assert_eq!(version["storageFormat"], 1);
     for shell in ["bash", "zsh", "fish", "powershell", "elvish"] {
         let ran = cli.run(&format!("completions {shell}")).await;
         assert_eq!(ran.code, 0);
-        assert!(ran.stdout.contains("since-cursor"), "{shell}");
+        assert!(ran.stdout.contains("cursor-file"), "{shell}");
     }
     cli.run("completions tcsh")
         .await

@@ -34,6 +34,11 @@ const SESSIONS: &[(&str, &str, &str)] = &[
         "build-go",
         "tests/clients/run.sh",
     ),
+    (
+        "deploy/clients/README.md",
+        "build-rust",
+        "tests/clients/run.sh",
+    ),
 ];
 
 #[tokio::test(flavor = "multi_thread")]

@@ -54,10 +54,23 @@ pub(crate) fn empty_cluster(head: &str) -> Reply {
     if path.contains("watch=true") {
         Reply::Open
     } else if path.contains("/namespaces/kube-system") {
-        Reply::json("200 OK", r#"{"metadata":{"uid":"kube-system-uid"}}"#)
+        Reply::json("200 OK", &identity(head))
     } else {
         Reply::json("200 OK", EMPTY_LIST)
     }
+}
+
+/// The kube-system namespace: each server is a cluster of its own, told by its port.
+fn identity(head: &str) -> String {
+    let host = head
+        .lines()
+        .find(|line| line.to_lowercase().starts_with("host:"));
+    let uid = host
+        .unwrap_or_default()
+        .rsplit(':')
+        .next()
+        .unwrap_or_default();
+    format!(r#"{{"metadata":{{"uid":"kube-system-of-{uid}"}}}}"#)
 }
 
 /// A server. Dropping it ends it.

@@ -2,12 +2,12 @@
 
 use prost_types::FieldMask;
 use quorumwatch::{
-    cli::Endpoint,
+    client::{Connection, Endpoint},
     proto::v1::{
         Cluster, CreateClusterRequest, DeleteClusterRequest, GetClusterRequest, GetGroupRequest,
-        GetGroupResponse, GetShardRequest, ListClustersRequest, ListShardsRequest,
-        RemoveMemberRequest, Shard, SubscribeRequest, SubscribeResponse, UpdateClusterRequest,
-        WatchShardsRequest, WatchShardsResponse, cluster_service_client::ClusterServiceClient,
+        GetShardRequest, Group, ListClustersRequest, ListShardsRequest, RemoveMemberRequest, Shard,
+        SubscribeRequest, SubscribeResponse, UpdateClusterRequest, WatchShardsRequest,
+        WatchShardsResponse, cluster_service_client::ClusterServiceClient,
         event_service_client::EventServiceClient, group_service_client::GroupServiceClient,
         shard_service_client::ShardServiceClient,
     },
@@ -19,7 +19,7 @@ use tonic::{Status, Streaming, transport::Channel};
 #[derive(Clone)]
 pub(crate) struct Client {
     endpoint: Endpoint,
-    channel: OnceCell<Channel>,
+    connection: OnceCell<Connection>,
 }
 
 type Answer<T> = Result<T, Status>;
@@ -29,20 +29,22 @@ impl Client {
     pub(crate) fn new(endpoint: Endpoint) -> Self {
         Self {
             endpoint,
-            channel: OnceCell::new(),
+            connection: OnceCell::new(),
         }
     }
 
     async fn channel(&self) -> Answer<Channel> {
         let connect = || async { self.endpoint.connect().await };
-        let channel = self.channel.get_or_try_init(connect).await;
-        let channel = channel.map_err(|error| Status::unavailable(error.to_string()))?;
-        Ok(channel.clone())
+        let connection = self.connection.get_or_try_init(connect).await;
+        let connection = connection.map_err(|error| Status::unavailable(error.to_string()))?;
+        Ok(connection.channel())
     }
 
-    pub(crate) async fn group(&self) -> Answer<GetGroupResponse> {
+    pub(crate) async fn group(&self) -> Answer<Group> {
         let mut client = GroupServiceClient::new(self.channel().await?);
-        Ok(client.get_group(GetGroupRequest {}).await?.into_inner())
+        let answer = client.get_group(GetGroupRequest::default()).await?;
+        let group = answer.into_inner().group;
+        group.ok_or_else(|| Status::internal("an answer without a group"))
     }
 
     async fn shard_service(&self) -> Answer<ShardServiceClient<Channel>> {
@@ -59,7 +61,7 @@ impl Client {
     }
 
     pub(crate) async fn shards(&self) -> Answer<Vec<Shard>> {
-        let (shards, _) = self.shards_page(0, "").await?;
+        let (shards, _) = self.shards_page(1_000, "").await?;
         Ok(shards)
     }
 
@@ -71,14 +73,18 @@ impl Client {
         let request = ListShardsRequest {
             page_size,
             page_token: page_token.to_owned(),
+            ..ListShardsRequest::default()
         };
         let listed = self.shard_service().await?.list_shards(request).await?;
         let listed = listed.into_inner();
         Ok((listed.shards, listed.next_page_token))
     }
 
-    pub(crate) async fn shard(&self, id: &str) -> Answer<Shard> {
-        let request = GetShardRequest { id: id.to_owned() };
+    pub(crate) async fn shard(&self, name: &str) -> Answer<Shard> {
+        let request = GetShardRequest {
+            name: name.to_owned(),
+            min_revision: 0,
+        };
         let found = self.shard_service().await?.get_shard(request).await?;
         let shard = found.into_inner().shard;
         shard.ok_or_else(|| Status::not_found("an answer without a shard"))
@@ -86,9 +92,12 @@ impl Client {
 
     pub(crate) async fn watch_shards(
         &self,
-        start_revision: u64,
+        resume_token: &str,
     ) -> Answer<Streaming<WatchShardsResponse>> {
-        let request = WatchShardsRequest { start_revision };
+        let request = WatchShardsRequest {
+            resume_token: resume_token.to_owned(),
+            ..WatchShardsRequest::default()
+        };
         let watch = self.shard_service().await?.watch_shards(request).await?;
         Ok(watch.into_inner())
     }
@@ -98,8 +107,10 @@ impl Client {
     }
 
     pub(crate) async fn create(&self, cluster: Cluster) -> Answer<Cluster> {
-        let cluster = Some(cluster);
-        let request = CreateClusterRequest { cluster };
+        let request = CreateClusterRequest {
+            cluster: Some(cluster),
+            ..CreateClusterRequest::default()
+        };
         let created = self
             .cluster_service()
             .await?
@@ -109,8 +120,10 @@ impl Client {
     }
 
     pub(crate) async fn cluster(&self, name: &str) -> Answer<Cluster> {
-        let name = name.to_owned();
-        let request = GetClusterRequest { name };
+        let request = GetClusterRequest {
+            name: name.to_owned(),
+            min_revision: 0,
+        };
         let found = self.cluster_service().await?.get_cluster(request).await?;
         Ok(found.into_inner().cluster.unwrap())
     }
@@ -133,7 +146,7 @@ impl Client {
     pub(crate) async fn delete(&self, name: &str) -> Answer<()> {
         let request = DeleteClusterRequest {
             name: name.to_owned(),
-            revision: 0,
+            ..DeleteClusterRequest::default()
         };
         let mut service = self.cluster_service().await?;
         service.delete_cluster(request).await?;
@@ -155,5 +168,6 @@ pub(crate) fn masked_update(cluster: Cluster, field: &str) -> UpdateClusterReque
     UpdateClusterRequest {
         cluster: Some(cluster),
         update_mask: Some(FieldMask { paths }),
+        ..UpdateClusterRequest::default()
     }
 }

@@ -3,15 +3,16 @@
 use std::{collections::BTreeMap, sync::LazyLock, time::Duration};
 
 use quorumwatch::{
-    cli::Endpoints,
-    domain::{id::Era, position::Position},
-    proto::v1::{GetGroupResponse, MemberHealth, Shard},
+    client::Endpoints,
+    domain::position::Position,
+    proto::v1::{self, MemberHealth, Shard},
 };
 use tempfile::TempDir;
 use tokio::sync::{Semaphore, SemaphorePermit};
 
 use super::{
     client::Client,
+    recorder::position,
     replica::Replica,
     wait::{PATIENCE, eventually, holds},
 };
@@ -174,7 +175,7 @@ impl Group {
             let shards = self.client().shards().await.ok()?;
             let watched = |shard: &Shard| {
                 let mut streams = shard.streams.iter();
-                !shard.owner.is_empty() && streams.all(|stream| !stream.checkpoint.is_empty())
+                !shard.owner.is_empty() && streams.all(|stream| stream.checkpoint.is_some())
             };
             (shards.len() == count && shards.iter().all(watched)).then_some(shards)
         })
@@ -199,15 +200,15 @@ impl Group {
     }
 }
 
-pub(crate) fn is_healthy(member: &quorumwatch::proto::v1::Member) -> bool {
+pub(crate) fn is_healthy(member: &v1::Member) -> bool {
     member.health() == MemberHealth::Active
 }
 
 /// Who leads, and who is there: what must survive a restart.
-pub(crate) fn member_ids(group: &GetGroupResponse) -> Vec<(String, String)> {
+pub(crate) fn member_ids(group: &v1::Group) -> Vec<(String, String)> {
     let members = group.members.iter();
     members
-        .map(|member| (member.name.clone(), member.id.clone()))
+        .map(|member| (member.name.clone(), member.replica_id.clone()))
         .collect()
 }
 
@@ -218,18 +219,16 @@ pub(crate) type ShardProgress = BTreeMap<String, (u64, BTreeMap<String, Position
 pub(crate) fn progress_of(shards: &[Shard]) -> ShardProgress {
     let checkpoints = |shard: &Shard| {
         let streams = shard.streams.iter();
-        let streams = streams.filter(|stream| !stream.checkpoint.is_empty());
+        let streams = streams.filter(|stream| stream.checkpoint.is_some());
         streams
             .map(|stream| {
-                // Checkpoints are closed: they end where the ordinal would stand.
-                let (era, rv) = stream.checkpoint.split_once('/').expect("era/rv");
-                let rv = rv.parse().expect("a resource version");
-                let era = Era(era.parse().expect("an era"));
-                (stream.resource.clone(), Position::closed(era, rv))
+                let checkpoint = position(stream.checkpoint.as_ref());
+                assert!(checkpoint.is_closed(), "{stream:?}");
+                (stream.stream.clone(), checkpoint)
             })
             .collect()
     };
-    let progress = |shard: &Shard| (shard.id.clone(), (shard.epoch, checkpoints(shard)));
+    let progress = |shard: &Shard| (shard.name.clone(), (shard.epoch, checkpoints(shard)));
     shards.iter().map(progress).collect()
 }
 

@@ -11,7 +11,7 @@ mod wait;
 mod world;
 
 pub(crate) use api_server::{ApiServer, Authority, EMPTY_LIST, Reply, Script, empty_cluster};
-pub(crate) use client::masked_update;
+pub(crate) use client::{Client, masked_update};
 pub(crate) use folder::copy_folder;
 pub(crate) use group::{Group, Options, expect_no_way_back, member_ids, progress_of};
 pub(crate) use ports::free_ports;

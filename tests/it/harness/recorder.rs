@@ -8,18 +8,16 @@ use std::{
 
 use crc32c::crc32c;
 use quorumwatch::{
-    cli::{
-        Endpoints,
-        subscription::{Begin, Subscription, Update},
-    },
+    client::{Begin, Cursor, Endpoints, Options, Subscription, Update},
     domain::{
         cluster::Resource,
         frame::{Change, GapReason},
-        position::{Position, ResourceVersion},
+        id::Era,
+        position::{Ordinal, Position, ResourceVersion},
     },
     proto::v1::{
-        self, Event, EventType, Filter, Gap, Progress, SubscribeResponse, Synced,
-        subscribe_response::Frame,
+        self, ChangeType, Event, Filter, Gap, StreamChange, StreamChangeType, SubscribeResponse,
+        Synced, subscribe_response::Frame,
     },
     sim::{Audit, Delivered, SeenGap},
 };
@@ -33,19 +31,23 @@ pub(crate) struct Record {
     pub(crate) audit: Audit,
     pub(crate) delivered: u64,
     pub(crate) gaps: Vec<Gap>,
+    /// The clusters, and the streams, of which a snapshot is complete.
     pub(crate) synced: BTreeSet<String>,
+    pub(crate) synced_streams: BTreeSet<String>,
     /// The epochs under which each cluster's events came, in order, without repetition.
     pub(crate) epochs: BTreeMap<String, Vec<u64>>,
     /// Whether it went on where an earlier subscription ended.
     pub(crate) is_resumed: bool,
     /// Events at or before the last position of their stream.
     pub(crate) not_after: u64,
-    /// The last position of each cluster and resource.
-    pub(crate) reached: BTreeMap<(String, String), Position>,
-    /// Streams of the last progress, by cluster, and whether all are up to date.
-    pub(crate) streams: BTreeSet<String>,
+    /// The last position of each stream.
+    pub(crate) reached: BTreeMap<String, Position>,
+    /// The streams that are covered, by their identity, as the last change of each says.
+    pub(crate) streams: BTreeMap<String, StreamChange>,
+    /// Every change of a stream, in order.
+    pub(crate) changes: Vec<StreamChange>,
     pub(crate) is_current: bool,
-    pub(crate) cursor: String,
+    pub(crate) cursor: Cursor,
     /// Why the subscription had to go elsewhere, each time.
     pub(crate) interruptions: Vec<String>,
     /// Why it ended, once it has.
@@ -71,21 +73,34 @@ impl Recorder {
 
     /// Subscribes.
     pub(crate) fn start(endpoints: Endpoints, filter: Filter, begin: Begin) -> Self {
-        Self::go_on(Record::default(), endpoints, filter, begin)
+        let options = Options {
+            filters: vec![filter],
+            begin,
+            ..Options::default()
+        };
+        Self::go_on(Record::default(), endpoints, options)
     }
 
     /// Subscribes where an earlier record ended, and adds to it.
-    pub(crate) fn resume(mut record: Record, endpoints: Endpoints) -> Self {
-        record.streams.clear();
-        record.is_current = false;
-        record.is_resumed = true;
-        let begin = Begin::After(record.cursor.clone());
-        Self::go_on(record, endpoints, Filter::default(), begin)
+    pub(crate) fn resume(record: Record, endpoints: Endpoints) -> Self {
+        Self::resume_with(record, endpoints, Filter::default())
     }
 
-    fn go_on(record: Record, endpoints: Endpoints, filter: Filter, begin: Begin) -> Self {
+    /// The same with a filter.
+    pub(crate) fn resume_with(mut record: Record, endpoints: Endpoints, filter: Filter) -> Self {
+        record.is_current = false;
+        record.is_resumed = true;
+        let options = Options {
+            filters: vec![filter],
+            begin: Begin::After(record.cursor.clone()),
+            ..Options::default()
+        };
+        Self::go_on(record, endpoints, options)
+    }
+
+    fn go_on(record: Record, endpoints: Endpoints, options: Options) -> Self {
         let record = Arc::new(Mutex::new(record));
-        let subscription = Subscription::new(endpoints, filter, begin);
+        let subscription = Subscription::new(endpoints, options);
         let task = tokio::spawn(follow(subscription, Arc::clone(&record)));
         Self {
             record,
@@ -133,9 +148,10 @@ async fn follow(mut subscription: Subscription, record: Arc<Mutex<Record>>) {
         let update = subscription.next().await;
         let mut record = record.lock().unwrap();
         match update {
-            Ok(Update::Frame(response)) => record.take(*response),
-            Ok(Update::Connected(_)) => {}
-            Ok(Update::Interrupted { reason, .. }) => record.interruptions.push(reason),
+            Ok(Some(Update::Frame(response))) => record.take(*response),
+            Ok(Some(Update::Connected(_))) => {}
+            Ok(Some(Update::Interrupted { why, .. })) => record.interruptions.push(why.to_string()),
+            Ok(None) => return,
             Err(error) => {
                 record.refusal = Some(error.to_string());
                 return;
@@ -147,27 +163,44 @@ async fn follow(mut subscription: Subscription, record: Arc<Mutex<Record>>) {
 impl Record {
     /// Takes a frame.
     pub(crate) fn take(&mut self, response: SubscribeResponse) {
-        if matches!(response.frame, Some(Frame::Progress(_))) {
-            self.cursor = response.cursor;
-        } else if !response.cursor.is_empty() {
-            self.cursor.push(',');
-            self.cursor.push_str(&response.cursor);
-        }
+        self.cursor.take(&response);
         match response.frame.expect("every frame has a kind") {
             Frame::Event(event) => self.event(event),
             Frame::Gap(gap) => self.gap(gap),
             Frame::Synced(synced) => self.synced(&synced),
-            Frame::Progress(progress) => self.progress(&progress),
+            Frame::StreamChange(change) => self.stream_change(change),
+            Frame::Progress(progress) => self.is_current = progress.up_to_date,
+            Frame::Closing(_) => {}
         }
     }
 
+    fn stream_change(&mut self, change: StreamChange) {
+        match change.r#type() {
+            StreamChangeType::Unspecified => panic!("a change without a type: {change:?}"),
+            StreamChangeType::Removed => drop(self.streams.remove(&change.stream)),
+            _ => drop(self.streams.insert(change.stream.clone(), change.clone())),
+        }
+        self.changes.push(change);
+    }
+
+    /// Every frame is of a stream that was named.
+    fn expect_known(&self, stream: &str, frame: &dyn std::fmt::Debug) {
+        assert!(
+            self.streams.contains_key(stream),
+            "unknown stream: {frame:?}"
+        );
+    }
+
     fn event(&mut self, event: Event) {
-        let change = match event.r#type() {
-            EventType::Added => Change::Added,
-            EventType::Modified => Change::Modified,
-            EventType::Deleted => Change::Deleted,
-            EventType::Snapshot => Change::Snapshot,
-            EventType::Unspecified => panic!("an event without a type: {event:?}"),
+        self.expect_known(&event.stream, &event);
+        let change = match event.change_type() {
+            ChangeType::Added => Change::Added,
+            ChangeType::Modified => Change::Modified,
+            ChangeType::Deleted => Change::Deleted,
+            ChangeType::Snapshot => Change::Snapshot,
+            // For a copy, which drops the object; the event itself was not asked for.
+            ChangeType::Unmatched => return,
+            ChangeType::Unspecified => panic!("an event without a type: {event:?}"),
         };
         let object = event.object.as_ref().expect("every event has an object");
         self.audit.deliver(&Delivered {
@@ -178,21 +211,20 @@ impl Record {
             namespace: object.namespace.clone(),
             name: object.name.clone(),
             uid: object.uid.clone(),
-            object_crc: crc32c(&event.object_json),
+            object_crc: crc32c(event.object_json.as_bytes()),
         });
         self.delivered += 1;
         let epochs = self.epochs.entry(event.cluster.clone()).or_default();
         if epochs.last() != Some(&event.epoch) {
             epochs.push(event.epoch);
         }
-        let at = position(&event.position);
-        let key = (event.cluster.clone(), event.resource.clone());
-        let last = self.reached.get(&key);
+        let at = position(event.position.as_ref());
+        let last = self.reached.get(&event.stream);
         // The frames of a snapshot share one position.
         if change != Change::Snapshot && last.is_some_and(|last| at <= *last) {
             self.not_after += 1;
         }
-        self.reached.insert(key, at);
+        self.reached.insert(event.stream.clone(), at);
         self.events.push_back(event);
         if self.events.len() > EVENTS_KEPT {
             self.events.pop_front();
@@ -200,13 +232,13 @@ impl Record {
     }
 
     fn gap(&mut self, gap: Gap) {
+        self.expect_known(&gap.stream, &gap);
         if let Some(reason) = gap_reason(gap.reason()) {
-            let from = Some(gap.from.as_str()).filter(|from| !from.is_empty());
             self.audit.gap(&SeenGap {
                 cluster: gap.cluster.clone(),
                 resource: resource(&gap.resource),
-                from: from.map(|from| position(from).rv),
-                to: position(&gap.to).rv,
+                from: gap.from.as_ref().map(|from| position(Some(from)).rv),
+                to: position(gap.to.as_ref()).rv,
                 reason,
                 repaired: gap.repaired,
             });
@@ -215,31 +247,34 @@ impl Record {
     }
 
     fn synced(&mut self, synced: &Synced) {
-        let at = position(&synced.position);
+        self.expect_known(&synced.stream, synced);
+        let at = position(synced.position.as_ref());
         let of = resource(&synced.resource);
         self.audit.synced(&synced.cluster, &of, &at.rv);
         self.synced.insert(synced.cluster.clone());
-        let key = (synced.cluster.clone(), synced.resource.clone());
-        self.reached.insert(key, at);
-    }
-
-    fn progress(&mut self, progress: &Progress) {
-        let streams = progress.streams.iter();
-        self.streams = streams
-            .map(|stream| format!("{} {}", stream.cluster, stream.resource))
-            .collect();
-        self.is_current = progress.streams.iter().all(|stream| !stream.catching_up);
+        self.synced_streams.insert(synced.stream.clone());
+        self.reached.insert(synced.stream.clone(), at);
     }
 
     /// Whether everything up to a resource version of a cluster's Events was told.
     pub(crate) fn has_reached(&self, cluster: &str, rv: &ResourceVersion) -> bool {
-        let key = (cluster.to_owned(), "v1/events".to_owned());
-        self.reached.get(&key).is_some_and(|at| at.rv >= *rv)
+        let streams = self.streams.values();
+        let mut streams = streams.filter(|stream| stream.cluster == cluster);
+        streams.any(|stream| {
+            let at = self.reached.get(&stream.stream);
+            stream.resource == "v1/events" && at.is_some_and(|at| at.rv >= *rv)
+        })
     }
 }
 
-fn position(text: &str) -> Position {
-    text.parse().expect("positions can be read")
+/// A position, as it can be compared.
+pub(crate) fn position(position: Option<&v1::Position>) -> Position {
+    let position = position.expect("the frame has a position");
+    Position {
+        era: Era(position.era),
+        rv: version(&position.resource_version),
+        ordinal: position.ordinal.map_or(Ordinal::CLOSED, Ordinal::new),
+    }
 }
 
 fn version(text: &str) -> ResourceVersion {
@@ -250,11 +285,11 @@ fn resource(text: &str) -> Resource {
     text.parse().expect("resources can be read")
 }
 
-/// `None` where it is no gap, but a snapshot that begins again.
+/// `None` where nothing is missing that the clusters committed.
 fn gap_reason(reason: v1::GapReason) -> Option<GapReason> {
     match reason {
         v1::GapReason::Unspecified => panic!("a gap without a reason"),
-        v1::GapReason::SnapshotRestarted => None,
+        v1::GapReason::SnapshotRestarted | v1::GapReason::FilterChanged => None,
         v1::GapReason::HistoryExpired => Some(GapReason::HistoryExpired),
         v1::GapReason::HistoryReset => Some(GapReason::HistoryReset),
         v1::GapReason::ClusterReplaced => Some(GapReason::ClusterReplaced),

@@ -11,7 +11,7 @@ use nix::{
     sys::signal::{Signal, kill},
     unistd::Pid,
 };
-use quorumwatch::cli::Endpoint;
+use quorumwatch::client::Endpoint;
 
 use super::{client::Client, ports::free_ports, wait::eventually};
 

@@ -98,8 +98,18 @@ impl World {
 
     /// Tells the group to watch a cluster.
     pub(crate) async fn monitor(&self, name: &str) {
-        let created = self.group.client().create(self.described(name)).await;
-        created.unwrap();
+        self.monitor_as(name, &[]).await;
+    }
+
+    /// The same with labels.
+    pub(crate) async fn monitor_as(&self, name: &str, labels: &[(&str, &str)]) {
+        let labels = labels.iter();
+        let labels = labels.map(|(key, value)| ((*key).to_owned(), (*value).to_owned()));
+        let cluster = Cluster {
+            labels: labels.collect(),
+            ..self.described(name)
+        };
+        self.group.client().create(cluster).await.unwrap();
     }
 
     /// A subscriber to everything that stands in the present, served by `seat` first.

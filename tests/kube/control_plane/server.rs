@@ -18,7 +18,7 @@ const TOOL_WITHIN: Duration = Duration::from_secs(30);
 const LOG_TAIL_LINES: usize = 15;
 
 /// A running server, killed when dropped. Its log stays behind, and a restart
-/// appends to it, for whoever looks into a failure.
+/// appends to it, to look into a failure.
 #[derive(Debug)]
 pub(super) struct Server {
     program: &'static str,

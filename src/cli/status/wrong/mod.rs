@@ -1,28 +1,31 @@
-//! What is wrong with a group: decided from what a replica told, and said in plain sentences.
+//! What is wrong with a group: decided from what a replica answered, and said in plain sentences.
+
+mod cluster;
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::{Cluster, GetGroupResponse, Shard};
+use super::{Cluster, Group, Shard};
 use crate::{
-    cli::time::{instant, short},
+    cli::time::{milliseconds, short},
     domain::id::UnixMillis,
-    proto::v1::{ClusterCondition, Member, MemberHealth, MemberRole, MoveReason},
+    proto::v1::{Member, MemberHealth, MemberRole, MoveReason},
 };
 
 /// An API server is heard at least once a minute, by its bookmarks. One that has been silent for
 /// twice as long is no longer followed.
 pub(in crate::cli) const LAG_MAX_MS: u64 = 120_000;
-/// A cluster of which no owner has told anything for so long is not merely new.
-const UNREPORTED_MAX_MS: u64 = 30_000;
 /// Clocks that are so far apart are worth a correction.
 const CLOCK_OFFSET_MAX_MS: u64 = 2_000;
 /// Names that a sentence lists; of more it gives the number.
 const NAMES_MAX: usize = 5;
 
-/// What a replica told, and what was seen from here.
+/// What a replica answered, and what was seen from here.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Seen {
-    pub(super) group: GetGroupResponse,
+    pub(super) group: Group,
+    /// The replica that answered, and the revision of its answer.
+    pub(super) answered_by: String,
+    pub(super) revision: u64,
     pub(super) shards: Vec<Shard>,
     pub(super) clusters: Vec<Cluster>,
     /// Members that accept no connection from here; looked for only where there is no leader.
@@ -105,11 +108,7 @@ pub(super) fn findings(seen: &Seen) -> Vec<Finding> {
     findings.extend(versions(seen));
     findings.extend(number_of_voters(seen));
     findings.extend(unowned(seen));
-    findings.extend(
-        seen.clusters
-            .iter()
-            .filter_map(|cluster| health(cluster, seen.now)),
-    );
+    findings.extend(cluster::findings(seen));
     if seen.clusters.is_empty() && !seen.group.group_id.is_empty() {
         findings.push(Finding::note(
             "no cluster is monitored yet".into(),
@@ -150,9 +149,9 @@ fn without_leader(seen: &Seen) -> Finding {
 /// A leader that this replica cannot ask.
 fn opinions_missing(seen: &Seen) -> Option<Finding> {
     let members = &seen.group.members;
-    let unknown = |member: &Member| member.health() == MemberHealth::Unspecified;
+    let unknown = |member: &Member| member.health() == MemberHealth::Unknown;
     (!members.is_empty() && members.iter().all(unknown)).then(|| {
-        let (leader, asked) = (&seen.group.leader, &seen.group.answered_by);
+        let (leader, asked) = (&seen.group.leader, &seen.answered_by);
         Finding::wrong(
             format!("{asked} cannot ask the leader {leader}, so health and lag are not known"),
             format!(
@@ -164,9 +163,11 @@ fn opinions_missing(seen: &Seen) -> Option<Finding> {
 
 fn member(member: &Member) -> Option<Finding> {
     let name = &member.name;
-    let silent = member
-        .silent_ms
-        .map_or_else(String::new, |ms| format!(", silent for {}", short(ms)));
+    let silence = member
+        .silence
+        .as_ref()
+        .map(|span| milliseconds(span).unsigned_abs());
+    let silent = silence.map_or_else(String::new, |ms| format!(", silent for {}", short(ms)));
     let shards = match member.shards {
         0 => String::new(),
         1 => "; a shard of it waits for another owner".to_owned(),
@@ -184,7 +185,7 @@ fn member(member: &Member) -> Option<Finding> {
             format!("replica {name} has not been heard by this leader yet"),
             "look again in a second",
         )),
-        _ if member.role() == MemberRole::Unspecified => Some(Finding::note(
+        _ if member.role() == MemberRole::Registered => Some(Finding::note(
             format!("replica {name} is not yet part of the group's membership"),
             "it joins by itself while it runs; if it does not, its log says why",
         )),
@@ -247,14 +248,14 @@ fn number_of_voters(seen: &Seen) -> Option<Finding> {
 }
 
 fn unowned(seen: &Seen) -> Option<Finding> {
-    let ids: Vec<_> = seen.unowned().map(|shard| &shard.id).collect();
-    let what = match ids.as_slice() {
+    let names: Vec<_> = seen.unowned().map(|shard| &shard.name).collect();
+    let what = match names.as_slice() {
         [] => return None,
-        [id] => format!("shard {id} has no owner: nothing of it is watched now"),
-        ids => format!(
+        [name] => format!("shard {name} has no owner: nothing of it is watched now"),
+        names => format!(
             "{} shards have no owner ({}): nothing of them is watched now",
-            ids.len(),
-            listed(ids.iter().copied())
+            names.len(),
+            listed(names.iter().copied())
         ),
     };
     Some(Finding::wrong(
@@ -262,61 +263,6 @@ fn unowned(seen: &Seen) -> Option<Finding> {
         "a leader gives them to active replicas within a second; where there is none, start one. \
          They resume where they stopped",
     ))
-}
-
-fn health(cluster: &Cluster, now: UnixMillis) -> Option<Finding> {
-    if cluster.paused {
-        return None;
-    }
-    let name = &cluster.name;
-    let health = cluster.health.clone().unwrap_or_default();
-    let why = match health.reason.as_str() {
-        "" => String::new(),
-        reason => format!(": {reason}"),
-    };
-    let told = |what: &str, to_do: &str| {
-        Some(Finding::wrong(format!("cluster {name} {what}{why}"), to_do))
-    };
-    match health.condition() {
-        ClusterCondition::Unauthorised => told(
-            "refuses our credentials or lacks a permission for us",
-            "correct its credentials, or allow list and watch on what is watched; it is \
-             tried again by itself",
-        ),
-        ClusterCondition::Unreachable => told(
-            "cannot be reached",
-            "see whether its address is right and reachable from the owner; it is tried again by \
-             itself, and resumes where it stopped while its history lasts",
-        ),
-        ClusterCondition::Degraded => told(
-            "is watched in part",
-            "see `quorumwatch clusters get` and the owner's log; it is tried again by itself",
-        ),
-        ClusterCondition::Unspecified if is_old(cluster, now) => told(
-            "has not been reported on by any owner",
-            "see whether its shard has an owner (`quorumwatch shards`), and the owner's log",
-        ),
-        ClusterCondition::Unspecified => None,
-        ClusterCondition::Connected => {
-            cluster
-                .lag_ms
-                .filter(|lag| *lag > LAG_MAX_MS)
-                .and_then(|lag| {
-                    told(
-                        &format!("has not been heard for {}", short(lag)),
-                        "see whether its API server answers; its owner reconnects by itself",
-                    )
-                })
-        }
-    }
-}
-
-fn is_old(cluster: &Cluster, now: UnixMillis) -> bool {
-    let created = cluster.create_time.as_ref().and_then(instant);
-    created.is_some_and(|created| {
-        let created = u64::try_from(created.timestamp_millis()).unwrap_or_default();
-        now.0.saturating_sub(created) > UNREPORTED_MAX_MS
-    })
 }
 
 /// `a, b and 3 more`.
@@ -347,7 +293,7 @@ fn versions(seen: &Seen) -> Option<Finding> {
 
 /// Clocks that are far from the leader's.
 fn clock(member: &Member) -> Option<Finding> {
-    let offset = member.clock_offset_ms?;
+    let offset = milliseconds(member.clock_offset.as_ref()?);
     (offset.unsigned_abs() > CLOCK_OFFSET_MAX_MS).then(|| {
         let (name, far) = (&member.name, short(offset.unsigned_abs()));
         let side = if offset < 0 { "behind" } else { "ahead of" };

@@ -1,15 +1,15 @@
-use prost_types::Timestamp;
+use prost_types::{Duration, Timestamp};
 
 use super::{
-    Cluster, ClusterCondition, Finding, LAG_MAX_MS, Member, MemberHealth, MemberRole, MoveReason,
-    Seen, Shard, UnixMillis, findings,
+    Cluster, Finding, Group, LAG_MAX_MS, Member, MemberHealth, MemberRole, MoveReason, Seen, Shard,
+    UnixMillis, findings,
 };
-use crate::proto::v1::{ClusterHealth, GetGroupResponse};
+use crate::proto::v1::{ClusterCondition, ClusterHealth};
 
 const NOW: UnixMillis = UnixMillis(1_000_000_000);
 
 /// A healthy group of so many voters, the first of which leads and answers.
-fn group(voters: usize) -> GetGroupResponse {
+fn group(voters: usize) -> Group {
     let member = |index: usize| Member {
         name: name(index),
         role: match index {
@@ -19,13 +19,12 @@ fn group(voters: usize) -> GetGroupResponse {
         health: MemberHealth::Active.into(),
         ..Member::default()
     };
-    GetGroupResponse {
+    Group {
         group_id: "g".into(),
         leader: "a".into(),
-        answered_by: "a".into(),
         has_quorum: true,
         members: (0..voters).map(member).collect(),
-        ..GetGroupResponse::default()
+        ..Group::default()
     }
 }
 
@@ -47,7 +46,7 @@ fn cluster(condition: ClusterCondition) -> Cluster {
 
 fn shard(owner: &str, reason: MoveReason) -> Shard {
     Shard {
-        id: "prod/0".into(),
+        name: "prod/0".into(),
         cluster: "prod".into(),
         owner: owner.into(),
         reason: reason.into(),
@@ -58,6 +57,8 @@ fn shard(owner: &str, reason: MoveReason) -> Shard {
 fn healthy() -> Seen {
     Seen {
         group: group(3),
+        answered_by: "a".into(),
+        revision: 7,
         shards: vec![shard("a", MoveReason::Placed)],
         clusters: vec![cluster(ClusterCondition::Connected)],
         silent: Vec::new(),
@@ -65,8 +66,16 @@ fn healthy() -> Seen {
     }
 }
 
+fn span(milliseconds: i64) -> Duration {
+    let nanos = i32::try_from(milliseconds % 1000).unwrap() * 1_000_000;
+    Duration {
+        seconds: milliseconds / 1000,
+        nanos,
+    }
+}
+
 /// What is wrong, and what is merely noted.
-fn told(seen: &Seen) -> (Vec<String>, Vec<String>) {
+fn said(seen: &Seen) -> (Vec<String>, Vec<String>) {
     let (wrong, notes): (Vec<_>, Vec<_>) = findings(seen).into_iter().partition(Finding::is_wrong);
     let what = |findings: Vec<Finding>| {
         assert!(findings.iter().all(|finding| !finding.to_do.is_empty()));
@@ -77,14 +86,14 @@ fn told(seen: &Seen) -> (Vec<String>, Vec<String>) {
 
 /// The one thing that is wrong.
 fn only(seen: &Seen) -> String {
-    let (mut wrong, _) = told(seen);
+    let (mut wrong, _) = said(seen);
     assert_eq!(wrong.len(), 1, "{wrong:?}");
     wrong.remove(0)
 }
 
 #[test]
 fn nothing_is_said_of_a_healthy_group() {
-    assert_eq!(told(&healthy()), (vec![], vec![]));
+    assert_eq!(said(&healthy()), (vec![], vec![]));
 }
 
 #[test]
@@ -92,7 +101,7 @@ fn a_group_without_a_leader_names_who_is_down_and_how_many_are_needed() {
     let mut seen = healthy();
     seen.group.leader.clear();
     for member in &mut seen.group.members {
-        member.health = MemberHealth::Unspecified.into();
+        member.health = MemberHealth::Unknown.into();
         member.role = MemberRole::Voter.into();
     }
     seen.silent = vec!["b".into(), "c".into()];
@@ -111,8 +120,8 @@ fn a_group_without_a_leader_names_who_is_down_and_how_many_are_needed() {
 #[test]
 fn a_group_that_is_not_formed_says_so_and_nothing_else() {
     let seen = Seen::default();
-    assert_eq!(told(&seen).0, ["the group is not formed yet"]);
-    assert_eq!(told(&seen).1.len(), 0);
+    assert_eq!(said(&seen).0, ["the group is not formed yet"]);
+    assert_eq!(said(&seen).1.len(), 0);
 }
 
 #[test]
@@ -120,9 +129,9 @@ fn a_dead_member_is_wrong_and_the_last_spare_voter_too() {
     let mut seen = healthy();
     let dead = &mut seen.group.members[2];
     dead.health = MemberHealth::Unavailable.into();
-    dead.silent_ms = Some(12_345);
+    dead.silence = Some(span(12_345));
     dead.shards = 2;
-    let (wrong, _) = told(&seen);
+    let (wrong, _) = said(&seen);
     assert_eq!(
         wrong[0],
         "replica c is unavailable, silent for 12s; 2 shards of it wait for another owner"
@@ -133,7 +142,7 @@ fn a_dead_member_is_wrong_and_the_last_spare_voter_too() {
     );
     // A leader may not know yet that it leads nobody.
     seen.group.members[1].health = MemberHealth::Unavailable.into();
-    let (wrong, _) = told(&seen);
+    let (wrong, _) = said(&seen);
     let quorum = wrong
         .iter()
         .find(|what| what.contains("no quorum"))
@@ -149,17 +158,17 @@ fn a_dead_member_is_wrong_and_the_last_spare_voter_too() {
 }
 
 #[test]
-fn a_leader_that_cannot_be_asked_is_told_once() {
+fn a_leader_that_cannot_be_asked_is_reported_once() {
     let mut seen = healthy();
     for member in &mut seen.group.members {
-        member.health = MemberHealth::Unspecified.into();
+        member.health = MemberHealth::Unknown.into();
     }
     assert!(only(&seen).contains("cannot ask the leader a"));
 }
 
 #[test]
 fn numbers_of_voters_that_are_no_good_are_noted() {
-    for (voters, said) in [
+    for (voters, expected) in [
         (1, Some("survives no death")),
         (2, Some("either stops it")),
         (3, None),
@@ -168,17 +177,17 @@ fn numbers_of_voters_that_are_no_good_are_noted() {
     ] {
         let mut seen = healthy();
         seen.group = group(voters);
-        let (wrong, notes) = told(&seen);
+        let (wrong, notes) = said(&seen);
         assert!(wrong.is_empty(), "{wrong:?}");
         assert_eq!(
             notes.len(),
-            usize::from(said.is_some()),
+            usize::from(expected.is_some()),
             "{voters}: {notes:?}"
         );
         assert!(
             notes
                 .iter()
-                .all(|note| note.contains(said.unwrap_or_default()))
+                .all(|note| note.contains(expected.unwrap_or_default()))
         );
     }
 }
@@ -192,15 +201,19 @@ fn a_shard_without_an_owner_is_wrong_unless_its_cluster_is_paused() {
     assert!(only(&seen).contains("7 shards have no owner"));
     assert!(only(&seen).contains("and 2 more"));
     seen.shards = vec![shard("", MoveReason::Paused)];
-    assert_eq!(told(&seen).0.len(), 0);
+    assert_eq!(said(&seen).0.len(), 0);
 }
 
 #[test]
 fn a_cluster_that_is_not_followed_is_wrong_with_its_reason() {
-    for (condition, said) in [
+    for (condition, expected) in [
         (
-            ClusterCondition::Unauthorised,
-            "cluster prod refuses our credentials",
+            ClusterCondition::Unauthenticated,
+            "cluster prod does not accept our credentials: because",
+        ),
+        (
+            ClusterCondition::PermissionDenied,
+            "cluster prod accepts our credentials, and they lack a permission: because",
         ),
         (
             ClusterCondition::Unreachable,
@@ -213,31 +226,45 @@ fn a_cluster_that_is_not_followed_is_wrong_with_its_reason() {
     ] {
         let mut seen = healthy();
         seen.clusters = vec![cluster(condition)];
-        assert!(only(&seen).contains(said), "{}", only(&seen));
+        assert!(only(&seen).contains(expected), "{}", only(&seen));
         seen.clusters[0].paused = true;
-        assert_eq!(told(&seen).0.len(), 0);
+        assert_eq!(said(&seen).0.len(), 0);
     }
+}
+
+#[test]
+fn a_duplicate_is_wrong_and_both_remedies_are_named() {
+    let mut seen = healthy();
+    seen.clusters = vec![cluster(ClusterCondition::Duplicate)];
+    assert!(only(&seen).starts_with("cluster prod is a duplicate"));
+    let to_do = &findings(&seen)[0].to_do;
+    assert!(to_do.contains("clusters remove"), "{to_do}");
+    assert!(
+        to_do.contains("clusters update prod --duplicate-of"),
+        "{to_do}"
+    );
 }
 
 #[test]
 fn a_cluster_that_has_been_silent_for_too_long_is_wrong() {
     let mut seen = healthy();
-    seen.clusters[0].lag_ms = Some(LAG_MAX_MS);
-    assert_eq!(told(&seen).0.len(), 0);
-    seen.clusters[0].lag_ms = Some(LAG_MAX_MS + 60_000);
+    let most = i64::try_from(LAG_MAX_MS).unwrap();
+    seen.clusters[0].lag = Some(span(most));
+    assert_eq!(said(&seen).0.len(), 0);
+    seen.clusters[0].lag = Some(span(most + 60_000));
     assert!(only(&seen).contains("has not been heard for 3m"));
 }
 
 #[test]
 fn a_new_cluster_has_a_moment_to_be_reported_on() {
     let mut seen = healthy();
-    seen.clusters = vec![cluster(ClusterCondition::Unspecified)];
+    seen.clusters = vec![cluster(ClusterCondition::Unknown)];
     let created = |ago: i64| Timestamp {
         seconds: 1_000_000 - ago,
         nanos: 0,
     };
     seen.clusters[0].create_time = Some(created(5));
-    assert_eq!(told(&seen).0.len(), 0);
+    assert_eq!(said(&seen).0.len(), 0);
     seen.clusters[0].create_time = Some(created(60));
     assert!(only(&seen).contains("has not been reported on"));
 }
@@ -247,23 +274,23 @@ fn no_cluster_at_all_is_noted() {
     let mut seen = healthy();
     seen.clusters.clear();
     seen.shards.clear();
-    assert_eq!(told(&seen).1, ["no cluster is monitored yet"]);
+    assert_eq!(said(&seen).1, ["no cluster is monitored yet"]);
 }
 
 #[test]
-fn clocks_and_versions_that_differ_are_told() {
+fn clocks_and_versions_that_differ_are_reported() {
     let mut seen = healthy();
-    seen.group.members[1].clock_offset_ms = Some(-90_000);
-    seen.group.members[2].clock_offset_ms = Some(900);
-    let said = "the clock of replica b is 90s behind the leader's";
-    assert_eq!(only(&seen), said);
+    seen.group.members[1].clock_offset = Some(span(-90_000));
+    seen.group.members[2].clock_offset = Some(span(900));
+    let expected = "the clock of replica b is 90s behind the leader's";
+    assert_eq!(only(&seen), expected);
     let mut seen = healthy();
     seen.group.members[0].version = "0.1.0".into();
     seen.group.members[1].version = "0.2.0".into();
-    let told = told(&seen);
-    assert_eq!(told.0.len(), 0);
+    let found = said(&seen);
+    assert_eq!(found.0.len(), 0);
     assert_eq!(
-        told.1,
+        found.1,
         ["the replicas run different versions: 0.1.0, 0.2.0"]
     );
 }

@@ -1,0 +1,106 @@
+package quorumwatch
+
+import (
+	"errors"
+	"fmt"
+	"net"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+)
+
+// The pause after every replica was tried once: short at first, because a takeover is short, and
+// never long, because API servers forget.
+const (
+	pauseMin = 50 * time.Millisecond
+	pauseMax = 2 * time.Second
+)
+
+// attempt says whom to ask, and after how long.
+type attempt struct {
+	endpoint string
+	wait     time.Duration
+	// Whether others have not been tried yet: no time should be lost here.
+	isHurried bool
+}
+
+// course is the way through the replicas. It neither waits nor reads a clock.
+type course struct {
+	endpoints           []string
+	notBefore           []time.Time
+	everywhereNotBefore time.Time
+	turn                int
+	failed              int
+	jitter              func() float64 // in [0, 1)
+}
+
+func newCourse(endpoints []string, jitter func() float64) (*course, error) {
+	if len(endpoints) == 0 {
+		return nil, errors.New("a subscription needs at least one endpoint, as host:port")
+	}
+	for _, endpoint := range endpoints {
+		host, port, err := net.SplitHostPort(endpoint)
+		if _, noNumber := strconv.ParseUint(port, 10, 16); err != nil || noNumber != nil ||
+			host == "" || strings.Contains(host, "/") {
+			return nil, fmt.Errorf("%q is no endpoint; write host:port, as \"127.0.0.1:7400\"", endpoint)
+		}
+	}
+	return &course{
+		endpoints: slices.Clone(endpoints),
+		notBefore: make([]time.Time, len(endpoints)),
+		jitter:    jitter,
+	}, nil
+}
+
+// next is the next attempt.
+func (c *course) next(now time.Time) attempt {
+	start := now.Add(c.pause())
+	if c.everywhereNotBefore.After(start) {
+		start = c.everywhereNotBefore
+	}
+	count := len(c.endpoints)
+	soonest := c.turn
+	for step := range count {
+		index := (c.turn + step) % count
+		if !c.notBefore[index].After(start) {
+			soonest = index
+			break
+		}
+		if c.notBefore[index].Before(c.notBefore[soonest]) {
+			soonest = index
+		}
+	}
+	c.turn = soonest
+	if c.notBefore[soonest].After(start) {
+		start = c.notBefore[soonest]
+	}
+	return attempt{c.endpoints[soonest], start.Sub(now), c.failed < count}
+}
+
+// holds: the attempt has lasted, and what failed before it is forgotten.
+func (c *course) holds() {
+	c.failed = 0
+}
+
+// goElsewhere: next the other replicas; this one not before the delay has passed.
+func (c *course) goElsewhere(now time.Time, delay time.Duration) {
+	c.failed++
+	c.notBefore[c.turn] = now.Add(delay)
+	c.turn = (c.turn + 1) % len(c.endpoints)
+}
+
+// repeat: any replica after the delay; this one, which has what is needed at hand.
+func (c *course) repeat(now time.Time, delay time.Duration) {
+	c.failed++
+	c.everywhereNotBefore = now.Add(delay)
+}
+
+func (c *course) pause() time.Duration {
+	rounds := c.failed / len(c.endpoints)
+	if rounds == 0 {
+		return 0
+	}
+	pause := min(pauseMin<<min(rounds-1, 10), pauseMax)
+	return time.Duration(float64(pause) * (0.5 + 0.5*c.jitter()))
+}

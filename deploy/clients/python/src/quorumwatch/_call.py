@@ -1,0 +1,125 @@
+"""One call to one replica: its frames, and how it ended."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator, Callable
+from dataclasses import dataclass
+from typing import Final, cast
+
+import grpc
+
+from quorumwatch.v1.event_service_pb2 import SubscribeRequest, SubscribeResponse
+
+_Sized = tuple[SubscribeResponse, int]
+
+_METHOD: Final = "/quorumwatch.v1.EventService/Subscribe"
+
+_OPTIONS: Final = (
+    # An object may have 8 MiB; the default is 4 MiB.
+    ("grpc.max_receive_message_length", 32 * 1024 * 1024),
+    # Each call has a connection of its own, so that the library's back-off plays no part.
+    ("grpc.use_local_subchannel_pool", 1),
+)
+
+
+@dataclass(frozen=True)
+class Connect:
+    """How replicas are reached."""
+
+    credentials: grpc.ChannelCredentials | None = None
+    """For TLS, as in front of a proxy; plaintext without them."""
+    metadata: tuple[tuple[str, str], ...] = ()
+    """Sent with each call: `(("authorization", "Bearer ..."),)`."""
+    options: tuple[tuple[str, str | int], ...] = ()
+    """Channel options of the gRPC library."""
+
+
+class SilentError(Exception):
+    """A replica has sent nothing for too long."""
+
+
+class LostError(Exception):
+    """A replica has ended the call without saying why."""
+
+
+class _Watchdog:
+    """Cancels a call that brings nothing.
+
+    It counts ticks of the loop and not the time, so that a pause of this process is not held
+    against the replica.
+    """
+
+    def __init__(self, cancel: Callable[[], object], tick: float) -> None:
+        self._cancel = cancel
+        self._tick_seconds = tick
+        self._left: int | None = None
+        self.has_barked = False
+        self._timer = asyncio.get_running_loop().call_later(tick, self._tick)
+
+    def expect(self, within: float) -> None:
+        """Something must come within so many seconds."""
+        self._left = int(within / self._tick_seconds) + 1
+
+    def rest(self) -> None:
+        """Nothing is expected: we are the ones who make the other side wait."""
+        self._left = None
+
+    def stop(self) -> None:
+        self._timer.cancel()
+
+    def _tick(self) -> None:
+        if self._left is not None:
+            self._left -= 1
+            if self._left <= 0:
+                self.has_barked = True
+                self._cancel()
+                return
+        loop = asyncio.get_running_loop()
+        self._timer = loop.call_later(self._tick_seconds, self._tick)
+
+
+async def frames(
+    endpoint: str,
+    request: SubscribeRequest,
+    connect: Connect,
+    *,
+    first_within: float,
+    within: float,
+    tick: float,
+) -> AsyncGenerator[_Sized, None]:
+    """Frames with their sizes.
+
+    Ends only by an exception: `grpc.RpcError`, `SilentError` or `LostError`.
+    """
+    options = (*_OPTIONS, *connect.options)
+    if connect.credentials is None:
+        channel = grpc.aio.insecure_channel(endpoint, options)
+    else:
+        channel = grpc.aio.secure_channel(endpoint, connect.credentials, options)
+    async with channel:
+        subscribe = channel.unary_stream(
+            _METHOD,
+            request_serializer=SubscribeRequest.SerializeToString,
+            response_deserializer=_sized,
+        )
+        call = subscribe(request, metadata=connect.metadata)
+        watchdog = _Watchdog(call.cancel, tick)
+        try:
+            watchdog.expect(first_within)
+            while (received := await call.read()) is not grpc.aio.EOF:
+                watchdog.rest()
+                yield cast(_Sized, received)
+                watchdog.expect(within)
+            raise LostError("it ended the subscription without a word")
+        except asyncio.CancelledError:
+            if watchdog.has_barked:
+                raise SilentError("it is silent") from None
+            raise
+        finally:
+            watchdog.stop()
+            call.cancel()
+
+
+def _sized(message: bytes) -> _Sized:
+    return SubscribeResponse.FromString(message), len(message)

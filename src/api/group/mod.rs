@@ -1,0 +1,172 @@
+//! `GroupService`.
+
+mod shown;
+
+use std::{pin::Pin, time::Duration};
+
+use tokio::time::Instant;
+use tokio_stream::Stream;
+use tonic::{Request, Response, Status};
+
+use super::{
+    convert::timestamp,
+    observed::LeaderView,
+    reads::{APPLY_WITHIN, Read, Reads, patience},
+    status::{Kind, not_found, stopping},
+    watch::{Ended, Outlet, Watches},
+};
+use crate::{
+    clock::unix_now,
+    proto::v1::{
+        self, GetGroupRequest, GetGroupResponse, RemoveMemberRequest, RemoveMemberResponse,
+        WatchGroupRequest, WatchGroupResponse, group_service_server::GroupService,
+        watch_group_response::Update,
+    },
+    raft::Raft,
+};
+
+/// How often a watch asks the leader what it observes, which no entry of the log says.
+const ASK_EVERY: Duration = Duration::from_millis(500);
+
+/// The shortest time between two looks: checkpoints change the state all the time, and none of them
+/// is shown here.
+const LOOK_PAUSE: Duration = Duration::from_millis(100);
+
+/// How long a removal may take where its caller sets no deadline.
+const REMOVE_PATIENCE: Duration = Duration::from_secs(30);
+
+/// `GroupService`.
+#[derive(Clone)]
+pub struct Group {
+    raft: Raft,
+    reads: Reads,
+    leader: LeaderView,
+    watches: Watches,
+}
+
+impl Group {
+    /// Answers from what this replica has applied, and what the leader observes.
+    pub fn new(raft: Raft, leader: LeaderView, watches: Watches) -> Self {
+        let reads = Reads::new(&raft);
+        Self {
+            raft,
+            reads,
+            leader,
+            watches,
+        }
+    }
+
+    /// The group as it is now.
+    async fn group(&self, read: &Read) -> v1::Group {
+        let view = self.leader.brief().await;
+        let status = self.raft.status();
+        let problem = match (view.has_quorum, status.roles.is_empty()) {
+            (true, _) => String::new(),
+            (false, true) => {
+                let text = "the group is not formed yet: the log says which replicas are missing";
+                text.to_owned()
+            }
+            (false, false) => self.leader.problem().await,
+        };
+        shown::group(&read.state, &status, &view, problem)
+    }
+
+    /// Sends the group, then again whenever anything but the passing of time has changed it.
+    ///
+    /// Unlike the watches of shards and clusters it goes on without a majority: what it sends says
+    /// so, and why.
+    async fn watch(self, mut outlet: Outlet<WatchGroupResponse>) -> Ended {
+        let mut states = self.reads.state.clone();
+        let mut leadership = self.raft.leadership();
+        let mut sent: Option<v1::Group> = None;
+        loop {
+            states.mark_unchanged();
+            leadership.mark_unchanged();
+            let looked = Instant::now();
+            let read = self.reads.now();
+            let group = self.group(&read).await;
+            let is_new = !sent
+                .as_ref()
+                .is_some_and(|sent| shown::is_same(sent, &group));
+            if is_new || Instant::now() >= outlet.heartbeat_at() {
+                let update = if is_new {
+                    sent = Some(group.clone());
+                    Update::Group(group)
+                } else {
+                    let time = Some(timestamp(unix_now()));
+                    Update::Heartbeat(v1::Heartbeat { time })
+                };
+                let message = WatchGroupResponse {
+                    revision: read.revision.0,
+                    answered_by: self.raft.name().to_owned(),
+                    update: Some(update),
+                };
+                if let Err(ended) = outlet.send(message).await {
+                    return ended;
+                }
+            }
+            let next = outlet.heartbeat_at().min(looked + ASK_EVERY);
+            let changed = tokio::select! {
+                changed = states.changed() => changed,
+                changed = leadership.changed() => changed,
+                () = tokio::time::sleep_until(next) => Ok(()),
+            };
+            if changed.is_err() {
+                return Ended::Status(stopping());
+            }
+            tokio::time::sleep_until(looked + LOOK_PAUSE).await;
+        }
+    }
+}
+
+#[tonic::async_trait]
+impl GroupService for Group {
+    type WatchGroupStream = Pin<Box<dyn Stream<Item = Result<WatchGroupResponse, Status>> + Send>>;
+
+    async fn get_group(
+        &self,
+        request: Request<GetGroupRequest>,
+    ) -> Result<Response<GetGroupResponse>, Status> {
+        let patience = patience(request.metadata(), APPLY_WITHIN);
+        let min_revision = request.into_inner().min_revision;
+        let read = self.reads.at_least(min_revision, patience).await?;
+        Ok(Response::new(GetGroupResponse {
+            group: Some(self.group(&read).await),
+            revision: read.revision.0,
+            answered_by: self.raft.name().to_owned(),
+        }))
+    }
+
+    async fn watch_group(
+        &self,
+        request: Request<WatchGroupRequest>,
+    ) -> Result<Response<Self::WatchGroupStream>, Status> {
+        let patience = patience(request.metadata(), APPLY_WITHIN);
+        let min_revision = request.into_inner().min_revision;
+        self.reads.at_least(min_revision, patience).await?;
+        let this = self.clone();
+        let ends = self.watches.stopped();
+        let messages = self.watches.serve_until(ends, |outlet| this.watch(outlet));
+        Ok(Response::new(Box::pin(messages)))
+    }
+
+    async fn remove_member(
+        &self,
+        request: Request<RemoveMemberRequest>,
+    ) -> Result<Response<RemoveMemberResponse>, Status> {
+        let patience = patience(request.metadata(), REMOVE_PATIENCE);
+        let name = request.into_inner().name;
+        let id_in = |read: &Read| read.state.member_named(&name).map(|member| member.id);
+        let id = match id_in(&self.reads.now()) {
+            Some(id) => id,
+            None => {
+                let read = self.leader.catch_up(&self.reads, patience).await?;
+                id_in(&read).ok_or_else(|| not_found(Kind::Member, &name))?
+            }
+        };
+        let revision = self.leader.remove(id, patience).await?.0;
+        // Who reads here next should see it; that it is so is known in any case.
+        drop(self.reads.at_least(revision, patience).await);
+        Ok(Response::new(RemoveMemberResponse { revision }))
+    }
+}

@@ -1,0 +1,387 @@
+//! Which streams a subscription covers, where each of them begins, and what the subscriber is sent
+//! about it. Pure: state in, steps out.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
+
+use super::{
+    filter::{Filters, StreamFilter},
+    output::{StreamChange, StreamChangeReason, StreamChangeType, StreamName},
+    subscription::Start,
+};
+use crate::domain::{
+    cluster::Cluster,
+    cursor::{Cursor, Mode},
+    id::StreamId,
+    position::Position,
+    state::State,
+    stream::Stream,
+};
+
+/// The streams of one subscription.
+pub(super) struct Coverage {
+    mode: Mode,
+    filters: Filters,
+    /// The digest of the filters and the view.
+    digest: u64,
+    /// The newest id of the state that was looked at last: what was minted later is new.
+    newest: u64,
+    covered: BTreeMap<StreamId, Covered>,
+    /// Streams that were covered before, and exist, with the position to continue at.
+    left: BTreeMap<StreamId, Position>,
+}
+
+/// What is known of a covered stream.
+struct Covered {
+    name: Arc<StreamName>,
+    filter: StreamFilter,
+    paused: bool,
+}
+
+/// What has to be done about one stream.
+#[derive(Debug, PartialEq)]
+pub(super) enum Step {
+    /// Follow it.
+    Add(Added),
+    /// Stop following it.
+    Remove(StreamChange),
+    /// Something about it is new.
+    Change(StreamChange),
+    /// Other filters apply to it, because the cluster's labels are others; nothing is sent.
+    Refilter(StreamId, StreamFilter),
+    /// What a copy holds of it was selected by another filter; where the subscription stood.
+    Void(StreamId, Position),
+}
+
+/// A stream that is covered from now on.
+#[derive(Debug, PartialEq)]
+pub(super) struct Added {
+    pub(super) name: Arc<StreamName>,
+    pub(super) filter: StreamFilter,
+    /// A place, or a mark for what is due.
+    pub(super) from: Position,
+    pub(super) change: StreamChange,
+}
+
+/// A stream of the state that the filters select.
+struct Wanted<'a> {
+    stream: &'a Stream,
+    cluster: &'a Cluster,
+    filter: StreamFilter,
+}
+
+impl Coverage {
+    /// The streams that a subscription begins with. `now_of` gives the newest position of a stream.
+    pub(super) fn begin(
+        start: &Start,
+        filters: Filters,
+        digest: u64,
+        state: &State,
+        now_of: &dyn Fn(&Stream) -> Option<Position>,
+    ) -> (Self, Vec<Step>) {
+        let mut coverage = Self {
+            mode: match start {
+                Start::Now => Mode::Changes,
+                Start::Snapshot => Mode::Copy,
+                Start::Cursor(cursor) => cursor.mode,
+            },
+            filters,
+            digest,
+            newest: state.last_id,
+            covered: BTreeMap::new(),
+            left: BTreeMap::new(),
+        };
+        let wanted = coverage.wanted(state);
+        let mut steps = Vec::new();
+        if let Start::Cursor(cursor) = start {
+            coverage.leave_unwanted(cursor, state, &wanted, &mut steps);
+        }
+        for stream in wanted {
+            coverage.begin_stream(start, stream, now_of, &mut steps);
+        }
+        (coverage, steps)
+    }
+
+    /// What the cursor covers and the filters no longer select.
+    fn leave_unwanted(
+        &mut self,
+        cursor: &Cursor,
+        state: &State,
+        wanted: &[Wanted<'_>],
+        steps: &mut Vec<Step>,
+    ) {
+        let wanted: BTreeSet<_> = wanted.iter().map(|wanted| wanted.stream.id).collect();
+        for (id, position) in &cursor.positions {
+            if wanted.contains(id) {
+                continue;
+            }
+            let reason = match state.streams.get(id) {
+                None => StreamChangeReason::RemovedSinceCursor,
+                Some(_) if cursor.filter != self.digest => StreamChangeReason::FilterChanged,
+                Some(_) => StreamChangeReason::Unmatched,
+            };
+            let name = state.streams.get(id).and_then(|it| name_of(state, it));
+            let change = StreamChange {
+                position: Some(position.clone()).filter(Position::is_place),
+                ..StreamChange::new(*id, name, StreamChangeType::Removed, reason)
+            };
+            steps.push(Step::Remove(change));
+            self.remember(*id, position.clone());
+        }
+        for (id, position) in &cursor.left {
+            if !wanted.contains(id) {
+                self.remember(*id, position.clone());
+            }
+        }
+        self.left.retain(|id, _| state.streams.contains_key(id));
+    }
+
+    fn begin_stream(
+        &mut self,
+        start: &Start,
+        wanted: Wanted<'_>,
+        now_of: &dyn Fn(&Stream) -> Option<Position>,
+        steps: &mut Vec<Step>,
+    ) {
+        let id = wanted.stream.id;
+        let Start::Cursor(cursor) = start else {
+            let from = self.begin_now(wanted.stream, now_of);
+            let step = self.add(wanted, from, StreamChangeReason::Subscribed);
+            steps.push(step);
+            return;
+        };
+        if let Some(position) = cursor.positions.get(&id) {
+            let step = self.add(wanted, position.clone(), StreamChangeReason::Continued);
+            steps.push(step);
+            if cursor.filter != self.digest {
+                steps.extend(self.filter_changed(id, position));
+            }
+        } else if let Some(position) = cursor.left.get(&id)
+            && self.mode == Mode::Changes
+        {
+            let step = self.add(wanted, position.clone(), StreamChangeReason::Matched);
+            steps.push(step);
+        } else {
+            let created = id.0 > cursor.newest;
+            steps.push(self.add_unknown(wanted, created, now_of));
+        }
+    }
+
+    /// A stream that the subscription has never covered.
+    fn add_unknown(
+        &mut self,
+        wanted: Wanted<'_>,
+        created: bool,
+        now_of: &dyn Fn(&Stream) -> Option<Position>,
+    ) -> Step {
+        if created {
+            let from = self.begin_first(wanted.stream);
+            self.add(wanted, from, StreamChangeReason::Created)
+        } else {
+            let from = self.begin_now(wanted.stream, now_of);
+            self.add(wanted, from, StreamChangeReason::Matched)
+        }
+    }
+
+    fn filter_changed(&self, id: StreamId, position: &Position) -> Option<Step> {
+        let place = Some(position.clone()).filter(Position::is_place);
+        if self.mode == Mode::Copy {
+            // Without a place nothing was sent that could be void.
+            return place.map(|place| Step::Void(id, place));
+        }
+        let covered = self.covered.get(&id)?;
+        let change = StreamChange {
+            position: place,
+            ..StreamChange::new(
+                id,
+                Some(covered.name.clone()),
+                StreamChangeType::Changed,
+                StreamChangeReason::FilterChanged,
+            )
+        };
+        Some(Step::Change(change))
+    }
+
+    /// Where a stream begins that is followed from now on.
+    fn begin_now(&self, stream: &Stream, now_of: &dyn Fn(&Stream) -> Option<Position>) -> Position {
+        match self.mode {
+            Mode::Copy => Position::NEEDS_SNAPSHOT,
+            Mode::Changes => now_of(stream).unwrap_or(Position::BEFORE_FIRST),
+        }
+    }
+
+    /// Where a stream begins that did not exist before.
+    fn begin_first(&self, stream: &Stream) -> Position {
+        match self.mode {
+            Mode::Copy => Position::NEEDS_SNAPSHOT,
+            Mode::Changes => stream.first.clone().unwrap_or(Position::BEFORE_FIRST),
+        }
+    }
+
+    fn add(&mut self, wanted: Wanted<'_>, from: Position, reason: StreamChangeReason) -> Step {
+        let id = wanted.stream.id;
+        let name = Arc::new(StreamName::new(wanted.cluster, wanted.stream));
+        let paused = wanted.cluster.spec.paused;
+        self.left.remove(&id);
+        self.covered.insert(
+            id,
+            Covered {
+                name: name.clone(),
+                filter: wanted.filter.clone(),
+                paused,
+            },
+        );
+        let change = StreamChange {
+            position: Some(from.clone()).filter(Position::is_place),
+            snapshot_follows: from == Position::NEEDS_SNAPSHOT,
+            paused,
+            ..StreamChange::new(id, Some(name.clone()), StreamChangeType::Added, reason)
+        };
+        Step::Add(Added {
+            name,
+            filter: wanted.filter,
+            from,
+            change,
+        })
+    }
+
+    /// What another state changes. `position_of` says where the subscription stands in a stream.
+    pub(super) fn fit(
+        &mut self,
+        state: &State,
+        now_of: &dyn Fn(&Stream) -> Option<Position>,
+        position_of: &dyn Fn(StreamId) -> Option<Position>,
+    ) -> Vec<Step> {
+        let mut steps = Vec::new();
+        let wanted = self.wanted(state);
+        let ids: BTreeSet<_> = wanted.iter().map(|wanted| wanted.stream.id).collect();
+        let gone: Vec<_> = self.covered.keys().copied().collect();
+        for id in gone.into_iter().filter(|id| !ids.contains(id)) {
+            steps.extend(self.remove(id, state, position_of(id)));
+        }
+        self.left.retain(|id, _| state.streams.contains_key(id));
+        for wanted in wanted {
+            let id = wanted.stream.id;
+            if self.covered.contains_key(&id) {
+                self.update(&wanted, position_of(id).as_ref(), &mut steps);
+            } else if let Some(position) = self.left.get(&id).cloned() {
+                steps.push(self.add(wanted, position, StreamChangeReason::Matched));
+            } else {
+                let created = id.0 > self.newest;
+                steps.push(self.add_unknown(wanted, created, now_of));
+            }
+        }
+        self.newest = state.last_id;
+        steps
+    }
+
+    fn remove(&mut self, id: StreamId, state: &State, position: Option<Position>) -> Option<Step> {
+        let covered = self.covered.remove(&id)?;
+        let reason = if state.streams.contains_key(&id) {
+            StreamChangeReason::Unmatched
+        } else if state.clusters.contains_key(&covered.name.cluster_id) {
+            StreamChangeReason::ResourceRemoved
+        } else {
+            StreamChangeReason::ClusterDeleted
+        };
+        if let Some(position) = &position {
+            self.remember(id, position.clone());
+        }
+        Some(Step::Remove(StreamChange {
+            position: position.filter(Position::is_place),
+            ..StreamChange::new(id, Some(covered.name), StreamChangeType::Removed, reason)
+        }))
+    }
+
+    /// A copy that drops a stream begins with a snapshot when it has it again, wherever it was.
+    fn remember(&mut self, id: StreamId, position: Position) {
+        if self.mode == Mode::Changes {
+            self.left.insert(id, position);
+        }
+    }
+
+    /// A stream that stays.
+    fn update(&mut self, wanted: &Wanted<'_>, position: Option<&Position>, steps: &mut Vec<Step>) {
+        let id = wanted.stream.id;
+        let Some(covered) = self.covered.get_mut(&id) else {
+            return;
+        };
+        if covered.filter != wanted.filter {
+            covered.filter = wanted.filter.clone();
+            steps.push(Step::Refilter(id, wanted.filter.clone()));
+            let place = position.filter(|position| position.is_place());
+            if let (Mode::Copy, Some(place)) = (self.mode, place) {
+                steps.push(Step::Void(id, place.clone()));
+            }
+        }
+        let paused = wanted.cluster.spec.paused;
+        let uid = wanted.stream.cluster_uid.as_deref().unwrap_or_default();
+        let identified = covered.name.cluster_uid != uid;
+        if identified {
+            covered.name = Arc::new(StreamName::new(wanted.cluster, wanted.stream));
+        }
+        let mut push = |kind, reason| {
+            let change = StreamChange {
+                position: position.cloned().filter(Position::is_place),
+                paused,
+                ..StreamChange::new(id, Some(covered.name.clone()), kind, reason)
+            };
+            steps.push(Step::Change(change));
+        };
+        if identified {
+            push(
+                StreamChangeType::Changed,
+                StreamChangeReason::ClusterIdentified,
+            );
+        }
+        if covered.paused != paused {
+            let kind = if paused {
+                StreamChangeType::Paused
+            } else {
+                StreamChangeType::Resumed
+            };
+            push(kind, StreamChangeReason::ClusterPaused);
+        }
+        covered.paused = paused;
+    }
+
+    fn wanted<'a>(&self, state: &'a State) -> Vec<Wanted<'a>> {
+        let streams = state.streams.values().filter_map(|stream| {
+            let cluster = state.clusters.get(&stream.shard.cluster)?;
+            let filter = self.filters.for_stream(cluster, &stream.selector)?;
+            Some(Wanted {
+                stream,
+                cluster,
+                filter,
+            })
+        });
+        streams.collect()
+    }
+
+    /// The whole cursor, with the positions of the streams that are covered.
+    pub(super) fn cursor(&self, positions: BTreeMap<StreamId, Position>) -> Cursor {
+        Cursor {
+            mode: self.mode,
+            filter: self.digest,
+            newest: self.newest,
+            positions,
+            left: self.left.clone(),
+        }
+    }
+
+    /// What the subscription is for.
+    pub(super) fn mode(&self) -> Mode {
+        self.mode
+    }
+}
+
+fn name_of(state: &State, stream: &Stream) -> Option<Arc<StreamName>> {
+    let cluster = state.clusters.get(&stream.shard.cluster)?;
+    Some(Arc::new(StreamName::new(cluster, stream)))
+}
+
+#[cfg(test)]
+#[path = "coverage_tests.rs"]
+mod tests;

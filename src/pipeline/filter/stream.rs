@@ -1,0 +1,63 @@
+//! What one stream's frames are judged by.
+
+use std::{cell::OnceCell, sync::Arc};
+
+use super::{Content, Filter};
+use crate::domain::frame::Frame;
+
+/// What one stream's frames are judged by; cheap to clone.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StreamFilter {
+    /// Those that the stream can match, in the order of [`super::Filters`]; empty where everything
+    /// is wanted.
+    filters: Arc<[Arc<Filter>]>,
+}
+
+/// Whether a subscriber wants a frame.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// It does.
+    Wanted,
+    /// It would if the object's labels, or the fields of the Kubernetes Event, were others than
+    /// they are now.
+    Unmatched,
+    /// It does not, whatever becomes of the object.
+    Unwanted,
+}
+
+impl StreamFilter {
+    pub(super) fn new(filters: Arc<[Arc<Filter>]>) -> Self {
+        Self { filters }
+    }
+
+    /// Whether a frame of the stream is wanted. Its object is read at most once, and only where
+    /// that decides.
+    pub fn judge(&self, frame: &Frame) -> Verdict {
+        if self.filters.is_empty() {
+            return Verdict::Wanted;
+        }
+        let content = OnceCell::new();
+        let mut verdict = Verdict::Unwanted;
+        for filter in &*self.filters {
+            if !filter.matches_identity(frame) {
+                continue;
+            }
+            if !filter.asks_for_content() {
+                return Verdict::Wanted;
+            }
+            let content = content.get_or_init(|| self.read(frame)).as_ref();
+            // What cannot be read is let through.
+            if content.is_none_or(|content| filter.matches_content(content)) {
+                return Verdict::Wanted;
+            }
+            verdict = Verdict::Unmatched;
+        }
+        verdict
+    }
+
+    fn read<'a>(&self, frame: &'a Frame) -> Option<Content<'a>> {
+        // An object that was reduced to its metadata has lost the fields of an Event.
+        let of_event = !frame.metadata_only && self.filters.iter().any(|f| f.asks_for_event());
+        Content::read(&frame.object, of_event)
+    }
+}
