@@ -46,6 +46,7 @@ fn cursor(streams: u64) -> Cursor {
             .map(|id| (StreamId(id), position(id)))
             .collect(),
         left: BTreeMap::new(),
+        masks: BTreeMap::new(),
     }
 }
 

@@ -8,8 +8,9 @@
 //! bytes of the group's id, the entries, and at the end CRC-32C of all that (4 bytes, big-endian).
 //! An entry is `stream, era, rv, ordinal` as LEB128 varints. Before the entries a whole has its mode
 //! (1 byte), the digest of its filter (8 bytes, big-endian), and as varints the newest id that its
-//! subscription knew, and how many entries are of streams that are covered. The entries after
-//! those are of streams that were covered before.
+//! subscription knew, and how many entries are of streams that are covered, and how many of streams
+//! that were covered before. After the entries come `stream, mask` of the streams to which not all
+//! of its filters applied.
 
 use std::collections::BTreeMap;
 
@@ -45,6 +46,8 @@ pub struct Cursor {
     /// The same of streams that were covered before, and exist: where they continue, if the filter
     /// matches them again.
     pub left: BTreeMap<StreamId, Position>,
+    /// Which of the filters applied to a stream, where not all of them did: a bit for each.
+    pub masks: BTreeMap<StreamId, u32>,
 }
 
 /// Why a text is not a cursor of this group.
@@ -115,8 +118,13 @@ impl CursorCodec {
         bytes.extend(cursor.filter.to_be_bytes());
         write_varint(&mut bytes, cursor.newest);
         write_varint(&mut bytes, cursor.positions.len() as u64);
+        write_varint(&mut bytes, cursor.left.len() as u64);
         for (stream, position) in cursor.positions.iter().chain(&cursor.left) {
             write_entry(&mut bytes, *stream, position);
+        }
+        for (stream, mask) in &cursor.masks {
+            write_varint(&mut bytes, stream.0);
+            write_varint(&mut bytes, u64::from(*mask));
         }
         sealed(bytes)
     }
@@ -198,24 +206,32 @@ fn read_whole(rest: &mut &[u8]) -> Result<Cursor, InvalidCursor> {
     *rest = after;
     let newest = read_varint(rest).ok_or_else(torn)?;
     let covered = read_varint(rest).ok_or_else(torn)?;
-    let mut cursor = Cursor {
+    let left = read_varint(rest).ok_or_else(torn)?;
+    let positions = read_entries(rest, covered).ok_or_else(torn)?;
+    let left = read_entries(rest, left).ok_or_else(torn)?;
+    let mut masks = BTreeMap::new();
+    while !rest.is_empty() {
+        let stream = StreamId(read_varint(rest).ok_or_else(torn)?);
+        let mask = read_varint(rest).and_then(|mask| u32::try_from(mask).ok());
+        masks.insert(stream, mask.ok_or_else(torn)?);
+    }
+    Ok(Cursor {
         mode,
         filter: u64::from_be_bytes(*filter),
         newest,
-        ..Cursor::default()
-    };
-    for index in 0_u64.. {
-        if rest.is_empty() {
-            break;
-        }
-        let (stream, position) = read_entry(rest).ok_or_else(torn)?;
-        if index < covered {
-            cursor.positions.insert(stream, position);
-        } else {
-            cursor.left.insert(stream, position);
-        }
+        positions,
+        left,
+        masks,
+    })
+}
+
+fn read_entries(rest: &mut &[u8], count: u64) -> Option<BTreeMap<StreamId, Position>> {
+    let mut entries = BTreeMap::new();
+    for _ in 0..count {
+        let (stream, position) = read_entry(rest)?;
+        entries.insert(stream, position);
     }
-    Ok(cursor)
+    Some(entries)
 }
 
 fn read_delta(mut rest: &[u8], cursor: &mut Cursor) -> Result<(), InvalidCursor> {
@@ -302,6 +318,7 @@ mod tests {
                 .map(|n| (StreamId(n), position(4_000_000 + n)))
                 .collect(),
             left: [(StreamId(streams + 1), position(9))].into(),
+            masks: [(StreamId(2), 5)].into(),
         }
     }
 
@@ -365,6 +382,7 @@ mod tests {
             left: Vec<(u64, u64, u128, u32)>,
             filter: u64,
             newest: u64,
+            masks: std::collections::BTreeMap<u64, u32>,
         ) {
             let entry = |(stream, era, rv, ordinal): (u64, u64, u128, u32)| {
                 let rv = rv.to_string().parse().unwrap();
@@ -374,7 +392,8 @@ mod tests {
                 entries.into_iter().map(entry).collect();
             let left = left.into_iter().map(entry);
             let left = left.filter(|(id, _)| !positions.contains_key(id)).collect();
-            let cursor = Cursor { mode: Mode::Changes, filter, newest, positions, left };
+            let masks = masks.into_iter().map(|(id, mask)| (StreamId(id), mask)).collect();
+            let cursor = Cursor { mode: Mode::Changes, filter, newest, positions, left, masks };
             prop_assert_eq!(CODEC.read(&[CODEC.whole(&cursor)]), Ok(cursor));
         }
 

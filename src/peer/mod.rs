@@ -1,4 +1,8 @@
-//! Connections to other replicas: [`Channels`], one connection for each peer address.
+//! Connections to other replicas: [`Channels`], one connection for each peer address and concern.
+//!
+//! Consensus and leases, live feeds and catch-ups each have a connection of their own. On one that
+//! they shared, the data that a slow reader leaves unread would fill the window, and a lease or an
+//! acknowledgement behind it would not arrive in time.
 //!
 //! The only place that dials a peer, and so the only place that will know of TLS between replicas.
 //! It does not know who lives at an address: every call says whom it is meant for.
@@ -34,13 +38,37 @@ const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(3);
 /// and a listener that takes and drops everything is not to be overrun.
 const REFUSED_PAUSE: Duration = Duration::from_millis(2);
 
+/// What may be under way on a connection. The windows of its streams bound it: a feed that is not
+/// read takes its own window, and never holds up the others.
+const CONNECTION_WINDOW: u32 = (1 << 31) - 1;
+
+/// What may be under way of one live feed: there are as many as streams, and each is read by a hub
+/// that never stops.
+const LIVE_STREAM_WINDOW: u32 = 2 << 20;
+
+/// What may be under way of one catch-up: there may be some for each subscriber, and each is read
+/// only as fast as its subscriber reads.
+const CATCH_UP_STREAM_WINDOW: u32 = 256 << 10;
+
 /// Most addresses kept; far above the replicas of any group. Beyond it the cache starts over.
 const ADDRESSES_MAX: usize = 1024;
 
-/// One lazily connected channel for each peer address. Cheap to clone; clones share the channels.
+/// What a connection is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Concern {
+    /// Calls: consensus, leases, proposals. Never much at once, and never late.
+    Calls,
+    /// Feeds of hubs.
+    Live,
+    /// Feeds of single subscribers.
+    CatchUps,
+}
+
+/// One lazily connected channel for each peer address and concern. Cheap to clone; clones share the
+/// channels.
 #[derive(Clone, Debug, Default)]
 pub struct Channels {
-    by_address: Arc<Mutex<BTreeMap<String, Channel>>>,
+    open: Arc<Mutex<BTreeMap<(String, Concern), Channel>>>,
 }
 
 /// Why there is no channel to an address.
@@ -54,22 +82,25 @@ impl Channels {
         Self::default()
     }
 
-    /// The channel to `address` (`host:port`). Does not wait: the first call on it connects, and
-    /// a broken connection is made anew by the next call.
+    /// The channel for calls to `address` (`host:port`). Does not wait: the first call on it
+    /// connects, and a broken connection is opened again by the next call.
     pub fn channel(&self, address: &str) -> Result<Channel, BadAddress> {
+        self.channel_for(address, Concern::Calls)
+    }
+
+    /// The channel for one concern.
+    pub fn channel_for(&self, address: &str, concern: Concern) -> Result<Channel, BadAddress> {
         // A panic while the lock is held leaves the map whole: inserting is its only change.
-        let mut by_address = self
-            .by_address
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
-        if let Some(channel) = by_address.get(address) {
+        let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
+        let key = (address.to_owned(), concern);
+        if let Some(channel) = open.get(&key) {
             return Ok(channel.clone());
         }
-        let channel = endpoint(address)?.connect_lazy();
-        if by_address.len() >= ADDRESSES_MAX {
-            by_address.clear();
+        let channel = endpoint(address, concern)?.connect_lazy();
+        if open.len() >= ADDRESSES_MAX {
+            open.clear();
         }
-        by_address.insert(address.to_owned(), channel.clone());
+        open.insert(key, channel.clone());
         Ok(channel)
     }
 }
@@ -105,14 +136,20 @@ pub async fn is_refused(address: &str, within: Duration) -> bool {
     tokio::time::timeout(within, asking).await.unwrap_or(false)
 }
 
-fn endpoint(address: &str) -> Result<Endpoint, BadAddress> {
+fn endpoint(address: &str, concern: Concern) -> Result<Endpoint, BadAddress> {
     let refuse = || BadAddress(address.to_owned());
     let (host, port) = address.rsplit_once(':').ok_or_else(refuse)?;
     if host.is_empty() || port.parse::<u16>().is_err() {
         return Err(refuse());
     }
     let endpoint = Endpoint::from_shared(format!("http://{address}")).map_err(|_| refuse())?;
+    let endpoint = match concern {
+        Concern::Calls => endpoint,
+        Concern::Live => endpoint.initial_stream_window_size(LIVE_STREAM_WINDOW),
+        Concern::CatchUps => endpoint.initial_stream_window_size(CATCH_UP_STREAM_WINDOW),
+    };
     Ok(endpoint
+        .initial_connection_window_size(CONNECTION_WINDOW)
         .connect_timeout(CONNECT_TIMEOUT)
         .http2_keep_alive_interval(KEEPALIVE_INTERVAL)
         .keep_alive_timeout(KEEPALIVE_TIMEOUT)

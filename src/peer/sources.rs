@@ -1,11 +1,11 @@
-//! Feeds from whoever owns a shard: this replica itself, or a peer over its one connection.
+//! Feeds from the owner of a shard: this replica itself, or a peer.
 
 use std::{sync::Arc, time::Duration};
 
 use futures::future::{BoxFuture, FutureExt as _};
 use tokio::sync::mpsc;
 
-use super::{Channels, relay};
+use super::{Channels, Concern, relay};
 use crate::{
     domain::id::ReplicaId,
     pipeline::{
@@ -79,9 +79,15 @@ impl PeerSources {
         let unreachable = |reason: String| FeedError::Unreachable(reason);
         let peer = (self.addresses)(address.owner)
             .ok_or_else(|| unreachable("its address is not known".into()))?;
+        // A feed that takes a snapshot over a gap is for one subscriber, any other for a hub.
+        let concern = if snapshot_on_gap {
+            Concern::CatchUps
+        } else {
+            Concern::Live
+        };
         let channel = self
             .channels
-            .channel(&peer)
+            .channel_for(&peer, concern)
             .map_err(|error| unreachable(error.to_string()))?;
         let mut client =
             PeerServiceClient::new(channel).max_decoding_message_size(RELAY_MESSAGE_BYTES_MAX);

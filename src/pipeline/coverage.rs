@@ -153,9 +153,14 @@ impl Coverage {
             return;
         };
         if let Some(position) = cursor.positions.get(&id) {
+            // While it was away, the cluster's labels may have changed so that others of the
+            // filters apply. A log is judged by those that apply when it is sent; what a copy holds
+            // was selected by the ones before.
+            let mask = cursor.masks.get(&id).copied().unwrap_or_default();
+            let others_apply = self.mode == Mode::Copy && mask != wanted.filter.mask();
             let step = self.add(wanted, position.clone(), StreamChangeReason::Continued);
             steps.push(step);
-            if cursor.filter != self.digest {
+            if cursor.filter != self.digest || others_apply {
                 steps.extend(self.filter_changed(id, position));
             }
         } else if let Some(position) = cursor.left.get(&id)
@@ -362,12 +367,17 @@ impl Coverage {
 
     /// The whole cursor, with the positions of the streams that are covered.
     pub(super) fn cursor(&self, positions: BTreeMap<StreamId, Position>) -> Cursor {
+        let masks = self.covered.iter();
+        let masks = masks.map(|(id, covered)| (*id, covered.filter.mask()));
         Cursor {
             mode: self.mode,
             filter: self.digest,
             newest: self.newest,
             positions,
             left: self.left.clone(),
+            masks: masks
+                .filter(|(_, mask)| self.mode == Mode::Copy && *mask != 0)
+                .collect(),
         }
     }
 

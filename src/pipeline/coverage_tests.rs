@@ -367,3 +367,29 @@ fn a_cursor_forgets_what_no_longer_exists() {
     world.fit(&mut coverage);
     assert_eq!(coverage.cursor(BTreeMap::new()).left.len(), 0);
 }
+
+#[test]
+fn labels_that_select_others_of_the_filters_make_a_copy_void_also_while_away() {
+    let mut world = World::new();
+    world.cluster("c", &[("env", "prod")]);
+    let part = |env: &str, namespace: &str| Filter {
+        cluster_labels: LabelSelector::parse(env).unwrap(),
+        namespaces: [namespace.to_owned()].into_iter().collect::<Values>(),
+        ..Filter::default()
+    };
+    let filters = || Filters::new(vec![part("env=prod", "a"), part("env=test", "b")]);
+    let (mut live, _) = world.begin(&Start::Snapshot, filters());
+    let copy = cursor_at(&live, &world.state, 15);
+    let log = Cursor {
+        mode: Mode::Changes,
+        ..copy.clone()
+    };
+    let (_, steps) = world.begin(&Start::Cursor(copy.clone()), filters());
+    assert_eq!(texts(&steps), ["Added Continued 15"], "nothing has changed");
+    world.update(spec("c", &[("env", "test")], "v1/events"));
+    assert_eq!(world.fit(&mut live), ["Refilter", "Void 15"]);
+    let (_, steps) = world.begin(&Start::Cursor(copy), filters());
+    assert_eq!(texts(&steps), ["Added Continued 15", "Void 15"]);
+    let (_, steps) = world.begin(&Start::Cursor(log), filters());
+    assert_eq!(texts(&steps), ["Added Continued 15"]);
+}

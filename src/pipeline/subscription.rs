@@ -132,11 +132,15 @@ impl Subscription {
         };
         let mut outputs = Vec::new();
         subscription.take_steps(steps, &current, &mut outputs);
+        if outputs.is_empty() {
+            outputs.push(subscription.whole_progress());
+        }
         for output in &mut outputs {
             // The whole cursor follows them.
-            output.step = CursorStep::None;
+            if !matches!(output.body, Body::Progress(_)) {
+                output.step = CursorStep::None;
+            }
         }
-        outputs.push(subscription.whole_progress());
         subscription.first = outputs;
         Ok(subscription)
     }
@@ -189,8 +193,11 @@ impl Subscription {
     }
 
     fn take_steps(&mut self, steps: Vec<Step>, state: &State, outputs: &mut Vec<Output>) {
-        let mut removed = false;
+        let mut whole = false;
         for step in steps {
+            // A delta can say neither that a stream is no longer in the cursor, nor which filters
+            // apply to it.
+            whole |= !matches!(step, Step::Change(_));
             match step {
                 Step::Add(added) => {
                     let (id, change) = (added.name.id, added.change.clone());
@@ -202,7 +209,6 @@ impl Subscription {
                 Step::Remove(change) => {
                     self.streams.remove(&change.stream);
                     self.moved.remove(&change.stream);
-                    removed = true;
                     self.push(CursorStep::None, Body::Stream(change), outputs);
                 }
                 Step::Change(change) => {
@@ -222,8 +228,7 @@ impl Subscription {
             }
         }
         self.begin_streams(state);
-        if removed {
-            // A delta cannot say that a stream is no longer in the cursor.
+        if whole {
             outputs.push(self.whole_progress());
         }
     }

@@ -57,6 +57,10 @@ pub(super) enum ApiError {
     /// More bytes than a page may have.
     #[error("a list page of one object is longer than {PAGE_BYTES_MAX} bytes")]
     PageTooLong,
+    /// A list at one resource version was asked for, and another one came: the server does not know
+    /// `resourceVersionMatch=Exact`.
+    #[error("the API server answers with another resource version than the one asked for")]
+    OtherVersion,
 }
 
 /// What is wrong with a connection.
@@ -121,7 +125,9 @@ impl ApiError {
             Self::Credentials(_) | Self::Client(_) => Condition::Unauthenticated,
             Self::Status { status, .. } if status.code == 401 => Condition::Unauthenticated,
             Self::Status { status, .. } if status.code == 403 => Condition::PermissionDenied,
-            Self::Status { .. } | Self::Malformed(_) | Self::PageTooLong => Condition::Degraded,
+            Self::Status { .. } | Self::Malformed(_) | Self::PageTooLong | Self::OtherVersion => {
+                Condition::Degraded
+            }
             Self::Transport { .. } | Self::Timeout { .. } => Condition::Unreachable,
         }
     }
@@ -168,7 +174,8 @@ impl ApiError {
             | Self::Credentials(_)
             | Self::Client(_)
             | Self::Malformed(_)
-            | Self::PageTooLong => String::new(),
+            | Self::PageTooLong
+            | Self::OtherVersion => String::new(),
         }
     }
 }

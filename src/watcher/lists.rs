@@ -74,6 +74,9 @@ impl Pager {
             }
         };
         let page = read_page(&bytes, self.change, unix_now())?;
+        if self.exactly.as_ref().is_some_and(|rv| *rv != page.rv) {
+            return Err(ApiError::OtherVersion);
+        }
         // Pages of two lists are never mixed (trap T17).
         if *self.version.get_or_insert_with(|| page.rv.clone()) != page.rv {
             return Err(Malformed::Json("page of the list that was begun").into());

@@ -7,6 +7,7 @@ use std::{cmp::Ordering, collections::VecDeque};
 use super::{
     api_error::ApiError,
     client::ApiServer,
+    frames::read_list_version,
     lists::Pager,
     outlet::{Batch, Outlet, Stopped},
     requests::{At, Detail, list},
@@ -28,15 +29,18 @@ pub(super) enum RepairError {
 
 impl From<ApiError> for RepairError {
     fn from(error: ApiError) -> Self {
-        match error.code() {
+        match (error.code(), &error) {
             // Compacted; not reached yet, or never to be; or not understood.
-            Some(400 | 405 | 406 | 410 | 415 | 422 | 504) => Self::Irreparable,
+            (Some(400 | 405 | 406 | 410 | 415 | 422 | 504), _) | (_, ApiError::OtherVersion) => {
+                Self::Irreparable
+            }
             _ => Self::Failed(error),
         }
     }
 }
 
-/// Whether exact lists at both ends answer.
+/// Whether exact lists at both ends answer, and are what they have to be: net changes between lists
+/// of other versions would be wrong without a word.
 pub(super) async fn check(
     api: &ApiServer,
     selector: &StreamSelector,
@@ -46,8 +50,12 @@ pub(super) async fn check(
         if *end == ResourceVersion::ZERO {
             return Err(RepairError::Irreparable);
         }
-        api.get(list(selector, At::Exactly(end), Detail::Metadata, 1))
-            .await?;
+        let request = list(selector, At::Exactly(end), Detail::Metadata, 1);
+        let answer = api.get(request).await?;
+        let version = read_list_version(&answer).map_err(ApiError::from)?;
+        if version != *end {
+            return Err(RepairError::Irreparable);
+        }
     }
     Ok(())
 }

@@ -21,6 +21,7 @@ mod load;
 mod recovery;
 mod rounds;
 mod shards;
+mod slow_readers;
 mod streams;
 mod subscribe;
 mod table;

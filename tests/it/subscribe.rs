@@ -20,10 +20,11 @@ use quorumwatch::{
     },
 };
 use tonic::Code;
+use tonic_types::StatusExt as _;
 
 use crate::{
     cli::{Cli, Running, Told},
-    harness::{Options, PATIENCE, Record, Recorder, World, WorldOptions},
+    harness::{Options, PATIENCE, Record, Recorder, World, WorldOptions, holds},
 };
 
 fn alone() -> WorldOptions {
@@ -304,4 +305,80 @@ async fn an_event_is_the_same_at_every_replica() {
     let told: Vec<_> = told.collect();
     assert!(told[0].len() >= 100);
     assert!(told[0] == told[1] && told[1] == told[2]);
+}
+
+/// The reason of an error, as its details name it.
+fn reason(status: &tonic::Status) -> String {
+    let info = status.get_details_error_info();
+    info.map(|info| info.reason).unwrap_or_default()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_replica_that_was_frozen_does_not_refuse_a_newer_cursor() {
+    let mut world = World::start_with(WorldOptions {
+        clusters: 2,
+        ..WorldOptions::default()
+    })
+    .await;
+    let leader = world.group.leader().await;
+    let behind = (leader + 1) % 3;
+    let recorder = Recorder::all_from_now(world.group.endpoints_from(leader));
+    recorder.covers(2).await;
+    world.group.replicas[behind].freeze();
+    // What the frozen one has not heard of: another cluster, and with it another stream and era.
+    world
+        .group
+        .client_besides(behind)
+        .delete("sim-2")
+        .await
+        .unwrap();
+    let created = world.group.client_besides(behind);
+    created.create(world.described("sim-2")).await.unwrap();
+    let newest = |record: &Record| {
+        let streams = record.streams.values();
+        let ids = streams.map(|stream| stream.stream.parse::<u64>().unwrap());
+        ids.max() > Some(3) && record.is_current && record.streams.len() == 2
+    };
+    recorder
+        .sees("the new stream is covered", PATIENCE, newest)
+        .await;
+    let cursors = recorder.leave().cursor.parts().to_vec();
+    world.group.replicas[behind].thaw();
+    let client = world.group.replicas[behind].client();
+    let answered = async || match client.subscribe(after(cursors.clone())).await {
+        Ok(_) => true,
+        Err(status) => {
+            assert_eq!(status.code(), Code::Unavailable, "{status}");
+            let reason = reason(&status);
+            assert!(
+                ["REPLICA_BEHIND", "NO_QUORUM"].contains(&reason.as_str()),
+                "{status}"
+            );
+            false
+        }
+    };
+    holds("it serves once it has caught up", PATIENCE, answered).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_replica_that_restarts_alone_takes_no_subscription() {
+    let mut world = World::start_with(WorldOptions {
+        clusters: 1,
+        ..WorldOptions::default()
+    })
+    .await;
+    for replica in &mut world.group.replicas {
+        replica.kill();
+    }
+    world.group.launch(0);
+    let client = world.group.replicas[0].client();
+    let refused = async || match client.subscribe(SubscribeRequest::default()).await {
+        Ok(_) => panic!("what it has is old, and nothing new reaches it"),
+        Err(status) => reason(&status) == "NO_QUORUM",
+    };
+    holds("it says that it has no quorum", PATIENCE, refused).await;
+    assert!(client.clusters().await.is_ok(), "it still answers reads");
+    world.group.launch(1);
+    let served = async || client.subscribe(SubscribeRequest::default()).await.is_ok();
+    holds("with a majority it serves", PATIENCE, served).await;
 }

@@ -66,6 +66,25 @@ async fn a_catch_up_repairs_itself_or_says_that_the_history_is_gone() {
     assert_eq!(item(&mut gone).await, Some(HistoryItem::Expired));
 }
 
+#[tokio::test]
+async fn a_server_that_ignores_the_version_of_a_list_repairs_nothing() {
+    let mut api = Api::start().await;
+    api.set(|world| {
+        world.put(5, &[&object("a", "1", 4)]);
+        world.put(9, &[&object("b", "2", 8)]);
+        world.ignores_exact = true;
+    });
+    let watched = start(&api.address, closed(9));
+    let _live = api.open(9).await;
+    let history = watched.watcher.history(STREAM).unwrap();
+    // Both lists would be equal, and what happened between 5 and 9 would be missing in silence.
+    let mut items = history.catch_up(5.into());
+    api.watch().await.refuse(status(410));
+    assert_eq!(item(&mut items).await, Some(HistoryItem::Expired));
+    let mut items = history.repair(5.into(), 9.into());
+    assert_eq!(item(&mut items).await, Some(HistoryItem::Expired));
+}
+
 async fn repaired(
     items: &mut tokio::sync::mpsc::Receiver<HistoryItem>,
     expected: u64,

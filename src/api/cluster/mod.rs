@@ -80,10 +80,15 @@ fn content(method: &str, request: &impl prost::Message) -> Vec<u8> {
     [method.as_bytes(), b"\0", &request.encode_to_vec()].concat()
 }
 
-/// A cluster without what may differ when the same is asked for again.
-fn without_etag(cluster: Option<v1::Cluster>) -> Option<v1::Cluster> {
+/// A cluster without what may differ when the same is asked for again: what was read may be sent.
+fn as_written(cluster: Option<v1::Cluster>) -> Option<v1::Cluster> {
     cluster.map(|cluster| v1::Cluster {
+        uid: String::new(),
+        health: None,
+        create_time: None,
+        update_time: None,
         etag: String::new(),
+        lag: None,
         ..cluster
     })
 }
@@ -99,7 +104,7 @@ impl ClusterService for Clusters {
     ) -> Result<Response<CreateClusterResponse>, Status> {
         let (metadata, _, request) = request.into_parts();
         let same = CreateClusterRequest {
-            cluster: without_etag(request.cluster.clone()),
+            cluster: as_written(request.cluster.clone()),
             ..CreateClusterRequest::default()
         };
         let content = content("CreateCluster", &same);
@@ -194,7 +199,7 @@ impl ClusterService for Clusters {
     ) -> Result<Response<UpdateClusterResponse>, Status> {
         let (metadata, _, request) = request.into_parts();
         let same = UpdateClusterRequest {
-            cluster: without_etag(request.cluster.clone()),
+            cluster: as_written(request.cluster.clone()),
             update_mask: request.update_mask.clone(),
             allow_missing: request.allow_missing,
             ..UpdateClusterRequest::default()

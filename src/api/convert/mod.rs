@@ -65,11 +65,8 @@ pub(super) fn change_type(change: Change) -> v1::ChangeType {
 /// Why something is missing, as a number and as a sentence.
 pub(super) fn gap_reason(reason: GapReason) -> (v1::GapReason, &'static str) {
     match reason {
-        GapReason::StreamCreated => (
-            v1::GapReason::StreamCreated,
-            "the stream began after the cursor was taken, and its beginning is no longer available",
-        ),
-        GapReason::HistoryExpired => (
+        // An era's reason, and not a gap's: nothing was before a stream's first era.
+        GapReason::HistoryExpired | GapReason::StreamCreated => (
             v1::GapReason::HistoryExpired,
             "the API server no longer has the history after the last position",
         ),

@@ -237,7 +237,6 @@ fn gap_reason(reason: v1::GapReason) -> Result<Option<GapReason>, String> {
         v1::GapReason::ClusterReplaced => GapReason::ClusterReplaced,
         v1::GapReason::WatchCacheReset => GapReason::WatchCacheReset,
         v1::GapReason::UpstreamInconsistent => GapReason::UpstreamInconsistent,
-        v1::GapReason::StreamCreated => GapReason::StreamCreated,
         v1::GapReason::FilterChanged => return Err("a gap for a filter that did not change".into()),
     };
     Ok(Some(reason))

@@ -30,6 +30,10 @@ pub use values::Values;
 
 /// Most filters of one subscription: each is tried for each event.
 pub const FILTERS_MAX: usize = 32;
+const _: () = assert!(
+    FILTERS_MAX <= u32::BITS as usize,
+    "a mask has a bit for each"
+);
 
 /// Most bytes that the filters of one subscription may have together: they stay in memory as long
 /// as it does. Room for some thousand names.
@@ -103,7 +107,8 @@ impl Filters {
         if filters.iter().any(Filter::is_everything) {
             filters.clear();
         }
-        filters.sort_by_key(Filter::asks_for_content);
+        filters.sort_by_cached_key(|filter| (filter.asks_for_content(), filter.digest()));
+        filters.dedup();
         let mut digests: Vec<u64> = filters.iter().map(Filter::digest).collect();
         digests.sort_unstable();
         digests.dedup();
@@ -117,16 +122,18 @@ impl Filters {
 
     /// The filters that a stream can match; `None` where it can match none.
     pub fn for_stream(&self, cluster: &Cluster, selector: &StreamSelector) -> Option<StreamFilter> {
-        let matching = self
-            .filters
-            .iter()
-            .filter(|filter| filter.can_match(cluster, selector));
-        let matching: Vec<_> = matching.cloned().collect();
+        let (mut matching, mut mask) = (Vec::new(), 0);
+        for (index, filter) in self.filters.iter().enumerate() {
+            if filter.can_match(cluster, selector) {
+                matching.push(filter.clone());
+                mask |= 1_u32.checked_shl(u32::try_from(index).ok()?)?;
+            }
+        }
         if matching.len() == self.filters.len() {
             // Shared by all such streams, mostly by all there are.
-            return Some(StreamFilter::new(self.filters.clone()));
+            return Some(StreamFilter::new(self.filters.clone(), 0));
         }
-        (!matching.is_empty()).then(|| StreamFilter::new(matching.into()))
+        (!matching.is_empty()).then(|| StreamFilter::new(matching.into(), mask))
     }
 
     /// A digest of what is asked for, whatever the order of the filters and of their values: the

@@ -11,6 +11,9 @@ pub struct StreamFilter {
     /// Those that the stream can match, in the order of [`super::Filters`]; empty where everything
     /// is wanted.
     filters: Arc<[Arc<Filter>]>,
+    /// Which of the subscription's filters these are, a bit for each in the order of their digests;
+    /// 0 where they are all of them.
+    mask: u32,
 }
 
 /// Whether a subscriber wants a frame.
@@ -26,8 +29,14 @@ pub enum Verdict {
 }
 
 impl StreamFilter {
-    pub(super) fn new(filters: Arc<[Arc<Filter>]>) -> Self {
-        Self { filters }
+    pub(super) fn new(filters: Arc<[Arc<Filter>]>, mask: u32) -> Self {
+        Self { filters, mask }
+    }
+
+    /// Which of the subscription's filters apply: the same number for the same ones, in every build
+    /// and whatever the order they were given in. 0 where all of them apply.
+    pub fn mask(&self) -> u32 {
+        self.mask
     }
 
     /// Whether a frame of the stream is wanted. Its object is read at most once, and only where

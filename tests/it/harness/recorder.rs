@@ -295,6 +295,5 @@ fn gap_reason(reason: v1::GapReason) -> Option<GapReason> {
         v1::GapReason::ClusterReplaced => Some(GapReason::ClusterReplaced),
         v1::GapReason::WatchCacheReset => Some(GapReason::WatchCacheReset),
         v1::GapReason::UpstreamInconsistent => Some(GapReason::UpstreamInconsistent),
-        v1::GapReason::StreamCreated => Some(GapReason::StreamCreated),
     }
 }

@@ -30,8 +30,8 @@ type CreateClusterRequest struct {
 	// Check everything, and change nothing.
 	ValidateOnly bool `protobuf:"varint,2,opt,name=validate_only,json=validateOnly,proto3" json:"validate_only,omitempty"`
 	// A text of up to 64 bytes that is new for each intended write, like a UUID. A write that is
-	// repeated with the same text, as after an outcome that is not known, takes effect once and
-	// answers as it did then. The last 1,024 are remembered.
+	// repeated with the same text, as after an outcome that is not known, takes effect once. Each
+	// answer shows the cluster as it is by then. The last 1,024 are remembered.
 	RequestId     string `protobuf:"bytes,3,opt,name=request_id,json=requestId,proto3" json:"request_id,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache

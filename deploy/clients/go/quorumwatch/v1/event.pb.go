@@ -321,14 +321,12 @@ const (
 	GapReason_GAP_REASON_WATCH_CACHE_RESET GapReason = 4
 	// The API server delivered late what it had said was complete.
 	GapReason_GAP_REASON_UPSTREAM_INCONSISTENT GapReason = 5
-	// The stream began only after the cursor was taken, and its beginning is no longer available.
-	GapReason_GAP_REASON_STREAM_CREATED GapReason = 6
 	// A snapshot was interrupted and starts again: what was sent of it is void.
-	GapReason_GAP_REASON_SNAPSHOT_RESTARTED GapReason = 7
+	GapReason_GAP_REASON_SNAPSHOT_RESTARTED GapReason = 6
 	// Another filter or view applies than the one that a copy was made with, and the copy is
 	// replaced: the cursor was taken under another one, or the cluster's labels changed, so that
 	// others of the subscription's filters apply to it.
-	GapReason_GAP_REASON_FILTER_CHANGED GapReason = 8
+	GapReason_GAP_REASON_FILTER_CHANGED GapReason = 7
 )
 
 // Enum value maps for GapReason.
@@ -340,9 +338,8 @@ var (
 		3: "GAP_REASON_CLUSTER_REPLACED",
 		4: "GAP_REASON_WATCH_CACHE_RESET",
 		5: "GAP_REASON_UPSTREAM_INCONSISTENT",
-		6: "GAP_REASON_STREAM_CREATED",
-		7: "GAP_REASON_SNAPSHOT_RESTARTED",
-		8: "GAP_REASON_FILTER_CHANGED",
+		6: "GAP_REASON_SNAPSHOT_RESTARTED",
+		7: "GAP_REASON_FILTER_CHANGED",
 	}
 	GapReason_value = map[string]int32{
 		"GAP_REASON_UNSPECIFIED":           0,
@@ -351,9 +348,8 @@ var (
 		"GAP_REASON_CLUSTER_REPLACED":      3,
 		"GAP_REASON_WATCH_CACHE_RESET":     4,
 		"GAP_REASON_UPSTREAM_INCONSISTENT": 5,
-		"GAP_REASON_STREAM_CREATED":        6,
-		"GAP_REASON_SNAPSHOT_RESTARTED":    7,
-		"GAP_REASON_FILTER_CHANGED":        8,
+		"GAP_REASON_SNAPSHOT_RESTARTED":    6,
+		"GAP_REASON_FILTER_CHANGED":        7,
 	}
 )
 
@@ -1387,17 +1383,16 @@ const file_quorumwatch_v1_event_proto_rawDesc = "" +
 	"#STREAM_CHANGE_REASON_CLUSTER_PAUSED\x10\t\x12'\n" +
 	"#STREAM_CHANGE_REASON_FILTER_CHANGED\x10\n" +
 	"\x12+\n" +
-	"'STREAM_CHANGE_REASON_CLUSTER_IDENTIFIED\x10\v*\xaf\x02\n" +
+	"'STREAM_CHANGE_REASON_CLUSTER_IDENTIFIED\x10\v*\x90\x02\n" +
 	"\tGapReason\x12\x1a\n" +
 	"\x16GAP_REASON_UNSPECIFIED\x10\x00\x12\x1e\n" +
 	"\x1aGAP_REASON_HISTORY_EXPIRED\x10\x01\x12\x1c\n" +
 	"\x18GAP_REASON_HISTORY_RESET\x10\x02\x12\x1f\n" +
 	"\x1bGAP_REASON_CLUSTER_REPLACED\x10\x03\x12 \n" +
 	"\x1cGAP_REASON_WATCH_CACHE_RESET\x10\x04\x12$\n" +
-	" GAP_REASON_UPSTREAM_INCONSISTENT\x10\x05\x12\x1d\n" +
-	"\x19GAP_REASON_STREAM_CREATED\x10\x06\x12!\n" +
-	"\x1dGAP_REASON_SNAPSHOT_RESTARTED\x10\a\x12\x1d\n" +
-	"\x19GAP_REASON_FILTER_CHANGED\x10\b*\xb7\x01\n" +
+	" GAP_REASON_UPSTREAM_INCONSISTENT\x10\x05\x12!\n" +
+	"\x1dGAP_REASON_SNAPSHOT_RESTARTED\x10\x06\x12\x1d\n" +
+	"\x19GAP_REASON_FILTER_CHANGED\x10\a*\xb7\x01\n" +
 	"\rClosingReason\x12\x1e\n" +
 	"\x1aCLOSING_REASON_UNSPECIFIED\x10\x00\x12#\n" +
 	"\x1fCLOSING_REASON_REPLICA_STOPPING\x10\x01\x12\x1c\n" +

@@ -85,6 +85,8 @@ const (
 	// Never.
 	Until_UNTIL_UNSPECIFIED Until = 0
 	// When every stream has been sent up to the present, once. With `snapshot`: a list of what exists.
+	// A stream that was never reached, because its cluster is unreachable, paused or a duplicate,
+	// delays the end until it is: set a deadline.
 	Until_UNTIL_UP_TO_DATE Until = 1
 )
 
