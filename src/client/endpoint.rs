@@ -28,6 +28,9 @@ pub enum NotAnEndpoint {
     /// The port is missing.
     #[error("{0:?} names no port; replicas answer clients at 7400 where nothing else is set")]
     NoPort(String),
+    /// There is none.
+    #[error("no endpoint is given; name at least one replica as host:port")]
+    None,
     /// Anything else.
     #[error("{0:?} is not of the form host:port or http://host:port")]
     Malformed(String),

@@ -6,7 +6,7 @@ use tokio::time::sleep;
 use tonic::{Response, Status};
 
 use super::{
-    Connection, Endpoint, Error, Reaction,
+    Connection, Endpoint, Error, NotAnEndpoint, Reaction,
     error::{cause, chain, is_foreign, refused},
 };
 
@@ -36,6 +36,14 @@ impl Endpoints {
             all: [first].into_iter().chain(others).collect(),
             origin: "that were given".into(),
         }
+    }
+
+    /// Reads `host:port` texts.
+    pub fn parse(texts: impl IntoIterator<Item = String>) -> Result<Self, NotAnEndpoint> {
+        let endpoints = texts.into_iter().map(|text| text.parse());
+        let mut endpoints = endpoints.collect::<Result<Vec<Endpoint>, _>>()?.into_iter();
+        let first = endpoints.next().ok_or(NotAnEndpoint::None)?;
+        Ok(Self::new(first, endpoints))
     }
 
     /// Says where they come from, as "that --endpoints names", for [`Error::NoAnswer`].

@@ -2,6 +2,8 @@
 
 use std::{fmt, mem, time::Duration};
 
+use futures::FutureExt as _;
+
 use super::{
     Cursor, Endpoint, Endpoints, Error, Interruption,
     failover::{Failover, Step, by_call},
@@ -28,6 +30,16 @@ pub struct Options {
     pub until: Until,
     /// The name of the client, for the replicas' logs and statistics.
     pub client_name: String,
+}
+
+impl Options {
+    /// Everything, after a cursor that was saved as these parts; from now on where there are none.
+    pub fn after(parts: Vec<String>) -> Self {
+        Self {
+            begin: Begin::After(Cursor::from_parts(parts)),
+            ..Self::default()
+        }
+    }
 }
 
 /// Where a subscription begins.
@@ -58,6 +70,9 @@ pub enum Update {
     /// A frame; what it says of the cursor is kept already. Closing is passed on as well.
     Frame(Box<SubscribeResponse>),
 }
+
+/// Most frames of a batch.
+pub const BATCH_FRAMES_MAX: usize = 1024;
 
 /// A subscription that survives the replica that serves it.
 pub struct Subscription {
@@ -101,6 +116,34 @@ impl Subscription {
     /// cursor of a subscription that did not begin with one.
     pub fn cursor(&self) -> &Cursor {
         &self.cursor
+    }
+
+    /// As many frames as have arrived, at least one, at most [`BATCH_FRAMES_MAX`]; `None` at the
+    /// end. One transaction for each batch is fast under load, and prompt without it. Which replica
+    /// serves is only logged.
+    pub async fn batch(&mut self) -> Result<Option<Vec<SubscribeResponse>>, Error> {
+        let mut frames = Vec::new();
+        let mut next = self.next().await?;
+        loop {
+            match next {
+                None => return Ok(Some(frames).filter(|frames| !frames.is_empty())),
+                Some(Update::Frame(frame)) => frames.push(*frame),
+                Some(Update::Connected(endpoint)) => tracing::info!("following at {endpoint}"),
+                Some(Update::Interrupted { endpoint, why }) => {
+                    tracing::info!("left {endpoint}: {why}");
+                }
+            }
+            next = if frames.is_empty() {
+                self.next().await?
+            } else if frames.len() == BATCH_FRAMES_MAX {
+                return Ok(Some(frames));
+            } else {
+                match self.next().now_or_never() {
+                    Some(next) => next?,
+                    None => return Ok(Some(frames)),
+                }
+            };
+        }
     }
 
     /// Waits for what comes next; `None` once the server has ended the subscription for good: all
