@@ -458,10 +458,11 @@ impl Feed {
 
     /// Tells that what follows the asker's position is gone, then goes on as it asked for.
     async fn gap(&mut self, reason: GapReason) -> Step {
-        let Some(to) = self.stream.ring_floor() else {
+        let (Some(floor), Some(era)) = (self.stream.ring_floor(), self.stream.era()) else {
             return Err(Stop::Failed(FeedError::NotOwner));
         };
         let from = self.position.clone();
+        let to = after_gap(from.as_ref(), floor, &era);
         let gap = Gap {
             from,
             to: to.clone(),
@@ -523,6 +524,15 @@ impl Feed {
         }
         self.sender.send(Ok(items)).await.map_err(|_| Stop::Left)
     }
+}
+
+/// Where a stream goes on after a gap that begins at `from`. An asker that stands inside the ring,
+/// in front of eras that it cannot be led through, is taken to the present one: a gap that ended
+/// where it stands would be dropped as one that it has had.
+fn after_gap(from: Option<&Position>, floor: Position, era: &EraStart) -> Position {
+    let ends = [floor.clone(), gap_end(era), era.start()];
+    let mut after = ends.into_iter().filter(|end| from < Some(end));
+    after.next().unwrap_or(floor)
 }
 
 fn history_failed(reason: String) -> Stop {

@@ -38,7 +38,14 @@ pub(super) struct SharedHistory {
 /// Askers of one look that has not begun.
 struct Gathering {
     look: Look,
-    askers: Vec<mpsc::Sender<HistoryItem>>,
+    askers: Vec<Asker>,
+}
+
+/// One of those who share a look.
+struct Asker {
+    /// What it asked for; the look that it shares may begin earlier.
+    look: Look,
+    items: mpsc::Sender<HistoryItem>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -73,26 +80,30 @@ impl SharedHistory {
         }
     }
 
-    fn join(&self, look: Look) -> mpsc::Receiver<HistoryItem> {
-        let (asker, receiver) = mpsc::channel(MESSAGES_MAX);
+    fn ask(&self, look: Look) -> mpsc::Receiver<HistoryItem> {
+        let (items, receiver) = mpsc::channel(MESSAGES_MAX);
+        self.join(Asker { look, items });
+        receiver
+    }
+
+    fn join(&self, asker: Asker) {
         let mut gathering = lock(&self.gathering);
         for open in gathering.iter_mut() {
-            if let Some(joined) = open.look.joined(&look) {
+            if let Some(joined) = open.look.joined(&asker.look) {
                 open.look = joined;
                 open.askers.push(asker);
-                return receiver;
+                return;
             }
         }
         let first = gathering.is_empty();
         gathering.push(Gathering {
-            look,
+            look: asker.look.clone(),
             askers: vec![asker],
         });
         drop(gathering);
         if first {
             tokio::spawn(self.clone().begin());
         }
-        receiver
     }
 
     /// Begins everything that was asked for while it waited.
@@ -101,58 +112,67 @@ impl SharedHistory {
         let gathered = std::mem::take(&mut *lock(&self.gathering));
         for Gathering { look, askers } in gathered {
             tracing::debug!(?look, askers = askers.len(), "looking into the history");
-            let items = match look {
+            let items = match look.clone() {
                 Look::CatchUp(from) => self.history.catch_up(from),
                 Look::Snapshot => self.history.snapshot(),
                 Look::Repair { from, to } => self.history.repair(from, to),
             };
-            tokio::spawn(hand_out(items, askers));
+            tokio::spawn(self.clone().hand_out(look, items, askers));
+        }
+    }
+
+    /// Gives every item to every asker, until the look or the last asker ends.
+    async fn hand_out(
+        self,
+        look: Look,
+        mut items: mpsc::Receiver<HistoryItem>,
+        mut askers: Vec<Asker>,
+    ) {
+        loop {
+            let item = tokio::select! {
+                item = items.recv() => item,
+                () = all_left(&askers) => return,
+            };
+            let Some(item) = item else { return };
+            if matches!(item, HistoryItem::Expired | HistoryItem::Repaired { .. }) {
+                // What is gone is what follows the earliest of them. The others ask again: what
+                // they need may still be there.
+                let others = askers.extract_if(.., |asker| asker.look != look);
+                others.for_each(|asker| self.join(asker));
+            }
+            let sends = askers
+                .iter()
+                .map(|asker| asker.items.send_timeout(item.clone(), TAKE_WITHIN));
+            let sent = futures::future::join_all(sends).await;
+            let mut taken = sent.into_iter().map(|sent| sent.is_ok());
+            askers.retain(|_| taken.next().unwrap_or(false));
         }
     }
 }
 
 impl History for SharedHistory {
     fn catch_up(&self, from: ResourceVersion) -> mpsc::Receiver<HistoryItem> {
-        self.join(Look::CatchUp(from))
+        self.ask(Look::CatchUp(from))
     }
 
     fn snapshot(&self) -> mpsc::Receiver<HistoryItem> {
-        self.join(Look::Snapshot)
+        self.ask(Look::Snapshot)
     }
 
     fn repair(&self, from: ResourceVersion, to: ResourceVersion) -> mpsc::Receiver<HistoryItem> {
-        self.join(Look::Repair { from, to })
+        self.ask(Look::Repair { from, to })
     }
 }
 
-/// Gives every item to every asker, until the look or the last asker ends.
-async fn hand_out(
-    mut items: mpsc::Receiver<HistoryItem>,
-    mut askers: Vec<mpsc::Sender<HistoryItem>>,
-) {
-    loop {
-        let item = tokio::select! {
-            item = items.recv() => item,
-            () = all_left(&askers) => return,
-        };
-        let Some(item) = item else { return };
-        let sends = askers
-            .iter()
-            .map(|asker| asker.send_timeout(item.clone(), TAKE_WITHIN));
-        let sent = futures::future::join_all(sends).await;
-        let mut taken = sent.into_iter().map(|sent| sent.is_ok());
-        askers.retain(|_| taken.next().unwrap_or(false));
-    }
-}
-
-async fn all_left(askers: &[mpsc::Sender<HistoryItem>]) {
-    futures::future::join_all(askers.iter().map(mpsc::Sender::closed)).await;
+async fn all_left(askers: &[Asker]) {
+    futures::future::join_all(askers.iter().map(|asker| asker.items.closed())).await;
 }
 
 #[cfg(test)]
 mod tests {
     use super::{Arc, History, HistoryItem, Mutex, ResourceVersion, SharedHistory, mpsc};
 
+    /// A history that begins at 1,000.
     #[derive(Default)]
     struct Asked(Mutex<Vec<ResourceVersion>>);
 
@@ -160,7 +180,12 @@ mod tests {
         fn catch_up(&self, from: ResourceVersion) -> mpsc::Receiver<HistoryItem> {
             self.0.lock().unwrap().push(from.clone());
             let (sender, receiver) = mpsc::channel(1);
-            tokio::spawn(async move { sender.send(HistoryItem::Closed(from)).await });
+            let item = if from < 1_000.into() {
+                HistoryItem::Expired
+            } else {
+                HistoryItem::Closed(from)
+            };
+            tokio::spawn(async move { sender.send(item).await });
             receiver
         }
 
@@ -188,5 +213,19 @@ mod tests {
         assert_eq!(far.recv().await, Some(HistoryItem::Closed(9_000.into())));
         assert_eq!(*asked.0.lock().unwrap(), [1_000.into(), 9_000.into()]);
         assert_eq!(far.recv().await, None);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_is_gone_for_the_earliest_is_not_gone_for_the_others() {
+        let asked = Arc::new(Asked::default());
+        let shared = SharedHistory::new(asked.clone());
+        let [mut gone, mut there, mut also] =
+            [600, 1_200, 1_400].map(|rv| shared.catch_up(rv.into()));
+        assert_eq!(gone.recv().await, Some(HistoryItem::Expired));
+        for receiver in [&mut there, &mut also] {
+            let closed = Some(HistoryItem::Closed(1_200.into()));
+            assert_eq!(receiver.recv().await, closed);
+        }
+        assert_eq!(*asked.0.lock().unwrap(), [600.into(), 1_200.into()]);
     }
 }

@@ -13,9 +13,12 @@ mod walk;
 use std::time::Duration;
 
 use model::World;
-use quorumwatch::pipeline::{
-    filter::{Filter, Filters},
-    subscription::Start,
+use quorumwatch::{
+    domain::frame::Change,
+    pipeline::{
+        filter::{Filter, Filters},
+        subscription::Start,
+    },
 };
 use subscriber::Seen;
 
@@ -151,6 +154,45 @@ async fn a_repair_that_its_owner_did_not_finish_is_finished_by_the_next() {
     assert_eq!(subscriber.objects(), world.objects());
     assert_eq!(subscriber.repeated(), 0);
     assert!(!subscriber.seen.contains(&Seen::Synced));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_snapshot_never_comes_without_its_gap() {
+    let mut world = World::new(1 << 20).await;
+    let mut subscriber = world.subscribe(0, Start::Now);
+    world.write(5).await;
+    world.delete_together(3).await;
+    subscriber.wait_for(PATIENCE, |seen| seen.len() == 8).await;
+    // It stands just after a deletion, where more may follow, and inside the ring: two repaired
+    // eras begin behind it, and no repair leads through both.
+    let (cursor, _) = subscriber.leave();
+    world.reset_the_watch(3).await;
+    world.reset_the_watch(3).await;
+    let mut resumed = world.subscribe(1, Start::Cursor(cursor));
+    world.write(3).await;
+    resumed.catch_up_with(&world, PATIENCE).await;
+    let snapshot = |seen: &Seen| {
+        matches!(
+            seen,
+            Seen::Event {
+                change: Change::Snapshot,
+                ..
+            }
+        )
+    };
+    let first = resumed.seen.iter().position(snapshot);
+    let before = &resumed.seen[..first.expect("a snapshot is needed")];
+    let gap = |seen: &Seen| {
+        matches!(
+            seen,
+            Seen::Gap {
+                repaired: false,
+                ..
+            }
+        )
+    };
+    assert!(before.iter().any(gap), "{:?}", resumed.seen);
+    assert_eq!(resumed.objects(), world.objects());
 }
 
 #[tokio::test(start_paused = true)]

@@ -29,7 +29,7 @@ use tokio::{
 };
 
 use crate::{
-    server::ApiServer,
+    server::{ApiServer, WatchLost},
     subscriber::{Seen, Subscriber},
 };
 
@@ -233,6 +233,15 @@ impl World {
         self.lose_the_watch_and(writes, None).await;
     }
 
+    /// The same, and the owner stays: what it has published stays in its ring.
+    pub(crate) async fn reset_the_watch(&mut self, writes: usize) {
+        for _ in 0..writes {
+            self.server.write();
+        }
+        self.server.reset_watch();
+        self.settle().await;
+    }
+
     /// As above; the owner publishes only some of the net changes before it crashes.
     pub(crate) async fn lose_the_watch_and_crash(&mut self, writes: usize, published: usize) {
         self.lose_the_watch_and(writes, Some(published)).await;
@@ -312,21 +321,15 @@ impl Driver {
                 self.publish_net_changes(from, to).await
             }
         };
-        if let Some(lost) = self.server.watch_lost_after(rv) {
-            let to = self.server.last_rv();
-            if lost.repairable {
-                self.begin_era(GapReason::WatchCacheReset, to, true);
-                rv = self.publish_net_changes(rv, to).await;
-            } else {
-                self.begin_era(GapReason::HistoryExpired, to, false);
-                rv = to;
-            }
-        }
         let mut changes = self.server.changes();
         let mut checkpoint = tokio::time::interval(Duration::from_millis(250));
         let mut idle = Duration::ZERO;
         loop {
             changes.borrow_and_update();
+            if let Some(lost) = self.server.watch_lost_after(rv) {
+                rv = self.recover(rv, &lost).await;
+                continue;
+            }
             // Small reads, so that a crash falls between the frames of one version, too.
             let frames: Vec<_> = self.server.frames_after_len(rv, 3);
             if let Some(last) = frames.last() {
@@ -349,6 +352,17 @@ impl Driver {
                 }
             }
         }
+    }
+
+    /// The watch cannot go on at `rv`; gives where it can.
+    async fn recover(&self, rv: u64, lost: &WatchLost) -> u64 {
+        let to = self.server.last_rv();
+        if lost.repairable {
+            self.begin_era(GapReason::WatchCacheReset, to, true);
+            return self.publish_net_changes(rv, to).await;
+        }
+        self.begin_era(GapReason::HistoryExpired, to, false);
+        to
     }
 
     fn checkpoint(&self) {

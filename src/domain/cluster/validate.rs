@@ -9,7 +9,7 @@ use crate::domain::label::{is_dns_label, is_label_key, is_label_value};
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{message}")]
 pub struct InvalidSpec {
-    /// The field at fault, as the public API calls it: "cluster.resources[1].namespaces[0]".
+    /// The field at fault, as the public API calls it: `cluster.resources[1].namespaces[0]`.
     pub field: String,
     /// What is wrong, and what would be right.
     pub message: String,
