@@ -98,6 +98,17 @@ pub enum Command {
 }
 
 impl Command {
+    /// Whether it may change clusters, or which streams there are, or where an era begins.
+    pub fn is_about_topology(&self) -> bool {
+        matches!(
+            self,
+            Self::CreateCluster { .. }
+                | Self::UpdateCluster { .. }
+                | Self::DeleteCluster { .. }
+                | Self::BeginEra(_)
+        )
+    }
+
     /// What a user named the command by.
     pub fn request_id(&self) -> Option<&RequestId> {
         match self {

@@ -26,7 +26,7 @@ use super::{
 use crate::domain::{
     cursor::{Cursor, InvalidCursor, Mode},
     frame::Change,
-    id::StreamId,
+    id::{Revision, StreamId},
     position::Position,
     state::State,
     stream::Stream,
@@ -82,6 +82,8 @@ pub struct Subscription {
     hub: Hub,
     coverage: Coverage,
     state: watch::Receiver<Arc<State>>,
+    /// That of the state that was looked at last.
+    topology: Revision,
     streams: BTreeMap<StreamId, SubscriptionStream>,
     wake: Arc<Wake>,
     catch_up: mpsc::Receiver<CatchUp>,
@@ -120,6 +122,7 @@ impl Subscription {
             hub,
             coverage,
             state,
+            topology: current.topology,
             streams: BTreeMap::new(),
             wake: Arc::default(),
             catch_up,
@@ -185,6 +188,11 @@ impl Subscription {
     /// Makes the streams followed those that exist and are wanted.
     fn fit_streams(&mut self, outputs: &mut Vec<Output>) {
         let state = self.state.borrow_and_update().clone();
+        if state.topology == self.topology {
+            // Owners changed, or checkpoints moved.
+            return;
+        }
+        self.topology = state.topology;
         let (hub, streams) = (&self.hub, &self.streams);
         let now_of = |stream: &Stream| newest_of(hub, stream);
         let position_of = |id| streams.get(&id).map(SubscriptionStream::resume);

@@ -41,6 +41,9 @@ pub struct State {
     pub streams: BTreeMap<StreamId, Stream>,
     /// Users' writes that took effect lately.
     pub requests: Requests,
+    /// The last revision that changed clusters, or which streams there are, or where an era began.
+    /// Owners and checkpoints come and go without it: subscriptions look again only when it grows.
+    pub topology: Revision,
 }
 
 /// What applying one command did.
@@ -72,6 +75,9 @@ impl State {
                 revision,
                 outcome: outcome.clone(),
             });
+        }
+        if command.is_about_topology() && !matches!(outcome, Outcome::Rejected(_)) {
+            self.topology = revision;
         }
         self.add_streams(&mut changes.shards);
         Applied { outcome, changes }

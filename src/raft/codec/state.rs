@@ -36,6 +36,7 @@ impl From<&State> for store::State {
             assignments: state.assignments.values().map(Into::into).collect(),
             streams: state.streams.values().map(Into::into).collect(),
             requests: state.requests.iter().map(Into::into).collect(),
+            topology: state.topology.0,
         }
     }
 }
@@ -66,6 +67,7 @@ impl TryFrom<store::State> for State {
             assignments: assignments.into_iter().map(|a| (a.shard(), a)).collect(),
             streams: streams.into_iter().map(|s| (s.id, s)).collect(),
             requests: requests.into_iter().collect(),
+            topology: Revision(record.topology),
         })
     }
 }

@@ -7,7 +7,7 @@ use crate::domain::{
     change::{Changes, ClusterChangeKind, ShardChange, ShardChangeKind},
     cluster::Condition,
     command::Command,
-    id::{Epoch, ReplicaId},
+    id::{Epoch, ReplicaId, Revision},
     state::State,
 };
 
@@ -154,4 +154,26 @@ fn a_checkpoint_is_no_change() {
     let command = advance(of.stream, of.epoch, closed(era, 20));
     assert!(apply(&mut state, &command).changes.is_empty());
     assert!(state.streams[&of.stream].checkpoint == Some(closed(era, 20)));
+}
+
+#[test]
+fn the_topology_moves_with_clusters_streams_and_eras_and_with_nothing_else() {
+    let mut state = State::default();
+    apply(&mut state, &register(1, "a"));
+    assert_eq!(state.topology, Revision(0));
+    let owned = own(&mut state, spec("c", &["v1/pods"]));
+    let created = state.topology;
+    assert!(created > Revision(0) && created < state.revision);
+    let era = begin_era(&mut state, owned.stream, owned.epoch, 800, false);
+    let began = state.topology;
+    assert_eq!(began, state.revision);
+    let position = closed(era, 900);
+    apply(&mut state, &advance(owned.stream, owned.epoch, position));
+    let condition = Condition::Degraded;
+    apply(&mut state, &report(owned.shard, owned.epoch, condition));
+    let to_none = assign(&state, owned.shard, None);
+    apply(&mut state, &to_none);
+    assert_eq!(state.topology, began, "owners, checkpoints, health");
+    apply(&mut state, &update(owned.shard.cluster, spec("c", &["v1/secrets"])));
+    assert_eq!(state.topology, state.revision);
 }

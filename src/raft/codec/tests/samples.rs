@@ -304,6 +304,7 @@ pub(super) fn state() -> State {
         ]
         .into(),
         requests: requests(),
+        topology: Revision(41),
     }
 }
 
