@@ -56,8 +56,11 @@ impl Reads {
         let revision = Revision(revision);
         let mut applied = self.applied.clone();
         let reached = applied.wait_for(|applied| *applied >= revision);
-        let reached = tokio::time::timeout(patience.min(APPLY_WITHIN), reached).await;
-        if matches!(reached, Ok(Ok(_))) {
+        let reached = tokio::time::timeout(patience.min(APPLY_WITHIN), reached);
+        // What it gives locks the value for as long as it lives, and is dropped here: who reads the
+        // value again meanwhile waits for a writer that waits for the first reader.
+        let is_reached = matches!(reached.await, Ok(Ok(_)));
+        if is_reached {
             return Ok(self.now());
         }
         let has = self.now().revision;
@@ -128,6 +131,36 @@ mod tests {
         let status = reads.at_least(8, APPLY_WITHIN).await.unwrap_err();
         assert_eq!(status.code(), Code::Unavailable);
         assert!(status.message().contains("revision 7"), "{status}");
+    }
+
+    /// A reader that held the value while it read it again waited for a writer that waited for the
+    /// reader, and with them every thread of the replica.
+    #[test]
+    fn a_read_and_a_write_never_wait_for_each_other() {
+        let (_state, applied, reads) = reads();
+        let (done, finished) = std::sync::mpsc::channel();
+        let writer = std::thread::spawn(move || {
+            let mut revision = 0;
+            while applied.receiver_count() > 0 {
+                revision += 1;
+                applied.send_replace(Revision(revision));
+            }
+        });
+        let reader = std::thread::spawn(move || {
+            let mut runtime = tokio::runtime::Builder::new_current_thread();
+            let runtime = runtime.enable_time().build().unwrap();
+            runtime.block_on(async {
+                for _ in 0..20_000 {
+                    reads.at_least(0, APPLY_WITHIN).await.unwrap();
+                }
+            });
+            drop(reads);
+            done.send(()).unwrap();
+        });
+        let ended = finished.recv_timeout(Duration::from_secs(60));
+        ended.expect("the reader and the writer wait for each other");
+        reader.join().unwrap();
+        writer.join().unwrap();
     }
 
     #[test]

@@ -174,6 +174,9 @@ fn the_topology_moves_with_clusters_streams_and_eras_and_with_nothing_else() {
     let to_none = assign(&state, owned.shard, None);
     apply(&mut state, &to_none);
     assert_eq!(state.topology, began, "owners, checkpoints, health");
-    apply(&mut state, &update(owned.shard.cluster, spec("c", &["v1/secrets"])));
+    apply(
+        &mut state,
+        &update(owned.shard.cluster, spec("c", &["v1/secrets"])),
+    );
     assert_eq!(state.topology, state.revision);
 }
