@@ -55,6 +55,14 @@ const INSERT_GAP: &str = "
 INSERT OR IGNORE INTO gaps VALUES
     (NULL, ?, ?, ?, ?, ?, ?, ?, ?, (SELECT coalesce(max(seq), 0) FROM events), NULL, NULL)";
 
+/// A snapshot that is sent again after a resume is no other one: the row of the first is still open.
+const INSERT_BEGINNING: &str = "
+INSERT OR IGNORE INTO gaps
+SELECT NULL, ?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8,
+    (SELECT coalesce(max(seq), 0) FROM events), NULL, NULL
+WHERE NOT EXISTS (
+    SELECT 1 FROM gaps WHERE stream = ?1 AND NOT repaired AND synced_event IS NULL)";
+
 /// A snapshot that begins while another is under way makes void what that one has sent.
 const DROP_VOID: &str = "
 DELETE FROM events WHERE stream = ?1 AND change_type = 'SNAPSHOT' AND seq > (
@@ -180,7 +188,7 @@ fn insert_beginning(db: &Transaction<'_>, change: &StreamChange) -> Result<()> {
         "",
         change.message,
     ];
-    db.execute(INSERT_GAP, row)?;
+    db.execute(INSERT_BEGINNING, row)?;
     Ok(())
 }
 

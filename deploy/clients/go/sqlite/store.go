@@ -63,6 +63,9 @@ const (
 	lastEvent   = "(SELECT coalesce(max(seq), 0) FROM events)"
 	insertEvent = "INSERT OR IGNORE INTO events VALUES (NULL, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
 	insertGap   = "INSERT OR IGNORE INTO gaps VALUES (NULL, ?, ?, ?, ?, ?, ?, ?, ?, " + lastEvent + ", NULL, NULL)"
+	// A snapshot that is sent again after a resume is no other one: the row of the first is still open.
+	insertBeginning = "INSERT OR IGNORE INTO gaps SELECT NULL, ?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, " + lastEvent + ", NULL, NULL" +
+		" WHERE NOT EXISTS (SELECT 1 FROM gaps WHERE stream = ?1 AND NOT repaired AND synced_event IS NULL)"
 	// A snapshot that begins while another is under way makes void what that one has sent.
 	dropVoid = "DELETE FROM events WHERE stream = ?1 AND change_type = 'SNAPSHOT' AND seq > (" +
 		"SELECT max(after_event) FROM gaps" +
@@ -215,7 +218,7 @@ func saveBeginning(ctx context.Context, tx *sql.Tx, change *quorumwatchv1.Stream
 	if _, err := tx.ExecContext(ctx, dropVoid, change.GetStream()); err != nil {
 		return err
 	}
-	_, err := tx.ExecContext(ctx, insertGap,
+	_, err := tx.ExecContext(ctx, insertBeginning,
 		change.GetStream(), change.GetCluster(), change.GetResource(),
 		strings.TrimPrefix(change.GetReason().String(), "STREAM_CHANGE_REASON_"), false,
 		"", "", change.GetMessage(),

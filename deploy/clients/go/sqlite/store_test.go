@@ -110,6 +110,15 @@ func TestASnapshotAtTheBeginningStartsAgainToo(t *testing.T) {
 	store.mustHave(t, "SELECT count(*) || '' FROM gaps", "2")
 }
 
+func TestASnapshotAfterAGapThatIsResumedIsOfThatGap(t *testing.T) {
+	store := open(t, filepath.Join(t.TempDir(), "events.db"))
+	store.mustSave(t, fake.Gap("HISTORY_EXPIRED", "1", false), fake.Event("SNAPSHOT", "1", "x", 1, ""))
+	store.mustSave(t, fake.StreamChange("ADDED", "1", true), fake.Event("SNAPSHOT", "1", "y", 2, ""),
+		fake.Synced("1", 4))
+	store.mustHave(t, "SELECT name FROM events ORDER BY seq", "y")
+	store.mustHave(t, "SELECT reason FROM gaps", "HISTORY_EXPIRED")
+}
+
 func TestATransactionKeepsAllOrNothing(t *testing.T) {
 	store := open(t, filepath.Join(t.TempDir(), "events.db"))
 	store.mustSave(t, fake.Progress("w1", false))

@@ -67,6 +67,15 @@ def test_a_snapshot_at_the_beginning_starts_again_too(path: Path) -> None:
         assert len(rows(store, "reason", "gaps")) == 2
 
 
+def test_a_snapshot_after_a_gap_that_is_resumed_is_of_that_gap(path: Path) -> None:
+    with Store(path) as store:
+        store.save([gap(), event("SNAPSHOT", "x", 1)])
+        resumed = stream_change("ADDED", snapshot_follows=True)
+        store.save([resumed, event("SNAPSHOT", "y", 2), synced(4)])
+        assert rows(store, "name") == [("y",)]
+        assert rows(store, "reason", "gaps") == [("HISTORY_EXPIRED",)]
+
+
 def test_a_transaction_keeps_all_or_nothing(path: Path) -> None:
     with Store(path) as store:
         store.save([progress("w1")])

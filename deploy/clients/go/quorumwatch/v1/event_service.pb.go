@@ -663,7 +663,7 @@ func (x *ObjectReference) GetUid() string {
 type SubscribeResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The whole cursor, after this frame: it replaces everything that was kept. In the first Progress,
-	// in later ones where the deltas since the last whole have grown or a stream was removed, and in
+	// in later ones where the deltas since the last whole have grown or a stream was added or removed, in
 	// Closing.
 	Cursor string `protobuf:"bytes,1,opt,name=cursor,proto3" json:"cursor,omitempty"`
 	// What this frame changes in the cursor: keep it after what is kept already. Never together with

@@ -65,6 +65,13 @@ _INSERT_EVENT: Final = "INSERT OR IGNORE INTO events VALUES (NULL" + ", ?" * 13 
 _INSERT_GAP: Final = (
     f"INSERT OR IGNORE INTO gaps VALUES (NULL, ?, ?, ?, ?, ?, ?, ?, ?, {_LAST_EVENT}, NULL, NULL)"
 )
+# A snapshot that is sent again after a resume is no other one: the row of the first is still open.
+_INSERT_BEGINNING: Final = f"""
+INSERT OR IGNORE INTO gaps
+SELECT NULL, ?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, {_LAST_EVENT}, NULL, NULL
+WHERE NOT EXISTS (
+    SELECT 1 FROM gaps WHERE stream = ?1 AND NOT repaired AND synced_event IS NULL)
+"""
 # A snapshot that begins while another is under way makes void what that one has sent.
 _DROP_VOID: Final = """
 DELETE FROM events WHERE stream = ?1 AND change_type = 'SNAPSHOT' AND seq > (
@@ -105,7 +112,7 @@ class Store:
                         db.execute(_INSERT_EVENT, _event_row(frame.event))
                     case "stream_change" if frame.stream_change.snapshot_follows:
                         db.execute(_DROP_VOID, (frame.stream_change.stream,))
-                        db.execute(_INSERT_GAP, _beginning_row(frame.stream_change))
+                        db.execute(_INSERT_BEGINNING, _beginning_row(frame.stream_change))
                     case "gap":
                         self._save_gap(frame.gap)
                     case "synced":
