@@ -23,7 +23,6 @@ use crate::{
     },
     pipeline::{
         hub::Hub,
-        output::{Body, Output},
         subscription::{self, Start, Subscription},
     },
     proto::v1::{self, SubscribeRequest, subscribe_request::From},
@@ -164,6 +163,7 @@ fn check(request: SubscribeRequest, codec: CursorCodec) -> Result<Checked, Statu
     if !wrong.is_empty() {
         return Err(status::invalid_fields(wrong));
     }
+    // What a copy holds depends on the view as well.
     let digest = filters.digest().rotate_left(8) ^ view as u64;
     Ok(Checked {
         request: subscription::Request {
@@ -236,17 +236,20 @@ enum End {
 impl Serve {
     async fn run(mut self, mut contact: watch::Receiver<bool>, stop: CancellationToken) {
         let outbox = &self.outbox;
+        let serving = serve(
+            &mut self.subscription,
+            outbox,
+            self.frames,
+            self.slow_after,
+            self.until_up_to_date,
+        );
         let end = tokio::select! {
-            end = serve(&mut self.subscription, outbox, self.frames, self.slow_after, self.until_up_to_date) => end,
+            end = serving => end,
             () = outbox.reader_left() => End::ReaderLeft,
             Ok(_) = contact.wait_for(|contact| !contact) => End::NoQuorum,
             () = stop.cancelled() => End::Stopping,
         };
         self.close(&end);
-        if !matches!(end, End::ReaderLeft) {
-            // The memory of a subscriber that does not read its last frame is not kept for longer.
-            let _ = tokio::time::timeout(self.slow_after, self.outbox.reader_left()).await;
-        }
     }
 
     fn close(&self, end: &End) {
@@ -302,7 +305,7 @@ async fn serve(
 ) -> End {
     loop {
         let outputs = subscription.next().await;
-        let complete = until_up_to_date && says_up_to_date(&outputs) && subscription.is_exhausted();
+        let complete = until_up_to_date && subscription.is_exhausted();
         let now = unix_now();
         let responses = outputs.into_iter().map(|output| frames.frame(output, now));
         match outbox.push(responses.collect(), slow_after).await {
@@ -312,13 +315,4 @@ async fn serve(
             Err(Full::Slow) => return End::Slow,
         }
     }
-}
-
-/// Whether the newest progress, if there is one, says that all is up to date.
-fn says_up_to_date(outputs: &[Output]) -> bool {
-    let progress = outputs.iter().rev().find_map(|output| match &output.body {
-        Body::Progress(progress) => Some(progress.up_to_date),
-        _ => None,
-    });
-    progress.unwrap_or(true)
 }
