@@ -201,14 +201,14 @@ async fn data_of_a_newer_format_is_left_alone() {
     store.close().await;
     let db = eventually_open_sled(&dir.path().join("raft").join("log"));
     let tree = db.open_tree(b"raft").unwrap();
-    let mut sealed = crc32c::crc32c(b"Mformat\0\0\0\x02").to_be_bytes().to_vec();
-    sealed.extend([0, 0, 0, 2]);
+    let mut sealed = crc32c::crc32c(b"Mformat\0\0\0\x03").to_be_bytes().to_vec();
+    sealed.extend([0, 0, 0, 3]);
     tree.insert(b"Mformat", sealed).unwrap();
     db.flush().unwrap();
     drop((tree, db));
     let newer = open(dir.path(), "replica-0").err().unwrap();
     assert!(
-        matches!(newer, OpenError::NewerFormat { found: 2, known: 1 }),
+        matches!(newer, OpenError::NewerFormat { found: 3, known: 2 }),
         "{newer}"
     );
 }

@@ -2,7 +2,8 @@
 
 /// The protocol between replicas. Grows with each change that an older version would misread; a
 /// version also speaks the one before its own, so that a group can be upgraded replica by replica.
-pub const PROTOCOL: u32 = 1;
+/// It does not speak protocol 1, which came before the first release: 2 was left out for that.
+pub const PROTOCOL: u32 = 3;
 
 /// The version of this software.
 pub const VERSION: &str = env!("CARGO_PKG_VERSION");

@@ -306,19 +306,19 @@ async fn data_of_another_format_is_refused_and_left_alone() {
     let mut group = Group::start(1).await;
     assert!(group.replicas[0].terminate(PATIENCE).await.status.success());
     let log = group.replicas[0].data_dir().join("raft").join("log");
-    set_format(&log, 2);
+    set_format(&log, 3);
     let newer = [
-        "is of format 2, which is newer than format 1",
+        "is of format 3, which is newer than format 2",
         "Start the newer version",
     ];
     refuses(&mut group, &newer).await;
-    set_format(&log, 0);
+    set_format(&log, 1);
     let older = [
-        "is of format 0, which is not readable",
+        "is of format 1, which is not readable",
         "Upgrade through a version that reads",
     ];
     refuses(&mut group, &older).await;
-    set_format(&log, 1);
+    set_format(&log, 2);
     group.launch(0);
     group.whole().await;
 }

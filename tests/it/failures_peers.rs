@@ -204,7 +204,7 @@ async fn haunt(
                 replica_id,
                 incarnation: u64::MAX,
                 sequence,
-                protocol: 1,
+                protocol: 3,
                 version: version.into(),
                 clock_ms: u64::try_from(clock.as_millis()).unwrap(),
                 ..HeartbeatRequest::default()

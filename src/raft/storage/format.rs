@@ -9,10 +9,10 @@ use super::{
 use crate::domain::id::{GroupId, ReplicaId};
 
 /// The format that this version writes, and the newest that it reads.
-pub const FORMAT: u32 = 1;
+pub const FORMAT: u32 = 2;
 
-/// The oldest format that this version reads.
-const FORMAT_OLDEST: u32 = 1;
+/// The oldest format that this version reads. Records of format 1 do not say where a stream began.
+const FORMAT_OLDEST: u32 = 2;
 
 /// Replica ids stay below 2^63, so that they fit signed numbers in other people's tools.
 const REPLICA_ID_MAX: u64 = i64::MAX as u64;

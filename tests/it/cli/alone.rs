@@ -154,7 +154,7 @@ async fn versions_completions_and_help_are_printed() {
     let ran = cli.run("version -o json").await;
     let version: serde_json::Value = serde_json::from_str(&ran.stdout).unwrap();
     assert_eq!(version["version"], env!("CARGO_PKG_VERSION"));
-    assert_eq!(version["storageFormat"], 1);
+    assert_eq!(version["storageFormat"], 2);
     for shell in ["bash", "zsh", "fish", "powershell", "elvish"] {
         let ran = cli.run(&format!("completions {shell}")).await;
         assert_eq!(ran.code, 0);

@@ -1,6 +1,6 @@
 //! Every kind of record, against the bytes that this format has always had.
 //!
-//! A line of `tests/data/records-v1.txt` is never changed: data on somebody's disk looks like it.
+//! A line of `tests/data/records-v2.txt` is never changed: data on somebody's disk looks like it.
 //! A new kind of record gets a new line, which the failing test prints.
 
 mod samples;
@@ -28,7 +28,7 @@ use samples::{
     state,
 };
 
-const GOLDEN: &str = include_str!("../../../../tests/data/records-v1.txt");
+const GOLDEN: &str = include_str!("../../../../tests/data/records-v2.txt");
 
 fn hex(bytes: &[u8]) -> String {
     bytes.iter().fold(String::new(), |mut text, byte| {
