@@ -18,7 +18,7 @@ use super::{
 use crate::{
     clock::unix_now,
     domain::{
-        cursor::{Cursor, CursorCodec, InvalidCursor, Mode},
+        cursor::{CursorCodec, InvalidCursor, Mode},
         state::State,
     },
     pipeline::{
@@ -77,7 +77,7 @@ impl Events {
         }
         // The cursor may come from a replica that has applied more than this one.
         let caught_up = |state: &Arc<State>| match &request.start {
-            Start::Cursor(cursor) => !is_ahead(cursor, state),
+            Start::Cursor(cursor) => subscription::refuse_ahead(cursor, state).is_ok(),
             Start::Now | Start::Snapshot => true,
         };
         let mut states = self.raft.watch_state();
@@ -98,14 +98,6 @@ impl Events {
             other => status::invalid_cursor(other),
         }
     }
-}
-
-fn is_ahead(cursor: &Cursor, state: &State) -> bool {
-    let positions = cursor.positions.iter().chain(&cursor.left);
-    cursor.newest > state.last_id
-        || positions
-            .map(|(id, position)| id.0.max(position.era.0))
-            .any(|minted| minted > state.last_id)
 }
 
 /// A request that was checked.

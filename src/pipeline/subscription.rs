@@ -162,7 +162,6 @@ impl Subscription {
                         std::future::pending::<()>().await;
                     }
                     self.fit_streams(&mut outputs);
-                    self.say_up_to_date(&mut outputs);
                 }
                 Some(catch_up) = self.catch_up.recv() => {
                     self.take_catch_up(catch_up, &mut outputs);
@@ -198,6 +197,7 @@ impl Subscription {
         let position_of = |id| streams.get(&id).map(SubscriptionStream::resume);
         let steps = self.coverage.fit(&state, &now_of, &position_of);
         self.take_steps(steps, &state, outputs);
+        self.say_up_to_date(outputs);
     }
 
     fn take_steps(&mut self, steps: Vec<Step>, state: &State, outputs: &mut Vec<Output>) {
@@ -320,6 +320,9 @@ impl Subscription {
         let Some(stream) = self.streams.get_mut(&id) else {
             return;
         };
+        // A progress may now say that this stream is catching up: the next that says it is not
+        // must not wait.
+        self.said_up_to_date = false;
         if stream.start_catch_up(&self.hub, &self.catch_up_sender) {
             let body = Body::SnapshotRestarted(stream.name().clone());
             let step = CursorStep::Moved(id, Position::NEEDS_SNAPSHOT);
@@ -468,7 +471,7 @@ fn body(mode: Mode, stream: &SubscriptionStream, admitted: Admitted) -> Option<B
 }
 
 /// A cursor may be behind a stream's era, never ahead of it.
-fn refuse_ahead(cursor: &Cursor, state: &State) -> Result<(), InvalidCursor> {
+pub fn refuse_ahead(cursor: &Cursor, state: &State) -> Result<(), InvalidCursor> {
     for (id, position) in cursor.positions.iter().chain(&cursor.left) {
         let unminted = id.0 > state.last_id || position.era.0 > state.last_id;
         let era = state.streams.get(id).and_then(|stream| stream.era.as_ref());
