@@ -15,8 +15,11 @@ const PUBLIC_FILES: &[&str] = &[
 
 /// What replicas say to each other, and what they keep.
 const PRIVATE_FILES: &[&str] = &[
-    "quorumwatch/internal/v1/peer_service.proto",
+    "quorumwatch/internal/v1/handover_service.proto",
+    "quorumwatch/internal/v1/leader_service.proto",
+    "quorumwatch/internal/v1/membership_service.proto",
     "quorumwatch/internal/v1/raft_service.proto",
+    "quorumwatch/internal/v1/relay_service.proto",
     "quorumwatch/store/v1/records.proto",
 ];
 

@@ -15,38 +15,43 @@
 //! ```
 //!
 //! Where to look: what *decides* is in [`domain`]; what names a big dependency is in the one module
-//! that owns it ([`raft`]: openraft, `raft::storage`: sled, [`watcher`]: kube); what talks to a
-//! replica is in [`peer`]; what is served is in [`api`]; what starts and stops things is
+//! that owns it ([`raft`]: openraft, `raft::storage`: sled, [`watcher`]: kube); who is alive and who
+//! belongs is in [`group`]; connections between replicas are in [`net`], what streams from one to
+//! another in [`relay`]; what clients see is in [`api`]; what starts and stops things is
 //! [`server`]. `tests/tidy` holds the table of who may depend on whom.
 //!
 //! What it promises, how to run it and how to follow it: [`docs`].
 //!
 //! To read it: [`domain::command`] (all that can happen), [`domain::state`] (what happens then),
 //! [`domain::placement`] (who gets what), [`domain::watch_session`] (how a stream is watched),
-//! [`pipeline::feed`] (how a position resumes), [`server`] (how it is put together).
+//! [`domain::delivery`] (what a subscriber gets), [`server`] (how it is put together).
 
 // Decides.
 pub mod domain;
 
 // Agrees.
+pub mod changes;
 pub mod raft;
 
 // Acts.
 pub mod agent;
 pub mod controller;
+pub mod group;
 pub mod pipeline;
 pub mod watcher;
 
 // Speaks.
 pub mod api;
 pub mod client;
-pub mod peer;
+pub mod net;
 pub mod proto;
+pub mod relay;
 
 // Assembles.
 pub mod cli;
 pub mod clock;
 pub mod config;
+pub mod memory;
 pub mod server;
 pub mod telemetry;
 

@@ -246,8 +246,10 @@ async fn find_everything(world: &World) {
     assert!(described.contains("cluster_selector"), "{described}");
     // What replicas say to each other, and what they keep, is not for clients.
     for private in [
-        "quorumwatch.internal.v1.PeerService",
+        "quorumwatch.internal.v1.LeaderService",
+        "quorumwatch.internal.v1.MembershipService",
         "quorumwatch.internal.v1.RaftService",
+        "quorumwatch.internal.v1.RelayService",
         "quorumwatch.store.v1.Cluster",
     ] {
         let output = world.run(&[], &["describe", private]).await;

@@ -3,93 +3,47 @@
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
 use std::{
+    collections::BTreeMap,
+    future::ready,
+    io,
     net::SocketAddr,
     path::{Path, PathBuf},
-    sync::Arc,
+    sync::{Arc, Mutex},
     time::{Duration, Instant},
 };
 
+use futures::future::BoxFuture;
 use quorumwatch::{
+    changes::Place,
     domain::{
+        assignment::MoveReason,
         cluster::{ClusterSpec, Source},
-        command::{Command, Outcome, Rejection},
-        id::{ReplicaId, Revision, UnixMillis},
+        command::{BeginEra, CheckpointEntry, Command, Move, Outcome, Rejection},
+        frame::GapReason,
+        id::{Epoch, ReplicaId, Revision, StreamId, UnixMillis},
+        position::Position,
         state::State,
     },
-    peer::{Channels, incoming},
+    group::{self, FormError, MembershipServer, Options, Peer},
+    net::{Channels, Connection, Listener, Network, Tcp},
     proto::internal::v1::{
-        Envelope, HeartbeatRequest, HeartbeatResponse, HelloRequest, HelloResponse, JoinRequest,
-        JoinResponse, ObserveRequest, ObserveResponse, ProposeRequest, ProposeResponse,
-        RelayRequest, RelayResponse, RemoveRequest, RemoveResponse, VoteRequest,
-        peer_service_server::{PeerService, PeerServiceServer},
+        Envelope, VoteRequest, membership_service_server::MembershipServiceServer,
         raft_service_client::RaftServiceClient,
     },
-    raft::{FormError, Options, Peer, Place, ProposeError, Raft, Role, Timing, protocol},
+    raft::{ProposeError, Raft, Role, Timing, protocol},
 };
 use tempfile::TempDir;
-use tokio::{net::TcpListener, runtime::Runtime, task::JoinHandle};
-use tokio_stream::Stream;
+use tokio::{net::TcpListener, runtime::Runtime, sync::mpsc, task::JoinHandle};
+use tokio_stream::{StreamExt as _, wrappers::ReceiverStream};
 use tokio_util::sync::CancellationToken;
-use tonic::{Code, Request, Response, Status, Streaming, transport::Server};
-
-type Boxed<T> = std::pin::Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
+use tonic::{Code, transport::Server};
 
 /// Long enough for a loaded machine; every wait ends as soon as what it waits for is there.
 const PATIENCE: Duration = Duration::from_secs(20);
 
-struct Peers(Raft);
-
-#[tonic::async_trait]
-impl PeerService for Peers {
-    type HeartbeatStream = Boxed<HeartbeatResponse>;
-    type RelayStream = Boxed<RelayResponse>;
-
-    async fn hello(&self, r: Request<HelloRequest>) -> Result<Response<HelloResponse>, Status> {
-        Ok(Response::new(self.0.hello(r.get_ref())))
-    }
-
-    async fn join(&self, r: Request<JoinRequest>) -> Result<Response<JoinResponse>, Status> {
-        self.0.serve_join(r.into_inner()).await.map(Response::new)
-    }
-
-    async fn propose(
-        &self,
-        r: Request<ProposeRequest>,
-    ) -> Result<Response<ProposeResponse>, Status> {
-        self.0
-            .serve_propose(r.into_inner())
-            .await
-            .map(Response::new)
-    }
-
-    async fn heartbeat(
-        &self,
-        _: Request<Streaming<HeartbeatRequest>>,
-    ) -> Result<Response<Self::HeartbeatStream>, Status> {
-        Err(Status::unimplemented("not in this test"))
-    }
-
-    async fn remove(
-        &self,
-        _request: Request<RemoveRequest>,
-    ) -> Result<Response<RemoveResponse>, Status> {
-        Err(Status::unimplemented("not part of this test"))
-    }
-
-    async fn observe(
-        &self,
-        _: Request<ObserveRequest>,
-    ) -> Result<Response<ObserveResponse>, Status> {
-        Err(Status::unimplemented("not in this test"))
-    }
-
-    async fn relay(&self, _: Request<RelayRequest>) -> Result<Response<Self::RelayStream>, Status> {
-        Err(Status::unimplemented("not in this test"))
-    }
-}
-
 /// A replica that runs.
 struct Replica {
+    group: group::Group,
     raft: Raft,
     /// A runtime of its own: ending it breaks every connection, as the end of a process does.
     server: Option<Runtime>,
@@ -97,7 +51,13 @@ struct Replica {
 }
 
 impl Replica {
-    async fn start(dir: &Path, name: &str, peers: &[Peer], timing: Timing) -> Self {
+    async fn start(
+        network: &Arc<dyn Network>,
+        dir: &Path,
+        name: &str,
+        peers: &[Peer],
+        timing: Timing,
+    ) -> Self {
         let address = &peers.iter().find(|peer| peer.name == name).unwrap().address;
         let options = Options {
             data_dir: dir.join(name),
@@ -107,7 +67,9 @@ impl Replica {
             peers: peers.to_vec(),
             timing,
         };
-        let raft = Raft::open(options, Channels::new()).await.unwrap();
+        let channels = Channels::new(Arc::clone(network));
+        let group = group::Group::open(options, channels).await.unwrap();
+        let raft = group.raft().clone();
         let address: SocketAddr = address.parse().unwrap();
         let server = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(1)
@@ -116,20 +78,22 @@ impl Replica {
             .unwrap();
         let services = (
             raft.rpc_service(),
-            PeerServiceServer::new(Peers(raft.clone())),
+            MembershipServiceServer::new(MembershipServer(group.clone())),
         );
+        let network = Arc::clone(network);
         server.spawn(async move {
-            let listener = bind(address).await;
+            let listener = bind(&*network, address).await;
             Server::builder()
                 .add_service(services.0)
                 .add_service(services.1)
-                .serve_with_incoming(incoming(listener))
+                .serve_with_incoming(listener)
                 .await
                 .unwrap();
         });
-        let forming = raft.clone();
+        let forming = group.clone();
         let forming = tokio::spawn(async move { forming.form(CancellationToken::new()).await });
         Self {
+            group,
             raft,
             server: Some(server),
             forming,
@@ -159,10 +123,10 @@ impl Drop for Replica {
 }
 
 /// A port that an earlier replica of this test used may take a moment to be free.
-async fn bind(address: SocketAddr) -> TcpListener {
+async fn bind(network: &dyn Network, address: SocketAddr) -> Listener {
     let deadline = Instant::now() + PATIENCE;
     loop {
-        match TcpListener::bind(address).await {
+        match network.bind(address).await {
             Ok(listener) => return listener,
             Err(error) if Instant::now() > deadline => panic!("cannot bind {address}: {error}"),
             Err(_) => tokio::task::yield_now().await,
@@ -171,6 +135,7 @@ async fn bind(address: SocketAddr) -> TcpListener {
 }
 
 struct Group {
+    network: Arc<dyn Network>,
     dir: TempDir,
     peers: Vec<Peer>,
     timing: Timing,
@@ -186,22 +151,27 @@ impl Group {
         // `RUST_LOG` shows what the replicas say; nothing is shown otherwise.
         let filter = tracing_subscriber::EnvFilter::from_default_env();
         drop(tracing_subscriber::fmt().with_env_filter(filter).try_init());
+        let mut held = Vec::new();
+        for _ in 0..count {
+            held.push(TcpListener::bind("127.0.0.1:0").await.unwrap());
+        }
+        let address = |(index, listener): (usize, &TcpListener)| Peer {
+            name: format!("{prefix}-{index}"),
+            address: listener.local_addr().unwrap().to_string(),
+        };
+        let peers = held.iter().enumerate().map(address).collect();
+        drop(held);
+        Self::start_over(Arc::new(Tcp), peers, timing).await
+    }
+
+    async fn start_over(network: Arc<dyn Network>, peers: Vec<Peer>, timing: Timing) -> Self {
         let mut group = Self {
+            network,
             dir: TempDir::new().unwrap(),
-            peers: Vec::new(),
+            peers,
             timing,
             replicas: Vec::new(),
         };
-        let mut held = Vec::new();
-        for index in 0..count {
-            let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-            group.peers.push(Peer {
-                name: format!("{prefix}-{index}"),
-                address: listener.local_addr().unwrap().to_string(),
-            });
-            held.push(listener);
-        }
-        drop(held);
         for peer in group.peers.clone() {
             group.run(&peer.name).await;
         }
@@ -210,7 +180,8 @@ impl Group {
     }
 
     async fn run(&mut self, name: &str) {
-        let replica = Replica::start(self.dir.path(), name, &self.peers, self.timing.clone()).await;
+        let (dir, timing) = (self.dir.path(), self.timing.clone());
+        let replica = Replica::start(&self.network, dir, name, &self.peers, timing).await;
         self.replicas.push((name.to_owned(), replica));
     }
 
@@ -301,6 +272,64 @@ async fn create_through(raft: &Raft, name: &str) -> Revision {
     }
 }
 
+/// A cluster with one stream that a replica owns and has reached, and the stream's beginning.
+async fn watched_stream(raft: &Raft) -> (StreamId, Position) {
+    create_through(raft, "watched").await;
+    let shard = *raft.state().assignments.keys().next().unwrap();
+    let step = Move {
+        shard,
+        epoch: Epoch(0),
+        to: Some(raft.replica_id()),
+        reason: MoveReason::Placed,
+    };
+    let (moves, at) = (vec![step], UnixMillis(1));
+    raft.submit(Command::Assign { moves, at }).await.unwrap();
+    let state = raft.state();
+    let stream = state.streams.values().next().unwrap().id;
+    let begin = BeginEra {
+        stream,
+        epoch: Epoch(1),
+        run: state.run_revision(shard).unwrap(),
+        expected_era: None,
+        from: None,
+        reason: GapReason::StreamCreated,
+        to: 10u64.into(),
+        repaired: false,
+        cluster_uid: "uid".into(),
+        at,
+    };
+    raft.submit(Command::BeginEra(begin)).await.unwrap();
+    let checkpoint = raft.state().streams[&stream].checkpoint.clone();
+    (stream, checkpoint.unwrap())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn those_who_wait_for_owners_are_not_woken_by_checkpoints_and_read_them_all_the_same() {
+    let group = Group::start(1, Timing::default()).await;
+    let raft = group.raft(0);
+    let (stream, beginning) = watched_stream(raft).await;
+    let mut topology = raft.watch_topology();
+    let mut states = raft.watch_state();
+    topology.mark_unchanged();
+    states.mark_unchanged();
+    let position = Position::closed(beginning.era, 20u64.into());
+    let entries = vec![CheckpointEntry {
+        stream,
+        epoch: Epoch(1),
+        position: position.clone(),
+    }];
+    raft.submit(Command::AdvanceCheckpoints { entries })
+        .await
+        .unwrap();
+    assert!(states.has_changed().unwrap());
+    assert!(!topology.has_changed().unwrap());
+    let read = topology.borrow().streams[&stream].checkpoint.clone();
+    assert_eq!(read, Some(position));
+    create_through(raft, "another").await;
+    assert!(topology.has_changed().unwrap());
+    assert!(topology.borrow().cluster_named("another").is_some());
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_group_forms_outlives_its_leader_and_restarts_whole() {
     let mut group = Group::start(3, Timing::default()).await;
@@ -353,6 +382,50 @@ async fn a_group_forms_outlives_its_leader_and_restarts_whole() {
     assert_eq!(ids(&after), ids(&before));
 }
 
+/// A network in one process: connections are pipes.
+#[derive(Clone, Debug, Default)]
+struct Pipes(Arc<Mutex<BTreeMap<SocketAddr, mpsc::Sender<Connection>>>>);
+
+impl Network for Pipes {
+    fn bind(&self, address: SocketAddr) -> BoxFuture<'static, io::Result<Listener>> {
+        let (sender, receiver) = mpsc::channel(16);
+        self.0.lock().unwrap().insert(address, sender);
+        let accepted = ReceiverStream::new(receiver).map(Ok);
+        Box::pin(ready(Ok(Listener::new(address, accepted))))
+    }
+
+    fn connect(&self, address: &str) -> BoxFuture<'static, io::Result<Connection>> {
+        let address: SocketAddr = address.parse().unwrap();
+        let listener = self.0.lock().unwrap().get(&address).cloned();
+        Box::pin(async move {
+            let refused = || io::Error::from(io::ErrorKind::ConnectionRefused);
+            let (ours, theirs) = tokio::io::duplex(64 * 1024);
+            let accepted = listener.ok_or_else(refused)?;
+            let sent = accepted.send(Connection::new(theirs, None)).await;
+            sent.map_err(|_| refused())?;
+            Ok(Connection::new(ours, None))
+        })
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_group_lives_on_a_network_within_one_process() {
+    let peers = (0..3).map(|index| Peer {
+        name: format!("replica-{index}"),
+        // Nobody listens there, and nothing of this machine is asked.
+        address: format!("192.0.2.{index}:7401"),
+    });
+    let network: Arc<dyn Network> = Arc::new(Pipes::default());
+    let mut group = Group::start_over(network, peers.collect(), Timing::default()).await;
+    create_through(group.raft(1), "first").await;
+    let leader = group.wait_for_leader().await;
+    group.stop(&leader).await;
+    create_through(group.raft(0), "after-the-leader").await;
+    group.run(&leader).await;
+    group.formed().await;
+    assert_eq!(group.same_state().await.clusters.len(), 2);
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_replica_that_missed_a_snapshot_catches_up_and_watchers_notice() {
     let timing = Timing {
@@ -361,7 +434,7 @@ async fn a_replica_that_missed_a_snapshot_catches_up_and_watchers_notice() {
         ..Timing::default()
     };
     let mut group = Group::start(3, timing).await;
-    let changes = group.raft(0).shard_changes();
+    let changes = Arc::clone(&group.raft(0).changes().shards);
     let mut newest = changes.watch();
     let begin = Place::end_of(Revision(0));
     let nothing = changes.since(begin, 1);
@@ -397,7 +470,7 @@ async fn a_replica_that_missed_a_snapshot_catches_up_and_watchers_notice() {
     group.formed().await;
     assert_eq!(group.same_state().await.clusters.len(), 401);
     let caught_up = &group.replicas.last().unwrap().1.raft;
-    let changes = caught_up.shard_changes();
+    let changes = &caught_up.changes().shards;
     let place = Place::end_of(Revision(1));
     assert!(changes.since(place, 1).is_none(), "nothing is forgotten");
 }
@@ -433,10 +506,35 @@ async fn one_name_alone_founds_and_others_join_it() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_replica_that_is_removed_while_it_runs_notices() {
+    let group = Group::start(3, Timing::default()).await;
+    group.wait_for_leader().await;
+    let (_, leader) = (group.replicas.iter())
+        .find(|(_, replica)| replica.raft.leadership().borrow().is_self)
+        .unwrap();
+    let (name, removed) = (group.replicas.iter())
+        .find(|(_, replica)| replica.raft.replica_id() != leader.raft.replica_id())
+        .unwrap();
+    let excluded = removed.group.excluded();
+    // As of one that was cut off for long: the leader thinks nothing of it.
+    let id = removed.raft.replica_id();
+    leader.group.remove(id, None).await.unwrap();
+    let error = tokio::time::timeout(PATIENCE, excluded).await.unwrap();
+    assert!(
+        matches!(&error, FormError::Removed { name: own, .. } if own == name),
+        "{error}"
+    );
+    let refused = removed.raft.submit(create("by-the-removed")).await;
+    assert!(refused.is_err(), "{refused:?}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_raft_call_for_somebody_else_is_refused() {
     let group = Group::start(1, Timing::default()).await;
     let id = group.raft(0).replica_id().0;
-    let channel = Channels::new().channel(&group.peers[0].address).unwrap();
+    let channel = Channels::new(Arc::new(Tcp))
+        .channel(&group.peers[0].address)
+        .unwrap();
     let mut client = RaftServiceClient::new(channel);
     let foreign = vec![9; 16];
     for (from, to, group_id, reason) in [
@@ -484,9 +582,11 @@ async fn a_peer_of_another_name_or_group_ends_the_start() {
             ],
             timing: Timing::default(),
         };
-        let raft = Raft::open(options, Channels::new()).await.unwrap();
-        let formed = raft.form(CancellationToken::new()).await;
-        raft.shutdown().await;
+        let group = group::Group::open(options, Channels::new(Arc::new(Tcp)))
+            .await
+            .unwrap();
+        let formed = group.form(CancellationToken::new()).await;
+        group.raft().shutdown().await;
         formed.unwrap_err()
     };
     let empty = TempDir::new().unwrap();

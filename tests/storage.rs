@@ -47,7 +47,9 @@ impl StoreBuilder<TypeConfig, LogStore, StateMachine, TempDir> for Builder {
         let dir = TempDir::new().unwrap();
         let store = Arc::new(Store::open(dir.path(), "replica-0").unwrap());
         let log = store.log_store();
-        let machine = StateMachine::load(store, Published::new()).await.unwrap();
+        let machine = StateMachine::load(store, Published::new(), Arc::default())
+            .await
+            .unwrap();
         Ok((dir, log, machine))
     }
 }

@@ -4,13 +4,13 @@ use std::{sync::Arc, time::Duration};
 
 use tokio_util::sync::CancellationToken;
 
+use super::agreement::Agreement;
 use crate::{
     domain::{
         command::{CheckpointEntry, Command},
         state::State,
     },
     pipeline::owned::{Owned, OwnedStream},
-    raft::Raft,
 };
 
 /// How often progress is handed in: what a new owner must replay, against entries in the log.
@@ -23,13 +23,13 @@ const ENTRIES_MAX: usize = 1_000;
 const LAST_WITHIN: Duration = Duration::from_secs(1);
 
 /// Runs until `stop`, then hands in what is left.
-pub(super) async fn run(raft: Raft, owned: Owned, stop: CancellationToken) {
+pub async fn run(group: Arc<dyn Agreement>, owned: Owned, stop: CancellationToken) {
     let mut tick = tokio::time::interval(EVERY);
     tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
         let next = async {
             tick.tick().await;
-            hand_in(&raft, &owned).await;
+            hand_in(&*group, &owned).await;
         };
         // A stop waits for no majority: what is cut short here is handed in below, or replayed.
         tokio::select! {
@@ -37,7 +37,7 @@ pub(super) async fn run(raft: Raft, owned: Owned, stop: CancellationToken) {
             () = stop.cancelled() => break,
         }
     }
-    if tokio::time::timeout(LAST_WITHIN, hand_in(&raft, &owned))
+    if tokio::time::timeout(LAST_WITHIN, hand_in(&*group, &owned))
         .await
         .is_err()
     {
@@ -45,18 +45,20 @@ pub(super) async fn run(raft: Raft, owned: Owned, stop: CancellationToken) {
     }
 }
 
-async fn hand_in(raft: &Raft, owned: &Owned) {
-    let state = raft.state();
+async fn hand_in(group: &dyn Agreement, owned: &Owned) {
+    let state = group.state();
     let entries: Vec<_> = owned
         .all()
         .iter()
         .filter_map(|stream| progress(&state, stream))
         .collect();
+    // A state that somebody holds is copied when it changes.
+    drop(state);
     for entries in entries.chunks(ENTRIES_MAX) {
         let command = Command::AdvanceCheckpoints {
             entries: entries.to_vec(),
         };
-        if let Err(error) = raft.submit(command).await {
+        if let Err(error) = group.submit(command).await {
             // What was not taken is still ahead of the state at the next tick.
             tracing::debug!(%error, "checkpoints not handed in");
             return;

@@ -10,14 +10,15 @@ use tokio::{sync::mpsc, time::Instant};
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
 
-use super::lease::LeaseClock;
 use crate::{
     clock::unix_now,
     domain::{id::ReplicaId, lease::HEARTBEAT_EVERY, pace::Pace},
-    peer::Channels,
+    group::lease::LeaseClock,
+    net::Channels,
     pipeline::owned::Owned,
     proto::internal::v1::{
-        HeartbeatRequest, HeartbeatResponse, StreamReport, peer_service_client::PeerServiceClient,
+        HeartbeatRequest, HeartbeatResponse, StreamReport,
+        leader_service_client::LeaderServiceClient,
     },
     raft::{
         Leadership, Raft,
@@ -34,7 +35,8 @@ const REPORT_EVERY: u64 = 10;
 /// The pause before a leader that could not be reached is tried again.
 const RETRY_AFTER: Duration = Duration::from_millis(50);
 
-/// Sends heartbeats to whoever leads, until cancelled; then one more that says so.
+/// Sends heartbeats to the leader until it is dropped. A replica that is about to stop goes on with
+/// them: it publishes under its lease until others have its shards.
 pub(super) struct Heartbeat {
     pub(super) raft: Raft,
     pub(super) channels: Channels,
@@ -46,14 +48,6 @@ pub(super) struct Heartbeat {
     pub(super) round_trip_us: AtomicU64,
 }
 
-/// Why a leader is served no longer.
-enum Ended {
-    /// It knows that this replica leaves.
-    Left,
-    /// It leads no longer.
-    Leaderless,
-}
-
 impl Heartbeat {
     pub(super) async fn run(self) {
         let mut leadership = self.raft.leadership();
@@ -62,8 +56,7 @@ impl Heartbeat {
             let leader = leadership.borrow_and_update().leader;
             if let Some(leader) = leader {
                 match self.serve_leader(leader, &mut leadership).await {
-                    Ok(Ended::Left) => return,
-                    Ok(Ended::Leaderless) => {}
+                    Ok(()) => {}
                     Err(status) if status.code() == tonic::Code::PermissionDenied => {
                         let reason = status.message();
                         if pace.is_due(reason, started.elapsed()) {
@@ -87,7 +80,7 @@ impl Heartbeat {
         &self,
         leader: ReplicaId,
         leadership: &mut tokio::sync::watch::Receiver<Leadership>,
-    ) -> Result<Ended, tonic::Status> {
+    ) -> Result<(), tonic::Status> {
         let unavailable = |reason: &str| tonic::Status::unavailable(reason);
         let address = self
             .raft
@@ -101,7 +94,7 @@ impl Heartbeat {
         // The leader answers the call with its first grant.
         let mut sent = VecDeque::new();
         self.send(&sender, &mut sent, 1)?;
-        let call = PeerServiceClient::new(channel);
+        let call = LeaderServiceClient::new(channel);
         let mut call = call.max_decoding_message_size(64 * 1024);
         let mut grants = call
             .heartbeat(ReceiverStream::new(receiver))
@@ -109,11 +102,12 @@ impl Heartbeat {
             .into_inner();
         let mut tick = tokio::time::interval(HEARTBEAT_EVERY);
         let mut sequence = 1;
+        let mut is_leaving = self.leaving.is_cancelled();
         loop {
             tokio::select! {
                 grant = grants.message() => match grant? {
                     Some(grant) => self.take(&grant, &mut sent),
-                    None => return Ok(Ended::Leaderless),
+                    None => return Ok(()),
                 },
                 _ = tick.tick() => {
                     sequence += 1;
@@ -122,15 +116,13 @@ impl Heartbeat {
                 _ = leadership.changed() => {
                     if leadership.borrow_and_update().leader != Some(leader) {
                         leadership.mark_changed();
-                        return Ok(Ended::Leaderless);
+                        return Ok(());
                     }
                 }
-                () = self.leaving.cancelled() => {
-                    self.send(&sender, &mut sent, sequence + 1)?;
-                    drop(sender);
-                    // The leader has heard it when it has answered everything.
-                    while grants.message().await?.is_some() {}
-                    return Ok(Ended::Left);
+                () = self.leaving.cancelled(), if !is_leaving => {
+                    // The leader is to know at once.
+                    is_leaving = true;
+                    tick.reset_immediately();
                 }
             }
         }

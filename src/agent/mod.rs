@@ -3,32 +3,38 @@
 //! It starts and stops shards as the state says, publishes what they watch under the replica's
 //! lease, and hands their progress to the log. It decides nothing about who owns what.
 
-mod checkpoint;
+pub mod agreement;
+pub mod checkpoint;
+pub mod handover;
 mod heartbeat;
-pub mod lease;
+mod options;
+pub mod prepare;
+mod prepared;
 pub mod reconcile;
+pub mod runs;
 mod shard;
+mod standby;
 mod stream;
 
 use std::{
-    collections::BTreeMap,
     sync::{Arc, atomic::AtomicU64},
     time::Duration,
 };
 
+use tokio::time::{Instant, timeout_at};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    domain::{id::ShardId, state::State},
-    peer::Channels,
+    domain::id::ReplicaId,
+    group::lease::LeaseClock,
+    net::Channels,
     pipeline::owned::Owned,
     raft::Raft,
     watcher::{CredentialPolicy, WatchPolicy},
 };
 use heartbeat::Heartbeat;
-use lease::LeaseClock;
-use reconcile::{RunKey, reconcile};
-use shard::ShardRun;
+use prepare::Requests;
+use runs::{RunOptions, Runs};
 
 /// What an agent works with.
 #[derive(Clone)]
@@ -45,17 +51,20 @@ pub struct Options {
     pub credentials: Arc<CredentialPolicy>,
     /// Limits and times of watches.
     pub watch: WatchPolicy,
-    /// Memory of each stream's ring, in bytes.
-    pub ring_bytes: usize,
 }
 
 /// How long the group may take to give this replica's shards to others: without a leader, or alone,
-/// it cannot.
-const LEAVE_WITHIN: Duration = Duration::from_secs(2);
+/// it cannot. Enough for a thousand shards, whose receivers open their watches first, and well
+/// below the time after which Kubernetes kills what it has asked to stop (30 s).
+const LEAVE_TIMEOUT: Duration = Duration::from_secs(15);
+
+/// How long it may take until the first of them is given away. Where none is by then, there is
+/// nobody who could take it.
+const LEAVE_PROGRESS_TIMEOUT: Duration = Duration::from_secs(4);
 
 /// Runs until `stop` is cancelled; then asks the leader to give the shards to others, publishes
 /// until they have them, hands in the last checkpoints, and ends every watch.
-pub async fn run(options: Options, stop: CancellationToken) {
+pub async fn run(options: Options, requests: Requests, stop: CancellationToken) {
     let lease = options.lease.clone();
     let leaving = CancellationToken::new();
     let heartbeat = Heartbeat {
@@ -67,89 +76,68 @@ pub async fn run(options: Options, stop: CancellationToken) {
         round_trip_us: AtomicU64::default(),
     };
     let heartbeat = tokio::spawn(heartbeat.run());
+    let group = Arc::new(options.raft.clone());
     let checkpoints_stop = CancellationToken::new();
     let checkpoints = tokio::spawn(checkpoint::run(
-        options.raft.clone(),
+        group.clone(),
         options.owned.clone(),
         checkpoints_stop.clone(),
     ));
 
-    let mut agent = Agent {
-        options,
+    let run_options = RunOptions {
+        replica: options.raft.replica_id(),
+        group,
         lease,
-        running: BTreeMap::new(),
+        owned: options.owned.clone(),
+        credentials: options.credentials.clone(),
+        watch: options.watch.clone(),
     };
+    let mut runs = Runs::new(run_options, requests);
     tokio::select! {
-        () = agent.follow_state(|_| false) => {}
+        () = runs.follow_state(|_| false) => {}
         () = stop.cancelled() => {}
     }
-    agent.hand_over(&leaving).await;
+    hand_over(&options.raft, &mut runs, &leaving).await;
     checkpoints_stop.cancel();
-    let runs = std::mem::take(&mut agent.running);
-    let ended = futures::future::join_all(runs.into_values().map(ShardRun::end));
-    let (checkpoints, _) = tokio::join!(checkpoints, ended);
+    let (checkpoints, ()) = tokio::join!(checkpoints, runs.end());
     if checkpoints.is_err() {
         tracing::error!("handing in checkpoints failed");
     }
-    // It has said that this replica leaves, or has found nobody to say it to.
+    // Without a lease nothing could be published while others take over.
     heartbeat.abort();
 }
 
-struct Agent {
-    options: Options,
-    lease: LeaseClock,
-    running: BTreeMap<ShardId, ShardRun>,
+/// Reports to the leader that this replica leaves, and publishes until others own what it owned.
+async fn hand_over(raft: &Raft, runs: &mut Runs, leaving: &CancellationToken) {
+    let replica = raft.replica_id();
+    let state = raft.state();
+    if state.members.keys().all(|member| *member == replica) {
+        if state.owned_by(replica) > 0 {
+            tracing::info!("this replica is the only one: its shards wait for its return");
+        }
+        return;
+    }
+    leaving.cancel();
+    if !give_away(replica, runs).await {
+        tracing::warn!(
+            "no other replica took all of this replica's shards: none is up, or there is no \
+             leader; the shards stay unowned until one is"
+        );
+    }
 }
 
-impl Agent {
-    /// Says to the leader that this replica leaves, and publishes until others own what it owned.
-    async fn hand_over(&mut self, leaving: &CancellationToken) {
-        let replica = self.options.raft.replica_id();
-        let state = self.options.raft.state();
-        if state.members.keys().all(|member| *member == replica) {
-            if state.owns_any(replica) {
-                tracing::info!("this replica is the only one: its shards wait for its return");
-            }
-            return;
+/// Publishes until others own everything; whether they do. Given up where nothing moves.
+async fn give_away(replica: ReplicaId, runs: &mut Runs) -> bool {
+    let deadline = Instant::now() + LEAVE_TIMEOUT;
+    loop {
+        let owned = runs.state().owned_by(replica);
+        if owned == 0 {
+            return true;
         }
-        leaving.cancel();
-        let left = self.follow_state(|state| !state.owns_any(replica));
-        if tokio::time::timeout(LEAVE_WITHIN, left).await.is_err() {
-            tracing::warn!(
-                "nobody took this replica's shards: no other replica is up, or there is no leader; \
-                 they wait for one"
-            );
-        }
-    }
-
-    /// Does what each state asks for, until one that is `last`.
-    async fn follow_state(&mut self, last: impl Fn(&State) -> bool) {
-        let mut states = self.options.raft.watch_state();
-        loop {
-            let state = states.borrow_and_update().clone();
-            self.reconcile(&state);
-            if last(&state) || states.changed().await.is_err() {
-                return;
-            }
-        }
-    }
-
-    fn reconcile(&mut self, state: &State) {
-        let running: BTreeMap<ShardId, RunKey> = self
-            .running
-            .iter()
-            .map(|(shard, run)| (*shard, run.key()))
-            .collect();
-        let steps = reconcile(state, self.options.raft.replica_id(), &running);
-        for shard in steps.stop {
-            if let Some(run) = self.running.remove(&shard) {
-                // What it published stays valid: the next owner resumes at the checkpoint.
-                run.abandon();
-            }
-        }
-        for (shard, key) in steps.start {
-            let run = ShardRun::start(&self.options, &self.lease, shard, key);
-            self.running.insert(shard, run);
+        let fewer = runs.follow_state(|state| state.owned_by(replica) < owned);
+        let until = deadline.min(Instant::now() + LEAVE_PROGRESS_TIMEOUT);
+        if timeout_at(until, fewer).await.is_err() {
+            return false;
         }
     }
 }

@@ -19,10 +19,12 @@ pub struct RunKey {
 /// What to do.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Steps {
-    /// These runs end; a shard may be among both.
+    /// These shards are no longer published under the epoch under which they run.
     pub stop: Vec<ShardId>,
-    /// These begin.
+    /// These begin; a shard may be among both.
     pub start: Vec<(ShardId, RunKey)>,
+    /// What is watched of these has changed; they stay with their owner and their epoch.
+    pub change: Vec<(ShardId, RunKey)>,
 }
 
 /// Compares what is assigned to `replica` with what runs.
@@ -39,21 +41,22 @@ pub fn reconcile(state: &State, replica: ReplicaId, running: &BTreeMap<ShardId, 
             Some((assignment.shard(), key))
         })
         .collect();
-    let differs = |shard: &ShardId, key: &RunKey, other: &BTreeMap<ShardId, RunKey>| {
-        other.get(shard) != Some(key)
-    };
-    Steps {
-        stop: running
-            .iter()
-            .filter(|(shard, key)| differs(shard, key, &assigned))
-            .map(|(shard, _)| *shard)
-            .collect(),
-        start: assigned
-            .iter()
-            .filter(|(shard, key)| differs(shard, key, running))
-            .map(|(shard, key)| (*shard, *key))
-            .collect(),
+    let epoch_in =
+        |runs: &BTreeMap<ShardId, RunKey>, shard: &ShardId| runs.get(shard).map(|key| key.epoch);
+    let mut steps = Steps::default();
+    for (shard, key) in running {
+        if epoch_in(&assigned, shard) != Some(key.epoch) {
+            steps.stop.push(*shard);
+        }
     }
+    for (shard, key) in assigned {
+        if epoch_in(running, &shard) != Some(key.epoch) {
+            steps.start.push((shard, key));
+        } else if running.get(&shard) != Some(&key) {
+            steps.change.push((shard, key));
+        }
+    }
+    steps
 }
 
 #[cfg(test)]
@@ -145,8 +148,8 @@ mod tests {
         assert_eq!(
             steps,
             Steps {
-                stop: vec![],
-                start: vec![(shard, key(1, 2))]
+                start: vec![(shard, key(1, 2))],
+                ..Steps::default()
             }
         );
         let rest = reconcile(&state, ME, &[(shard, key(1, 2))].into());
@@ -154,7 +157,7 @@ mod tests {
     }
 
     #[test]
-    fn a_newer_epoch_and_a_newer_source_are_new_runs() {
+    fn a_newer_epoch_is_a_new_run_and_a_newer_source_changes_the_run() {
         let (mut state, shard) = state();
         let running = |key| BTreeMap::from([(shard, key)]);
         let steps = reconcile(&state, ME, &running(key(0, 2)));
@@ -163,19 +166,22 @@ mod tests {
             spec.source = Source::Configured { name: "eu".into() };
         });
         let steps = reconcile(&state, ME, &running(key(1, 2)));
-        assert_eq!(steps.start, [(shard, key(1, 4))]);
+        let changed = |run| Steps {
+            change: vec![(shard, key(1, run))],
+            ..Steps::default()
+        };
+        assert_eq!(steps, changed(4));
         update(&mut state, |spec| {
             spec.resources[0].namespaces = vec!["shop".into()];
         });
-        let steps = reconcile(&state, ME, &running(key(1, 4)));
-        assert_eq!(steps.start, [(shard, key(1, 5))]);
+        assert_eq!(reconcile(&state, ME, &running(key(1, 4))), changed(5));
     }
 
     #[test]
     fn a_restart_of_the_owner_is_a_new_run() {
         let (mut state, shard) = state();
         apply(&mut state, &register());
-        let steps = reconcile(&state, ME, &[(shard, key(1, 2))].into());
+        let steps = reconcile(&state, ME, &BTreeMap::new());
         assert_eq!(steps.start, [(shard, key(1, 4))]);
     }
 
@@ -206,7 +212,7 @@ mod tests {
             steps,
             Steps {
                 stop: vec![shard],
-                start: vec![]
+                ..Steps::default()
             }
         );
     }

@@ -1,15 +1,18 @@
-//! One run of a shard: its watcher, and a task for each of its streams.
+//! A shard that runs here: its watcher, and what is published of each of its streams.
 
 use std::{sync::Arc, time::Duration};
 
 use futures::{StreamExt as _, stream::FuturesUnordered};
-use tokio::{sync::watch, task::JoinHandle};
+use tokio::{
+    sync::{mpsc, watch},
+    task::JoinHandle,
+};
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    Options,
-    lease::LeaseClock,
+    options::RunOptions,
     reconcile::RunKey,
+    standby::Standby,
     stream::{Duplicate, Ended, StreamRun},
 };
 use crate::{
@@ -17,50 +20,59 @@ use crate::{
     domain::{
         cluster::{Condition, Health},
         command::{Command, Rejection},
+        delivery::feed::Look,
         history::HistoryItem,
         id::ShardId,
-        position::ResourceVersion,
         stream::Stream,
     },
-    pipeline::owned::{History, OwnedStream},
-    watcher::{ShardWatcher, StreamHistory, StreamStart},
+    pipeline::owned::History,
+    watcher::StreamHistory,
 };
 
 /// The pause before a report that found no leader is tried again.
-const HEALTH_RETRY: Duration = Duration::from_secs(1);
+const HEALTH_RETRY: Duration = Duration::from_millis(250);
 
 /// How often a cluster that is a duplicate is looked at: it is another one once the other
 /// registration is deleted, or `duplicate_of` is set.
 const DUPLICATE_LOOK: Duration = Duration::from_secs(1);
 
-/// One run of a shard, under one epoch and one specification of its cluster.
+/// How long the watches of a changed specification may take to open before those of the old one
+/// are closed all the same: what the user wants now counts.
+const CHANGE_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// A shard that runs here, under one epoch.
 pub(super) struct ShardRun {
-    key: RunKey,
+    keys: watch::Sender<RunKey>,
     stop: CancellationToken,
     task: JoinHandle<()>,
 }
 
 impl ShardRun {
-    /// Begins where the last owner's checkpoints say.
+    /// Begins where the last owner's checkpoints say, with the watches of `standby` where it fits.
     pub(super) fn start(
-        options: &Options,
-        lease: &LeaseClock,
+        options: &RunOptions,
         shard: ShardId,
         key: RunKey,
+        standby: Option<Standby>,
     ) -> Self {
-        let run = Run {
+        let keys = watch::Sender::new(key);
+        let runs = ShardRuns {
             options: options.clone(),
-            lease: lease.clone(),
             shard,
-            key,
+            keys: keys.subscribe(),
         };
         let stop = CancellationToken::new();
-        let task = tokio::spawn(run.run(stop.clone()));
-        Self { key, stop, task }
+        let task = tokio::spawn(runs.run(stop.clone(), standby));
+        Self { keys, stop, task }
     }
 
     pub(super) fn key(&self) -> RunKey {
-        self.key
+        *self.keys.borrow()
+    }
+
+    /// What is watched has changed: another run under the same epoch follows, after this one.
+    pub(super) fn change(&self, key: RunKey) {
+        self.keys.send_replace(key);
     }
 
     /// Ends the run without waiting.
@@ -77,21 +89,67 @@ impl ShardRun {
     }
 }
 
-/// What a run works with.
+/// The runs of a shard under one epoch, one after the other.
+struct ShardRuns {
+    options: RunOptions,
+    shard: ShardId,
+    keys: watch::Receiver<RunKey>,
+}
+
+impl ShardRuns {
+    async fn run(mut self, stop: CancellationToken, mut standby: Option<Standby>) {
+        loop {
+            let run = Run {
+                options: self.options.clone(),
+                shard: self.shard,
+                key: *self.keys.borrow_and_update(),
+            };
+            let replaced = stop.child_token();
+            let run = run.run(replaced.clone(), standby.take());
+            tokio::pin!(run);
+            tokio::select! {
+                () = &mut run => return,
+                next = self.next() => standby = next,
+            }
+            // Two runs of one epoch must not publish at the same time.
+            replaced.cancel();
+            run.await;
+        }
+    }
+
+    /// Waits until what is watched has changed, and for the new watches. The old ones go on
+    /// meanwhile.
+    async fn next(&mut self) -> Option<Standby> {
+        if self.keys.changed().await.is_err() {
+            // The run is being ended.
+            std::future::pending::<()>().await;
+        }
+        let standby = Standby::open(&self.options, self.shard)?;
+        let opened = tokio::time::timeout(CHANGE_TIMEOUT, standby.opening(false).wait()).await;
+        if let Ok(Err(reason)) = opened {
+            tracing::warn!(cluster = %standby.cluster, reason, "cannot watch the cluster as changed");
+        }
+        Some(standby)
+    }
+}
+
+/// One run of a shard, under one epoch and one specification of its cluster.
 struct Run {
-    options: Options,
-    lease: LeaseClock,
+    options: RunOptions,
     shard: ShardId,
     key: RunKey,
 }
 
 impl Run {
     /// Watches and publishes until it is stopped; not while the cluster is a duplicate.
-    async fn run(self, stop: CancellationToken) {
-        let state = self.options.raft.state();
-        let name = state.shard_name(self.shard);
+    async fn run(self, stop: CancellationToken, mut standby: Option<Standby>) {
+        let name = self.options.group.state().shard_name(self.shard);
         tracing::info!(shard = %name, epoch = %self.key.epoch, "shard run starts");
-        while let Some(duplicate) = self.watch(&stop).await {
+        while let Some(interruption) = self.watch(&stop, standby.take()).await {
+            let Interruption::Duplicate(duplicate) = interruption else {
+                tracing::info!(shard = %name, "prepared watches cannot be continued, opening others");
+                continue;
+            };
             tokio::select! {
                 () = self.wait_while(duplicate) => {}
                 () = stop.cancelled() => break,
@@ -100,25 +158,20 @@ impl Run {
         tracing::info!(shard = %name, epoch = %self.key.epoch, "shard run ended");
     }
 
-    /// Watches and publishes from the checkpoints on until it is stopped, or the cluster turns out
-    /// to be a duplicate.
-    async fn watch(&self, stop: &CancellationToken) -> Option<Duplicate> {
-        let state = self.options.raft.state();
-        let cluster = Arc::new(state.clusters.get(&self.shard.cluster)?.clone());
-        let name = cluster.spec.name.clone();
-        let streams: Vec<Stream> = state.streams_of(self.shard).cloned().collect();
-        let starts = streams
-            .iter()
-            .map(|stream| StreamStart {
-                stream: stream.id,
-                selector: stream.selector.clone(),
-                resume: stream.resume_point(),
-                cluster_uid: stream.cluster_uid.clone(),
-            })
-            .collect();
-        let credentials = self.options.credentials.clone();
-        let policy = self.options.watch.clone();
-        let (watcher, signals, health) = ShardWatcher::start(cluster, starts, credentials, policy);
+    /// Watches and publishes from the checkpoints on until it is stopped, or interrupted.
+    async fn watch(
+        &self,
+        stop: &CancellationToken,
+        standby: Option<Standby>,
+    ) -> Option<Interruption> {
+        let Standby {
+            cluster,
+            streams,
+            watcher,
+            signals,
+            health,
+            ..
+        } = self.fitting(standby).await?;
         let mut tasks = FuturesUnordered::new();
         let mut published = Vec::new();
         for (id, signals) in signals {
@@ -126,12 +179,12 @@ impl Run {
             let (Some(stream), Some(history)) = (stream, watcher.history(id)) else {
                 continue;
             };
-            let run = self.publish(stream, history, name.clone());
+            let run = self.publish(stream, history, cluster.clone());
             published.push(run.owned.clone());
             tasks.push(run.run(signals));
         }
-        let duplicate = tokio::select! {
-            duplicate = first_duplicate(&mut tasks) => Some(duplicate),
+        let interruption = tokio::select! {
+            interruption = first_interruption(&mut tasks) => Some(interruption),
             () = self.report_changes(health) => None,
             () = stop.cancelled() => None,
         };
@@ -140,23 +193,32 @@ impl Run {
         for stream in published {
             self.options.owned.remove(&stream);
         }
-        duplicate
+        interruption
     }
+
+    /// The watches to publish from: those that are open already, where nothing has changed since
+    /// that they do not know of.
+    async fn fitting(&self, standby: Option<Standby>) -> Option<Standby> {
+        if let Some(standby) = standby {
+            if standby.fits(&self.options.group.state()) {
+                return Some(standby);
+            }
+            tracing::debug!(shard = %self.shard, "prepared watches do not fit any more");
+            standby.close().await;
+        }
+        Standby::open(&self.options, self.shard)
+    }
+
     /// Goes on publishing where the last owner stopped.
     fn publish(&self, stream: &Stream, history: StreamHistory, cluster: String) -> StreamRun {
-        let owned = OwnedStream::new(
-            stream.id,
-            self.key.epoch,
-            Arc::new(StreamPast(history)),
-            self.options.ring_bytes,
-        );
+        let past = Arc::new(StreamPast(history));
+        let owned = self.options.owned.begin(stream.id, self.key.epoch, past);
         if let Some(era) = stream.era.clone() {
             owned.resume(era, &stream.resume_point());
         }
-        self.options.owned.insert(owned.clone());
         StreamRun {
-            raft: self.options.raft.clone(),
-            lease: self.lease.clone(),
+            group: self.options.group.clone(),
+            lease: self.options.lease.clone(),
             owned,
             cluster,
             key: self.key,
@@ -167,7 +229,7 @@ impl Run {
     /// Reports that the cluster is a duplicate, and waits until it may be none any more.
     async fn wait_while(&self, duplicate: Duplicate) {
         let Duplicate { of, uid } = duplicate;
-        let cluster = self.options.raft.state().shard_name(self.shard);
+        let cluster = self.options.group.state().shard_name(self.shard);
         let reason = Rejection::DuplicateCluster { of }.to_string();
         tracing::warn!(shard = %cluster, reason, "cluster is not being watched");
         let health = Health {
@@ -178,12 +240,10 @@ impl Run {
         self.report(&health).await;
         loop {
             tokio::time::sleep(DUPLICATE_LOOK).await;
-            let state = self.options.raft.state();
-            let Some(other) = state.duplicate(self.shard.cluster, &uid) else {
+            // A third registration may be in the way by now.
+            let Some(of) = self.duplicate(&uid) else {
                 return;
             };
-            // A third registration may be in the way by now.
-            let of = other.spec.name.clone();
             let reason = Rejection::DuplicateCluster { of }.to_string();
             self.report(&Health {
                 reason,
@@ -191,6 +251,13 @@ impl Run {
             })
             .await;
         }
+    }
+
+    /// The name of another registration of a cluster of this identity.
+    fn duplicate(&self, uid: &str) -> Option<String> {
+        let state = self.options.group.state();
+        let other = state.duplicate(self.shard.cluster, uid)?;
+        Some(other.spec.name.clone())
     }
 
     /// Reports the health at each change.
@@ -210,9 +277,7 @@ impl Run {
     /// Reports a health, unless it is known already, however long that takes.
     async fn report(&self, health: &Health) {
         loop {
-            let state = self.options.raft.state();
-            let cluster = state.clusters.get(&self.shard.cluster);
-            if cluster.is_none_or(|cluster| cluster.health.says_the_same_as(health)) {
+            if self.is_known(health) {
                 return;
             }
             let command = Command::ReportHealth {
@@ -222,20 +287,44 @@ impl Run {
                 reason: health.reason.clone(),
                 at: health.since,
             };
-            match self.options.raft.submit(command).await {
+            match self.options.group.submit(command).await {
                 Ok(_) => return,
                 Err(error) => tracing::debug!(%error, "health not reported, trying again"),
             }
             tokio::time::sleep(HEALTH_RETRY).await;
         }
     }
+
+    /// Whether the group knows of this health, or of the cluster no longer. What an earlier owner
+    /// could not reach is reported again: the leader looks for a replica that can.
+    fn is_known(&self, health: &Health) -> bool {
+        let state = self.options.group.state();
+        let cluster = state.clusters.get(&self.shard.cluster);
+        cluster.is_none_or(|cluster| {
+            let is_own = cluster.health_epoch == self.key.epoch;
+            cluster.health.says_the_same_as(health)
+                && (is_own || !health.condition.is_out_of_reach())
+        })
+    }
 }
 
-/// Runs the streams until what answers one of them is registered already.
-async fn first_duplicate(streams: &mut FuturesUnordered<impl Future<Output = Ended>>) -> Duplicate {
+/// Why all streams of a run begin again.
+enum Interruption {
+    /// What answers one of them is registered already.
+    Duplicate(Duplicate),
+    /// The watches were opened too early.
+    Behind,
+}
+
+/// Runs the streams until one of them interrupts them all.
+async fn first_interruption(
+    streams: &mut FuturesUnordered<impl Future<Output = Ended>>,
+) -> Interruption {
     while let Some(ended) = streams.next().await {
-        if let Ended::Duplicate(duplicate) = ended {
-            return duplicate;
+        match ended {
+            Ended::Duplicate(duplicate) => return Interruption::Duplicate(duplicate),
+            Ended::Behind => return Interruption::Behind,
+            Ended::Over => {}
         }
     }
     std::future::pending().await
@@ -245,19 +334,11 @@ async fn first_duplicate(streams: &mut FuturesUnordered<impl Future<Output = End
 struct StreamPast(StreamHistory);
 
 impl History for StreamPast {
-    fn catch_up(&self, from: ResourceVersion) -> tokio::sync::mpsc::Receiver<HistoryItem> {
-        self.0.catch_up(from)
-    }
-
-    fn snapshot(&self) -> tokio::sync::mpsc::Receiver<HistoryItem> {
-        self.0.snapshot()
-    }
-
-    fn repair(
-        &self,
-        from: ResourceVersion,
-        to: ResourceVersion,
-    ) -> tokio::sync::mpsc::Receiver<HistoryItem> {
-        self.0.repair(from, to)
+    fn look(&self, look: Look) -> mpsc::Receiver<HistoryItem> {
+        match look {
+            Look::Watch(from) => self.0.catch_up(from),
+            Look::List(exactly) => self.0.snapshot(exactly),
+            Look::NetChanges { from, to } => self.0.repair(from, to),
+        }
     }
 }

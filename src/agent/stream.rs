@@ -2,9 +2,9 @@
 
 use std::{sync::Arc, time::Duration};
 
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::oneshot;
 
-use super::{lease::LeaseClock, reconcile::RunKey};
+use super::{agreement::Agreement, reconcile::RunKey};
 use crate::{
     clock::unix_now,
     domain::{
@@ -13,9 +13,10 @@ use crate::{
         id::Era,
         stream::EraStart,
     },
+    group::lease::LeaseClock,
     pipeline::owned::OwnedStream,
-    raft::{ProposeError, Raft},
-    watcher::Signal,
+    raft::ProposeError,
+    watcher::{Signal, Signals},
 };
 
 /// The pause before a command that found no leader is proposed again.
@@ -23,7 +24,7 @@ pub(super) const RETRY_AFTER: Duration = Duration::from_millis(200);
 
 /// One stream of a run.
 pub(super) struct StreamRun {
-    pub(super) raft: Raft,
+    pub(super) group: Arc<dyn Agreement>,
     pub(super) lease: LeaseClock,
     pub(super) owned: Arc<OwnedStream>,
     pub(super) cluster: String,
@@ -39,6 +40,9 @@ pub(super) enum Ended {
     Over,
     /// What answers is registered already, as this cluster.
     Duplicate(Duplicate),
+    /// The watch was opened before the last owner stopped, and cannot be continued: it begins again
+    /// at the checkpoint.
+    Behind,
 }
 
 /// The cluster that answers is registered under another name.
@@ -51,7 +55,7 @@ pub(super) struct Duplicate {
 
 impl StreamRun {
     /// Publishes until the session ends or may not go on.
-    pub(super) async fn run(mut self, mut signals: mpsc::Receiver<Signal>) -> Ended {
+    pub(super) async fn run(mut self, mut signals: Signals) -> Ended {
         while let Some(signal) = signals.recv().await {
             // Without a lease nothing is published; the session's queue fills, then its socket,
             // and it goes on from there.
@@ -121,7 +125,7 @@ impl StreamRun {
 
     /// How the era began, once it is known to be committed and applied here; `None` to try again.
     async fn propose(&self, begin: &BeginEra) -> Result<Option<EraStart>, Ended> {
-        let proposed = match self.raft.submit(Command::BeginEra(begin.clone())).await {
+        let proposed = match self.group.submit(Command::BeginEra(begin.clone())).await {
             Ok(proposed) => proposed,
             Err(error @ ProposeError::Unknown(_)) => {
                 // Proposed again, it takes effect once at most.
@@ -134,7 +138,7 @@ impl StreamRun {
             }
         };
         let revision = proposed.revision;
-        while !self.raft.wait_applied(revision, RETRY_AFTER * 10).await {
+        while !self.group.wait_applied(revision, RETRY_AFTER * 10).await {
             tracing::debug!(%revision, "waiting for a new era to be applied");
         }
         match proposed.outcome {
@@ -152,13 +156,14 @@ impl StreamRun {
                 let uid = begin.cluster_uid.clone();
                 Err(Ended::Duplicate(Duplicate { of, uid }))
             }
+            Outcome::Rejected(Rejection::StaleCheckpoint) => Err(Ended::Behind),
             _ => Err(Ended::Over),
         }
     }
 
     /// How the era began that this proposal asked for, if the state here knows it.
     fn begun(&self, begin: &BeginEra) -> Option<EraStart> {
-        let state = self.raft.state();
+        let state = self.group.state();
         let start = state.streams.get(&self.owned.id)?.era.as_ref()?;
         let is_own = Some(start.era) > begin.expected_era
             && start.reason == begin.reason

@@ -16,8 +16,11 @@ use tonic::{
 use tonic_prost::ProstCodec;
 
 use crate::{
-    pipeline::item::Published,
-    proto::v1::{Event, ObjectContent, SubscribeRequest, SubscribeResponse},
+    domain::delivery::item::{Part, Published, Rendered},
+    proto::v1::{
+        Event, Heartbeat, ObjectContent, SubscribeRequest, SubscribeResponse,
+        subscribe_response::Frame,
+    },
 };
 
 mod service {
@@ -57,7 +60,7 @@ pub enum Encoded {
 #[derive(Clone, Debug)]
 pub struct EncodedEvent {
     /// Everything but the object and the time of sending.
-    head: EventHead,
+    head: Rendered,
     /// The object, as far as the subscriber wants it.
     object: Object,
     /// When this replica sends it.
@@ -73,27 +76,18 @@ pub struct Object {
     pub content: ObjectContent,
 }
 
-/// What is the same for every subscriber of a replica.
-#[derive(Clone, Debug, PartialEq, Eq)]
-struct EventHead {
-    /// The encoded cursor field, then the encoded fields of the event.
-    bytes: Bytes,
-    /// Where the event's fields begin.
-    event_at: usize,
-}
-
-impl EventHead {
-    fn new(delta: &String, event: &Event) -> Self {
-        let mut bytes = Vec::with_capacity(512);
-        if !delta.is_empty() {
-            prost::encoding::string::encode(CURSOR_DELTA, delta, &mut bytes);
-        }
-        let event_at = bytes.len();
-        event.encode_raw(&mut bytes);
-        Self {
-            bytes: bytes.into(),
-            event_at,
-        }
+/// What is the same for every subscriber of a replica: the encoded cursor field, then the encoded
+/// fields of the event.
+fn rendered(delta: &String, event: &Event) -> Rendered {
+    let mut bytes = Vec::with_capacity(512);
+    if !delta.is_empty() {
+        prost::encoding::string::encode(CURSOR_DELTA, delta, &mut bytes);
+    }
+    let event_at = bytes.len();
+    event.encode_raw(&mut bytes);
+    Rendered {
+        bytes: bytes.into(),
+        event_at,
     }
 }
 
@@ -104,19 +98,15 @@ pub(super) fn encoded(
     sent: Timestamp,
     render: impl FnOnce() -> (String, Event),
 ) -> Encoded {
-    // The cursor of a replay is that of its subscriber alone.
-    if published.replay {
+    // Elsewhere the cursor is that of its subscriber alone.
+    if published.part != Part::Live {
         return encoded_once(object, sent, render());
     }
     let kept = published.rendered.get_or_init(|| {
         let (delta, event) = render();
-        let head = EventHead::new(&delta, &event);
-        (head.bytes, head.event_at)
+        rendered(&delta, &event)
     });
-    let head = EventHead {
-        bytes: kept.0.clone(),
-        event_at: kept.1,
-    };
+    let head = kept.clone();
     Encoded::Event(EncodedEvent { head, object, sent })
 }
 
@@ -126,8 +116,28 @@ pub(super) fn encoded_once(
     sent: Timestamp,
     (delta, event): (String, Event),
 ) -> Encoded {
-    let head = EventHead::new(&delta, &event);
+    let head = rendered(&delta, &event);
     Encoded::Event(EncodedEvent { head, object, sent })
+}
+
+impl Encoded {
+    /// The replica lives, as of `now`.
+    pub(super) fn heartbeat(now: Timestamp) -> Self {
+        let heartbeat = Heartbeat { time: Some(now) };
+        Self::Other(Box::new(SubscribeResponse {
+            frame: Some(Frame::Heartbeat(heartbeat)),
+            ..SubscribeResponse::default()
+        }))
+    }
+
+    /// What it takes while it waits, in bytes.
+    pub(super) fn cost_bytes(&self) -> usize {
+        size_of::<Self>()
+            + match self {
+                Self::Event(event) => event.head.bytes.len() + event.object.json.len(),
+                Self::Other(response) => size_of::<SubscribeResponse>() + response.encoded_len(),
+            }
+    }
 }
 
 impl EncodedEvent {
@@ -210,7 +220,7 @@ mod tests {
     use prost::Message as _;
 
     use super::{
-        Bytes, EncodedEvent, Event, EventHead, Object, ObjectContent, SubscribeResponse, Timestamp,
+        Bytes, EncodedEvent, Event, Object, ObjectContent, SubscribeResponse, Timestamp, rendered,
     };
     use crate::proto::v1::{ObjectMeta, Position, subscribe_response::Frame};
 
@@ -242,7 +252,7 @@ mod tests {
             };
             let mut buffer = Vec::new();
             EncodedEvent {
-                head: EventHead::new(&delta.to_owned(), &event),
+                head: rendered(&delta.to_owned(), &event),
                 object: Object {
                     json: Bytes::from(json.clone()),
                     content,

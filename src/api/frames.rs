@@ -15,15 +15,13 @@ use super::{
 use crate::{
     domain::{
         cursor::{Cursor, CursorCodec},
+        delivery::item::{Gap, Published},
         id::{StreamId, UnixMillis},
         position::Position,
     },
-    pipeline::{
-        item::{Gap, Published},
-        output::{
-            Body, CursorStep, Output, Progress, StreamChange, StreamChangeReason, StreamChangeType,
-            StreamName, StreamProgress,
-        },
+    pipeline::output::{
+        Body, CursorStep, Output, Progress, StreamChange, StreamChangeReason, StreamChangeType,
+        StreamName, StreamProgress,
     },
     proto::v1::{self, SubscribeResponse, subscribe_response::Frame},
 };
@@ -79,11 +77,10 @@ impl Frames {
 
     fn delta(&self, step: &CursorStep) -> String {
         match step {
-            CursorStep::Moved(stream, position) => self.codec.delta([(*stream, position)]),
+            CursorStep::Moved(stream, place) => self.codec.delta([(*stream, place)]),
             CursorStep::AllMoved(entries) => {
                 let entries = entries.iter();
-                self.codec
-                    .delta(entries.map(|(id, position)| (*id, position)))
+                self.codec.delta(entries.map(|(id, place)| (*id, place)))
             }
             CursorStep::None | CursorStep::Whole(_) => String::new(),
         }
@@ -137,9 +134,9 @@ fn event(name: &StreamName, published: &Published) -> v1::Event {
         position: Some(convert::position(&published.position)),
         epoch: published.epoch.0,
         object: Some(v1::ObjectMeta {
-            namespace: frame.namespace.to_string(),
-            name: frame.name.to_string(),
-            uid: frame.uid.to_string(),
+            namespace: frame.namespace().to_owned(),
+            name: frame.name().to_owned(),
+            uid: frame.uid().to_owned(),
             resource_version: frame.rv.to_string(),
         }),
         seen_time: Some(timestamp(frame.seen)),
@@ -165,7 +162,7 @@ fn gap_frame(name: &StreamName, gap: &Gap) -> v1::Gap {
     let (reason, message) = convert::gap_reason(gap.reason);
     v1::Gap {
         from: gap.from.as_ref().map(convert::position),
-        to: Some(convert::position(&gap.to)),
+        to: gap.position().as_ref().map(convert::position),
         repaired: gap.repaired,
         ..gap_without_ends(name, reason, message)
     }
@@ -209,6 +206,7 @@ fn stream_change(change: &StreamChange) -> v1::StreamChange {
         reason: reason.into(),
         position: change.position.as_ref().map(convert::position),
         snapshot_follows: change.snapshot_follows,
+        snapshot_continues: change.snapshot_continues,
         paused: change.paused,
         message: message.to_owned(),
         ..v1::StreamChange::default()

@@ -7,9 +7,9 @@ use crate::{
     domain::{
         cluster::{Resource, StreamSelector},
         cursor::Mode,
-        frame::{Change, Frame as ObjectFrame},
+        delivery::{item::Part, place::Place},
+        frame::{Change, Frame as ObjectFrame, ObjectKey},
         id::{ClusterId, Epoch, Era, GroupId},
-        position::Ordinal,
     },
     pipeline::output::{StreamChangeReason, StreamChangeType},
 };
@@ -42,8 +42,8 @@ fn cursor(streams: u64) -> Cursor {
         mode: Mode::Changes,
         filter: 0x1234_5678_9abc_def0,
         newest: streams * 2,
-        positions: (1..=streams)
-            .map(|id| (StreamId(id), position(id)))
+        places: (1..=streams)
+            .map(|id| (StreamId(id), Place::At(position(id))))
             .collect(),
         left: BTreeMap::new(),
         masks: BTreeMap::new(),
@@ -61,21 +61,27 @@ fn size(step: CursorStep, body: Body) -> usize {
     bytes(&frames().frame(Output { step, body }, NOW).0)
 }
 
+fn position_of_event(stream: u64) -> Position {
+    Position::closed(Era(stream + 1), 40_000_000.into())
+}
+
 fn event(stream: u64) -> usize {
-    let position = Position::at(Era(stream + 1), 40_000_000.into(), Ordinal::FIRST);
+    let position = position_of_event(stream);
     let frame = ObjectFrame {
         change: Change::Added,
         rv: 40_000_000.into(),
-        namespace: "default".into(),
-        name: "web-0.17f2a1b2c3d4e5f6".into(),
-        uid: "1b4e28ba-2fa1-11d2-883f-0016d3cca427".into(),
+        key: ObjectKey::new(
+            "default",
+            "web-0.17f2a1b2c3d4e5f6",
+            "1b4e28ba-2fa1-11d2-883f-0016d3cca427",
+        ),
         object: Bytes::from_static(b"{}"),
         metadata_only: false,
         seen: NOW,
     };
-    let published = Published::new(position.clone(), Epoch(3), false, frame);
+    let published = Published::new(position.clone(), Epoch(3), Part::Live, frame);
     size(
-        CursorStep::Moved(StreamId(stream), position),
+        CursorStep::Moved(StreamId(stream), Place::At(position)),
         Body::Event(name(stream), Arc::new(published)),
     )
 }

@@ -7,21 +7,20 @@ use tonic::{Status, transport::Channel};
 
 use super::{
     reads::{Read, Reads},
-    status::{forwarded, no_quorum, reason_of},
+    status::{leader_silent, member_in_use, no_quorum},
 };
 use crate::{
     domain::{
         id::{ReplicaId, Revision, StreamId},
         member::Availability,
     },
-    peer::Channels,
-    proto::{
-        internal::v1::{
-            ObserveRequest, ObserveResponse, RemoveRequest, peer_service_client::PeerServiceClient,
-        },
-        v1::ErrorReason,
+    group::Group,
+    net::Channels,
+    proto::internal::v1::{
+        ObserveRequest, ObserveResponse, RemoveRequest, leader_service_client::LeaderServiceClient,
+        remove_response,
     },
-    raft::{Leadership, Raft},
+    raft::Leadership,
 };
 
 /// An answer that takes longer is not worth waiting for: the page is shown without it.
@@ -50,7 +49,7 @@ const REASON_WITHIN: Duration = Duration::from_secs(1);
 /// Asks the leader. A cheap clone.
 #[derive(Clone)]
 pub struct LeaderView {
-    raft: Raft,
+    group: Group,
     channels: Channels,
     whole: Arc<Mutex<Option<Kept<Arc<View>>>>>,
     brief: Arc<Mutex<Option<Kept<Arc<View>>>>>,
@@ -92,9 +91,9 @@ pub(super) struct Observed {
 
 impl LeaderView {
     /// Asks through the connections to peers.
-    pub fn new(raft: Raft, channels: Channels) -> Self {
+    pub fn new(group: Group, channels: Channels) -> Self {
         Self {
-            raft,
+            group,
             channels,
             whole: Arc::default(),
             brief: Arc::default(),
@@ -116,7 +115,7 @@ impl LeaderView {
 
     /// What keeps the group from agreeing on anything.
     pub(super) async fn problem(&self) -> String {
-        let answer = async || self.raft.reach().await.to_string();
+        let answer = async || self.group.reach().await.to_string();
         self.kept(&self.problem, PROBLEM_FRESH_FOR, answer).await
     }
 
@@ -128,7 +127,7 @@ impl LeaderView {
         answer: impl AsyncFnOnce() -> T,
     ) -> T {
         let mut kept = place.lock().await;
-        let leadership = *self.raft.leadership().borrow();
+        let leadership = *self.group.raft().leadership().borrow();
         if let Some(kept) = &*kept
             && kept.at.elapsed() < fresh_for
             && kept.leadership == leadership
@@ -161,7 +160,7 @@ impl LeaderView {
         let leader_patience = patience.saturating_sub(REASON_WITHIN).min(LEADER_PATIENCE);
         let leader_deadline = Instant::now() + leader_patience;
         loop {
-            let leadership = *self.raft.leadership().borrow();
+            let leadership = *self.group.raft().leadership().borrow();
             // Not the one that is kept: it may be older than the request.
             let view = self.ask(true).await;
             if view.has_quorum {
@@ -171,7 +170,7 @@ impl LeaderView {
             if Instant::now() >= leader_deadline {
                 return Err(no_quorum(self.problem().await));
             }
-            let mut changes = self.raft.leadership();
+            let mut changes = self.group.raft().leadership();
             let changed = changes.wait_for(|now| *now != leadership);
             drop(tokio::time::timeout(RETRY_PAUSE, changed).await);
         }
@@ -190,20 +189,22 @@ impl LeaderView {
         let removed = leader.remove(RemoveRequest { replica_id });
         let removed = tokio::time::timeout(patience.min(REMOVED_WITHIN), removed).await;
         match removed {
-            Ok(Ok(removed)) => Ok(Revision(removed.into_inner().revision)),
-            Ok(Err(status)) if reason_of(&status) == Some(ErrorReason::NoQuorum) => {
-                Err(no_quorum(self.problem().await))
-            }
-            Ok(Err(status)) => Err(forwarded(&status)),
-            Err(_) => Err(forwarded(&Status::deadline_exceeded("timeout"))),
+            Ok(Ok(removed)) => match removed.into_inner().result {
+                Some(remove_response::Result::Revision(revision)) => Ok(Revision(revision)),
+                Some(remove_response::Result::InUse(why)) => Err(member_in_use(why)),
+                Some(remove_response::Result::NotNow(_)) => Err(no_quorum(self.problem().await)),
+                None => Err(leader_silent("it answered with nothing")),
+            },
+            Ok(Err(status)) => Err(leader_silent(status.message())),
+            Err(_) => Err(leader_silent("timeout")),
         }
     }
 
-    fn leader(&self) -> Option<PeerServiceClient<Channel>> {
-        let leader = self.raft.leadership().borrow().leader?;
-        let address = self.raft.peer_address_of(leader)?;
+    fn leader(&self) -> Option<LeaderServiceClient<Channel>> {
+        let leader = self.group.raft().leadership().borrow().leader?;
+        let address = self.group.raft().peer_address_of(leader)?;
         let channel = self.channels.channel(&address).ok()?;
-        Some(PeerServiceClient::new(channel))
+        Some(LeaderServiceClient::new(channel))
     }
 }
 

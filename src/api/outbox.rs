@@ -3,6 +3,9 @@
 //! A queue of its own and not a channel, because the end of a subscription has rules: its last
 //! frame is never lost for want of room, it carries the cursor of what was sent before it, and what
 //! waits for a subscriber that has stopped reading is thrown away, since it follows again.
+//!
+//! Where nothing waits for a while, the transport gets a heartbeat. It is made where responses are
+//! taken, so that it never waits in a queue, and delays none.
 
 use std::{
     collections::VecDeque,
@@ -12,16 +15,45 @@ use std::{
     time::Duration,
 };
 
-use tokio::sync::Notify;
+use tokio::{
+    sync::Notify,
+    time::{Instant, Sleep, sleep},
+};
 use tokio_stream::Stream;
 use tonic::Status;
 
-use super::encoded::Encoded;
-use crate::{domain::cursor::Cursor, pipeline::output::CursorStep};
+use super::{admission::OWN_BYTES, convert::timestamp, encoded::Encoded, gate::InFlight};
+use crate::{
+    clock::unix_now,
+    domain::cursor::Cursor,
+    memory::{Budget, Reservation},
+    pipeline::output::CursorStep,
+};
+
+/// A subscriber that was sent nothing for so long is sent a heartbeat: it leaves a replica that is
+/// silent for three of them, and is to go on elsewhere within 2 s. Where nothing happens these are
+/// all that a subscriber costs, some 40 bytes each.
+const HEARTBEAT_EVERY: Duration = Duration::from_millis(500);
 
 /// Responses that may wait for the transport. What does not fit waits in rings, where it costs
 /// nothing more.
 const RESPONSES_MAX: usize = 256;
+
+/// So few that whoever makes more is told of each that is taken.
+const RESPONSES_FEW: usize = 8;
+
+/// Bytes of them from which on no more are put in.
+const RESPONSES_BYTES_MAX: usize = 1024 * 1024;
+
+/// Bytes for which memory is taken at once, a single larger response apart.
+const PART_BYTES: usize = 256 * 1024;
+
+/// Beyond what it had when it was empty, an outbox may take so small a part of the memory that is
+/// free: many who do not read never take all of it.
+const FREE_PART: usize = 8;
+
+/// What an entry of a cursor takes.
+const ENTRY_BYTES: usize = 96;
 
 /// One response, and what it changes in the cursor.
 pub(super) type Response = (Encoded, CursorStep);
@@ -29,11 +61,27 @@ pub(super) type Response = (Encoded, CursorStep);
 /// The sending half.
 pub(super) struct Outbox {
     shared: Arc<Shared>,
+    /// Memory of all responses that wait for anybody.
+    memory: Budget,
+    /// Its own.
+    own: Budget,
 }
 
 /// The half that the transport reads.
 pub(super) struct Outgoing {
     shared: Arc<Shared>,
+    /// Where the memory of a response goes that the transport takes.
+    in_flight: InFlight,
+    heartbeat: Heartbeat,
+}
+
+/// When a heartbeat is due.
+struct Heartbeat {
+    /// The last response was taken; `None` before the first, which says that a replica serves.
+    taken_at: Option<Instant>,
+    /// Fires no later than a heartbeat is due. It is set again where it fires and not with each
+    /// response, of which there are thousands a second.
+    timer: Pin<Box<Sleep>>,
 }
 
 struct Shared {
@@ -44,7 +92,9 @@ struct Shared {
 
 #[derive(Default)]
 struct Queue {
-    waiting: VecDeque<Response>,
+    waiting: VecDeque<Queued>,
+    /// What they take.
+    bytes: usize,
     /// What the responses that were taken changed in the cursor, not yet applied.
     taken: Vec<CursorStep>,
     taken_total: u64,
@@ -55,10 +105,19 @@ struct Queue {
     end: Option<End>,
 }
 
-/// A batch for which there is no room, and how many responses have been taken so far.
-struct Refused {
-    batch: Vec<Response>,
-    taken: u64,
+/// A response that waits.
+struct Queued {
+    response: Encoded,
+    step: CursorStep,
+    bytes: usize,
+    /// Its part of the memory.
+    held: Reservation,
+}
+
+/// Some responses, and what they take.
+struct Part {
+    responses: Vec<Response>,
+    bytes: usize,
 }
 
 /// What follows when nothing waits any more.
@@ -89,7 +148,7 @@ pub(super) enum Full {
 const PARTS: u32 = 8;
 
 /// Both halves. Nothing has been sent yet: the subscriber stands at `cursor`.
-pub(super) fn outbox(cursor: Cursor) -> (Outbox, Outgoing) {
+pub(super) fn outbox(cursor: Cursor, memory: Budget) -> (Outbox, Outgoing) {
     let shared = Arc::new(Shared {
         queue: Mutex::new(Queue {
             cursor,
@@ -99,8 +158,16 @@ pub(super) fn outbox(cursor: Cursor) -> (Outbox, Outgoing) {
     });
     let outgoing = Outgoing {
         shared: shared.clone(),
+        in_flight: InFlight::default(),
+        heartbeat: Heartbeat::new(),
     };
-    (Outbox { shared }, outgoing)
+    let own = Budget::new(memory.key(), OWN_BYTES);
+    let outbox = Outbox {
+        shared,
+        memory,
+        own,
+    };
+    (outbox, outgoing)
 }
 
 impl Shared {
@@ -111,32 +178,54 @@ impl Shared {
 }
 
 impl Outbox {
-    /// Waits until there is room, and puts a batch in; not for longer than `slow_after` without
-    /// anything being taken. A batch may be larger than the room: it is bounded by whoever makes it.
+    /// Waits until there is room and memory, and puts a batch in; not for longer than `slow_after`
+    /// without anything being taken.
     pub(super) async fn push(
         &self,
-        mut batch: Vec<Response>,
+        batch: Vec<Response>,
         slow_after: Duration,
     ) -> Result<(), Full> {
+        for part in parts(batch) {
+            self.push_part(part, slow_after).await?;
+        }
+        Ok(())
+    }
+
+    async fn push_part(&self, mut part: Part, slow_after: Duration) -> Result<(), Full> {
+        // Its place in the queue for memory is kept until it has some.
+        let memory = self.memory.reserve(part.bytes);
+        tokio::pin!(memory);
+        let mut held = None;
         let mut taken_before = 0;
         let mut parts_without = 0;
         loop {
             // Asked for before the look, so that no change between the two is missed.
             let room = self.shared.room.notified();
-            let taken = match self.try_push(batch)? {
+            if held.is_none() && part.bytes <= OWN_BYTES {
+                held = self.own.try_reserve(part.bytes);
+            }
+            part = match self.try_push(part, &mut held)? {
                 Ok(()) => return Ok(()),
-                Err(refused) => {
-                    batch = refused.batch;
-                    refused.taken
-                }
+                Err(part) => part,
             };
-            if taken != taken_before {
+            let (taken, is_empty) = {
+                let queue = self.shared.queue();
+                (queue.taken_total, queue.waiting.is_empty())
+            };
+            // Who has taken everything is not slow: others have the memory.
+            if taken != taken_before || is_empty {
                 (taken_before, parts_without) = (taken, 0);
             }
-            if tokio::time::timeout(slow_after / PARTS, room)
-                .await
-                .is_err()
-            {
+            let waited = tokio::time::timeout(slow_after / PARTS, async {
+                tokio::select! {
+                    // Only one who has taken everything waits for what others hold.
+                    reservation = &mut memory, if held.is_none() && is_empty => {
+                        held = Some(reservation);
+                    }
+                    () = room => {}
+                }
+            });
+            if waited.await.is_err() {
                 parts_without += 1;
                 if parts_without > PARTS {
                     return Err(Full::Slow);
@@ -145,16 +234,38 @@ impl Outbox {
         }
     }
 
-    fn try_push(&self, batch: Vec<Response>) -> Result<Result<(), Refused>, Full> {
+    /// Puts a part in where there is room, for which it has memory or gets some.
+    fn try_push(
+        &self,
+        part: Part,
+        held: &mut Option<Reservation>,
+    ) -> Result<Result<(), Part>, Full> {
         let mut queue = self.shared.queue();
         if queue.reader_left {
             return Err(Full::ReaderLeft);
         }
-        if queue.waiting.len() >= RESPONSES_MAX {
-            let taken = queue.taken_total;
-            return Ok(Err(Refused { batch, taken }));
+        if !queue.has_room() {
+            return Ok(Err(part));
         }
-        queue.waiting.extend(batch);
+        let free = self.memory.limit() - self.memory.used();
+        let is_modest = queue.waiting.is_empty() || queue.bytes + part.bytes <= free / FREE_PART;
+        if held.is_none() && is_modest {
+            *held = self.memory.try_reserve(part.bytes);
+        }
+        let Some(held) = held else {
+            return Ok(Err(part));
+        };
+        queue.bytes += part.bytes;
+        for (response, step) in part.responses {
+            let bytes = cost_bytes(&response, &step);
+            let held = held.split(bytes);
+            queue.waiting.push_back(Queued {
+                response,
+                step,
+                bytes,
+                held,
+            });
+        }
         queue.apply_taken();
         queue.wake_reader();
         Ok(Ok(()))
@@ -184,11 +295,11 @@ impl Outbox {
         }
         queue.apply_taken();
         if waiting == Waiting::Drop {
-            queue.waiting.clear();
+            queue.clear();
         }
         let mut cursor = queue.cursor.clone();
-        for (_, step) in &queue.waiting {
-            step.clone().apply(&mut cursor);
+        for queued in &queue.waiting {
+            queued.step.clone().apply(&mut cursor);
         }
         let (last, status) = last(&cursor);
         queue.end = Some(End {
@@ -210,7 +321,45 @@ impl Drop for Outbox {
     }
 }
 
+/// What a response takes, with what it changes in the cursor.
+fn cost_bytes(response: &Encoded, step: &CursorStep) -> usize {
+    let entries = match step {
+        CursorStep::None | CursorStep::Moved(..) => 1,
+        CursorStep::AllMoved(entries) => entries.len(),
+        CursorStep::Whole(cursor) => cursor.places.len() + cursor.left.len(),
+    };
+    size_of::<Queued>() + response.cost_bytes() + entries * ENTRY_BYTES
+}
+
+/// A batch in parts for which memory can be taken.
+fn parts(batch: Vec<Response>) -> Vec<Part> {
+    let mut parts: Vec<Part> = Vec::new();
+    for (response, step) in batch {
+        let bytes = cost_bytes(&response, &step);
+        match parts.last_mut() {
+            Some(part) if part.bytes + bytes <= PART_BYTES => {
+                part.bytes += bytes;
+                part.responses.push((response, step));
+            }
+            _ => parts.push(Part {
+                responses: vec![(response, step)],
+                bytes,
+            }),
+        }
+    }
+    parts
+}
+
 impl Queue {
+    fn has_room(&self) -> bool {
+        self.waiting.len() < RESPONSES_MAX && self.bytes < RESPONSES_BYTES_MAX
+    }
+
+    fn clear(&mut self) {
+        self.waiting.clear();
+        self.bytes = 0;
+    }
+
     fn apply_taken(&mut self) {
         for step in std::mem::take(&mut self.taken) {
             step.apply(&mut self.cursor);
@@ -223,11 +372,13 @@ impl Queue {
         }
     }
 
-    fn next(&mut self) -> Option<Option<Result<Encoded, Status>>> {
-        if let Some((response, step)) = self.waiting.pop_front() {
-            self.taken.push(step);
+    fn next(&mut self, in_flight: &InFlight) -> Option<Option<Result<Encoded, Status>>> {
+        if let Some(queued) = self.waiting.pop_front() {
+            self.bytes -= queued.bytes;
+            self.taken.push(queued.step);
             self.taken_total += 1;
-            return Some(Some(Ok(response)));
+            in_flight.add(queued.held);
+            return Some(Some(Ok(queued.response)));
         }
         let end = self.end.as_mut()?;
         if let Some(last) = end.last.take() {
@@ -237,22 +388,66 @@ impl Queue {
     }
 }
 
+impl Heartbeat {
+    fn new() -> Self {
+        Self {
+            taken_at: None,
+            timer: Box::pin(sleep(HEARTBEAT_EVERY)),
+        }
+    }
+
+    /// The transport has taken a response.
+    fn taken(&mut self) {
+        self.taken_at = Some(Instant::now());
+    }
+
+    /// Ready when nothing was taken for too long.
+    fn poll_due(&mut self, context: &mut Context<'_>) -> Poll<()> {
+        while self.timer.as_mut().poll(context).is_ready() {
+            let now = Instant::now();
+            let since = self.taken_at.unwrap_or(now);
+            if since + HEARTBEAT_EVERY <= now {
+                return Poll::Ready(());
+            }
+            self.timer.as_mut().reset(since + HEARTBEAT_EVERY);
+        }
+        Poll::Pending
+    }
+}
+
+impl Outgoing {
+    /// Where the memory of what was taken is: whoever sends it holds it until it is sent.
+    pub(super) fn in_flight(&self) -> InFlight {
+        self.in_flight.clone()
+    }
+}
+
 impl Stream for Outgoing {
     type Item = Result<Encoded, Status>;
 
-    fn poll_next(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+    fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
         let mut queue = self.shared.queue();
-        let had_no_room = queue.waiting.len() >= RESPONSES_MAX;
-        let next = queue.next();
-        let has_room = queue.waiting.len() < RESPONSES_MAX;
+        let had_room = queue.has_room();
+        let next = queue.next(&self.in_flight);
+        // Whoever waits for memory, and not for room, may get some when less waits here. What the
+        // transport has asked for next it has sent, and its memory is free.
+        let is_new = !had_room && queue.has_room() || queue.waiting.len() < RESPONSES_FEW;
         if next.is_none() {
             queue.reader = Some(context.waker().clone());
         }
         drop(queue);
-        if had_no_room && has_room {
+        if is_new {
             self.shared.room.notify_waiters();
         }
-        next.map_or(Poll::Pending, Poll::Ready)
+        let next = match next {
+            Some(next) => next,
+            None => match self.heartbeat.poll_due(context) {
+                Poll::Ready(()) => Some(Ok(Encoded::heartbeat(timestamp(unix_now())))),
+                Poll::Pending => return Poll::Pending,
+            },
+        };
+        self.heartbeat.taken();
+        Poll::Ready(next)
     }
 }
 
@@ -260,135 +455,12 @@ impl Drop for Outgoing {
     fn drop(&mut self) {
         let mut queue = self.shared.queue();
         queue.reader_left = true;
-        queue.waiting.clear();
+        queue.clear();
         drop(queue);
         self.shared.room.notify_waiters();
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use std::time::Duration;
-
-    use tokio_stream::StreamExt as _;
-
-    use super::{Encoded, Full, Outgoing, RESPONSES_MAX, Response, Status, Waiting, outbox};
-    use crate::{
-        domain::{
-            cursor::Cursor,
-            id::{Era, StreamId},
-            position::Position,
-        },
-        pipeline::output::CursorStep,
-        proto::v1::SubscribeResponse,
-    };
-
-    const SLOW_AFTER: Duration = Duration::from_secs(8);
-
-    fn response(text: &str) -> Encoded {
-        Encoded::Other(Box::new(SubscribeResponse {
-            cursor: text.to_owned(),
-            ..SubscribeResponse::default()
-        }))
-    }
-
-    fn moved(rv: u64) -> Response {
-        let position = Position::closed(Era(1), rv.into());
-        let step = CursorStep::Moved(StreamId(1), position);
-        (response(&rv.to_string()), step)
-    }
-
-    fn last(cursor: &Cursor) -> (Encoded, Option<Status>) {
-        let position = cursor.positions.get(&StreamId(1));
-        let text = position.map(ToString::to_string).unwrap_or_default();
-        (response(&text), Some(Status::unavailable("over")))
-    }
-
-    async fn rest(outgoing: Outgoing) -> Vec<String> {
-        let texts = outgoing.map(|response| match response {
-            Ok(Encoded::Other(response)) => response.cursor,
-            Ok(Encoded::Event(_)) => "event".into(),
-            Err(status) => status.message().to_owned(),
-        });
-        texts.collect().await
-    }
-
-    #[tokio::test]
-    async fn the_last_frame_follows_what_waits_and_has_the_cursor_after_it() {
-        let (outbox, outgoing) = outbox(Cursor::default());
-        outbox
-            .push(vec![moved(1), moved(2)], SLOW_AFTER)
-            .await
-            .unwrap();
-        outbox.end(Waiting::Keep, last);
-        assert_eq!(rest(outgoing).await, ["1", "2", "1/2", "over"]);
-    }
-
-    #[tokio::test]
-    async fn what_a_slow_reader_has_not_taken_is_dropped_and_not_in_the_last_cursor() {
-        let (outbox, mut outgoing) = outbox(Cursor::default());
-        outbox
-            .push(vec![moved(1), moved(2)], SLOW_AFTER)
-            .await
-            .unwrap();
-        outgoing.next().await.unwrap().unwrap();
-        outbox.end(Waiting::Drop, last);
-        assert_eq!(rest(outgoing).await, ["1/1", "over"]);
-    }
-
-    fn full() -> Vec<Response> {
-        (0..RESPONSES_MAX as u64).map(moved).collect()
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn a_full_outbox_takes_no_more_until_something_is_read() {
-        let (outbox, mut outgoing) = outbox(Cursor::default());
-        outbox.push(full(), SLOW_AFTER).await.unwrap();
-        let more = outbox.push(vec![moved(999)], SLOW_AFTER);
-        tokio::pin!(more);
-        let waits = tokio::time::timeout(SLOW_AFTER / 2, more.as_mut()).await;
-        assert!(waits.is_err());
-        outgoing.next().await.unwrap().unwrap();
-        assert_eq!(more.await, Ok(()));
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn who_takes_nothing_is_slow_and_who_takes_little_is_not() {
-        let (outbox, mut outgoing) = outbox(Cursor::default());
-        outbox.push(full(), SLOW_AFTER).await.unwrap();
-        outbox.push(Vec::new(), SLOW_AFTER).await.unwrap_err();
-        // More than fits: room comes only after many were taken, one at a time.
-        let (outbox, mut slow) = super::outbox(Cursor::default());
-        let twice = (0..2 * RESPONSES_MAX as u64).map(moved).collect();
-        outbox.push(twice, SLOW_AFTER).await.unwrap();
-        let reading = async {
-            for _ in 0..=RESPONSES_MAX {
-                tokio::time::sleep(SLOW_AFTER / 2).await;
-                slow.next().await.unwrap().unwrap();
-            }
-        };
-        let (pushed, ()) = tokio::join!(outbox.push(vec![moved(1)], SLOW_AFTER), reading);
-        assert_eq!(pushed, Ok(()));
-        outgoing.next().await.unwrap().unwrap();
-    }
-
-    #[tokio::test]
-    async fn a_reader_that_leaves_is_noticed_by_whoever_waits() {
-        let (outbox, outgoing) = outbox(Cursor::default());
-        outbox.push(full(), SLOW_AFTER).await.unwrap();
-        drop(outgoing);
-        outbox.reader_left().await;
-        assert_eq!(
-            outbox.push(vec![moved(1)], SLOW_AFTER).await,
-            Err(Full::ReaderLeft)
-        );
-    }
-
-    #[tokio::test]
-    async fn an_outbox_that_is_dropped_ends_the_stream() {
-        let (outbox, outgoing) = outbox(Cursor::default());
-        outbox.push(vec![moved(1)], SLOW_AFTER).await.unwrap();
-        drop(outbox);
-        assert_eq!(rest(outgoing).await, ["1"]);
-    }
-}
+#[path = "outbox_tests.rs"]
+mod tests;

@@ -95,7 +95,7 @@ mod tests {
     use super::{View, project};
     use crate::{
         domain::{
-            frame::{Change, Frame},
+            frame::{Change, Frame, ObjectKey},
             id::UnixMillis,
         },
         proto::v1::ObjectContent as Content,
@@ -105,9 +105,7 @@ mod tests {
         Frame {
             change: Change::Added,
             rv: "1".parse().unwrap(),
-            namespace: "".into(),
-            name: "a".into(),
-            uid: "".into(),
+            key: ObjectKey::new("", "a", ""),
             object: Bytes::from_static(object.as_bytes()),
             metadata_only,
             seen: UnixMillis(0),

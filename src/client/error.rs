@@ -184,7 +184,8 @@ pub(super) fn reaction(status: &Status) -> Reaction {
         | ErrorReason::ReplicaBehind
         | ErrorReason::GroupNotFormed
         | ErrorReason::NoQuorum
-        | ErrorReason::ReplicaStopping => Reaction::Elsewhere,
+        | ErrorReason::ReplicaStopping
+        | ErrorReason::ReplicaFull => Reaction::Elsewhere,
         ErrorReason::OutcomeUnknown | ErrorReason::SubscriberTooSlow => Reaction::Repeat,
         ErrorReason::EtagMismatch => Reaction::Read,
         ErrorReason::Unspecified

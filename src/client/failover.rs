@@ -16,6 +16,9 @@ use super::{
     turns::Turns,
 };
 
+/// How long listening must be undisturbed for silence to count.
+const LISTEN: Duration = Duration::from_millis(100);
+
 /// A stream that ends sooner counts as an attempt that failed: replicas that accept everything and
 /// end it at once are left alone for longer and longer, too.
 const STABLE_AFTER: Duration = Duration::from_secs(1);
@@ -195,8 +198,16 @@ impl<M> Served<M> {
         if let Some(first) = self.first.take() {
             return Ok(first);
         }
-        // A message that is there already counts, however late the caller comes for it.
-        match timeout_at(self.last + silence, self.messages.next()).await {
+        let listened = loop {
+            // A message that is there already counts, however late the caller comes for it.
+            let until = (self.last + silence).max(Instant::now() + LISTEN);
+            let listened = timeout_at(until, self.messages.next()).await;
+            // Woken much later, this process stood still, and what came meanwhile is still unread.
+            if listened.is_ok() || until.elapsed() < LISTEN {
+                break listened;
+            }
+        };
+        match listened {
             Err(_) => Err(Broken::Silent(silence)),
             Ok(None) => Err(Broken::Ended),
             Ok(Some(Err(status))) => Err(Broken::Status(Box::new(status))),

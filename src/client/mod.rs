@@ -33,5 +33,5 @@ pub use endpoints::Endpoints;
 pub use error::{Error, FieldViolation, Reaction, chain};
 pub use interruption::Interruption;
 pub use position::compare_positions;
-pub use subscription::{BATCH_FRAMES_MAX, Begin, Options, Subscription, Update};
+pub use subscription::{BATCH_FRAMES_MAX, Begin, Options, SILENCE_MAX, Subscription, Update};
 pub use table::{Effect, Key, Object, StreamCopy, Table, Violation};

@@ -9,6 +9,8 @@ mod environment;
 mod file;
 mod in_force;
 mod keys;
+mod limits;
+mod memory;
 mod origin;
 #[cfg(test)]
 mod reference;
@@ -59,6 +61,10 @@ pub struct Serve {
     pub insecure_plaintext: bool,
     /// Limits.
     pub limits: Limits,
+    /// How watches are verified.
+    pub watch: Watch,
+    /// Memory.
+    pub memory: Memory,
     /// Clusters to create at the start where they are absent.
     pub clusters: Vec<ClusterSpec>,
     /// What is logged, and how.
@@ -108,13 +114,52 @@ impl fmt::Debug for Secret {
 /// Limits that an operator may move. All others are constants.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
-    /// Memory of the ring that the owner of a stream keeps, in bytes, per stream.
+    /// Memory for the newest part of a stream that a replica owns or serves, in bytes.
     pub ring_bytes: usize,
-    /// Memory of the ring from which a replica serves its subscribers, in bytes, per stream.
-    pub hub_ring_bytes: usize,
     /// After how long without taking anything a subscriber is told that it is too slow, in
     /// milliseconds.
     pub slow_subscriber_ms: u64,
+    /// How long the end of a subscription may stay unread before its connection is closed, in
+    /// milliseconds.
+    pub unread_ms: u64,
+    /// Subscriptions and watches at once.
+    pub subscriptions: usize,
+    /// Of them, those of one address.
+    pub client_subscriptions: usize,
+    /// Connections of clients at once.
+    pub connections: usize,
+    /// Of them, those of one address.
+    pub client_connections: usize,
+    /// Calls under way on one connection.
+    pub connection_streams: u32,
+}
+
+/// How much memory a replica may take, in bytes, and how that is divided.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Memory {
+    /// What the process may take in all.
+    pub total: usize,
+    /// All rings together.
+    pub rings: usize,
+    /// What waits between all watches and the owners of their streams.
+    pub queues: usize,
+    /// Pages of lists that are being read.
+    pub pages: usize,
+    /// What was read for snapshots and catch-ups and was not taken by all who asked.
+    pub snapshots: usize,
+    /// Subscriptions and their filters.
+    pub subscriptions: usize,
+    /// Responses that wait for subscribers.
+    pub responses: usize,
+}
+
+/// How watches are verified by lists.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Watch {
+    /// How often each stream is, in milliseconds; `None` for never.
+    pub audit_interval_ms: Option<u64>,
+    /// After how long a quiet stream is, in milliseconds.
+    pub quiet_interval_ms: u64,
 }
 
 /// What is logged, and how.

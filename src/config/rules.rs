@@ -8,7 +8,7 @@ use std::{
 };
 
 use super::{
-    ConfiguredSource, Limits, Log, Peer, Secret, Serve,
+    ConfiguredSource, Limits, Log, Peer, Secret, Serve, Watch,
     keys::{self, Key},
     origin::{Origin, Placed, Problems, quoted},
     value::{Layer, Table, Value, text_in},
@@ -45,6 +45,8 @@ pub(super) fn serve(layer: &mut Layer, problems: &mut Problems) -> Option<Serve>
     let clusters = rules.clusters(&kubeconfig_dirs, &sources);
     let log = rules.log();
     let limits = rules.limits();
+    let watch = rules.watch();
+    let memory = rules.memory();
     let data_dir = rules.layer.text(&keys::DATA_DIR)?.value.into();
     if !rules.problems.is_empty() {
         return None;
@@ -63,6 +65,8 @@ pub(super) fn serve(layer: &mut Layer, problems: &mut Problems) -> Option<Serve>
         allow_file_references: layer.switch(&keys::ALLOW_FILE_REFERENCES),
         insecure_plaintext: insecure,
         limits,
+        watch,
+        memory,
         clusters,
         log,
     })
@@ -90,7 +94,24 @@ impl Rules<'_> {
         self.layer.list(key).to_vec()
     }
 
-    fn derive(&mut self, key: &'static Key, value: Value, from: &'static str) {
+    /// A number that has a default.
+    pub(super) fn number(&self, key: &Key) -> u64 {
+        self.layer.number(key)
+    }
+
+    /// A number that may have none.
+    pub(super) fn given(&self, key: &Key) -> Option<u64> {
+        match self.layer.get(key)?.value {
+            Value::Number(number) => Some(number),
+            _ => None,
+        }
+    }
+
+    pub(super) fn origin(&self, key: &Key) -> Option<Origin> {
+        self.layer.get(key).map(|placed| placed.origin.clone())
+    }
+
+    pub(super) fn derive(&mut self, key: &'static Key, value: Value, from: &'static str) {
         let placed = Placed::new(value, Origin::Derived(from));
         self.layer.insert(key, placed);
     }
@@ -315,11 +336,15 @@ impl Rules<'_> {
     }
 
     fn limits(&self) -> Limits {
-        let bytes = |key| usize::try_from(self.layer.number(key)).unwrap_or(usize::MAX);
-        Limits {
-            ring_bytes: bytes(&keys::RING_BYTES_OWNED),
-            hub_ring_bytes: bytes(&keys::RING_BYTES_HUB),
-            slow_subscriber_ms: self.layer.number(&keys::SLOW_SUBSCRIBER_MS),
+        Limits::of(self.layer)
+    }
+
+    fn watch(&self) -> Watch {
+        let is_audited = self.layer.switch(&keys::AUDIT);
+        let interval_ms = self.layer.number(&keys::AUDIT_INTERVAL_MS);
+        Watch {
+            audit_interval_ms: is_audited.then_some(interval_ms),
+            quiet_interval_ms: self.layer.number(&keys::QUIET_INTERVAL_MS),
         }
     }
 

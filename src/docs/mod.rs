@@ -53,3 +53,6 @@ pub mod guarantees {
 pub mod operations {
     #![doc = include_str!("operations.md")]
 }
+pub mod traps {
+    #![doc = include_str!("traps.md")]
+}

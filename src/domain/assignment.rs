@@ -34,6 +34,8 @@ pub enum MoveReason {
     Handover,
     /// To even the load.
     Rebalance,
+    /// Its owner could not reach its cluster, and the new one can.
+    Reachability,
     /// Its owner became unavailable and no replica could take it.
     NoReplica,
     /// Its cluster was paused.

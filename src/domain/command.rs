@@ -95,6 +95,15 @@ pub enum Command {
         /// When.
         at: UnixMillis,
     },
+    /// No other replica can watch a cluster that its owner cannot reach.
+    ConfirmOutage {
+        /// The shard that the others have tried to watch.
+        shard: ShardId,
+        /// The owner's epoch.
+        epoch: Epoch,
+        /// The reason that the owner has reported.
+        reason: String,
+    },
 }
 
 impl Command {
@@ -238,6 +247,10 @@ pub enum Rejection {
     /// The stream is in another era than the sender believes.
     #[error("the stream is in another era: {0:?}")]
     StaleEra(Option<Era>),
+    /// The run of the sender has published less than an earlier owner had: what it repairs would
+    /// begin too early.
+    #[error("the run is behind the checkpoint")]
+    StaleCheckpoint,
     /// The group is full.
     #[error("the limit of {0} is reached")]
     Full(&'static str),

@@ -6,7 +6,9 @@
 //!
 //! A part is URL-safe base64 without padding of: version (1 byte), kind (1 byte), the first four
 //! bytes of the group's id, the entries, and at the end CRC-32C of all that (4 bytes, big-endian).
-//! An entry is `stream, era, rv, ordinal` as LEB128 varints. Before the entries a whole has its mode
+//! An entry is `stream, era, rv, ordinal` as LEB128 varints where the subscriber stands at a
+//! position. No era is 0: after that comes which other place it is, then its positions, then how
+//! much of it was given. Before the entries a whole has its mode
 //! (1 byte), the digest of its filter (8 bytes, big-endian), and as varints the newest id that its
 //! subscription knew, and how many entries are of streams that are covered, and how many of streams
 //! that were covered before. After the entries come `stream, mask` of the streams to which not all
@@ -18,6 +20,7 @@ use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use crc32c::crc32c;
 
 use super::{
+    delivery::place::Place,
     id::{Era, GroupId, StreamId},
     position::{Ordinal, Position, ResourceVersion},
 };
@@ -41,11 +44,11 @@ pub struct Cursor {
     pub filter: u64,
     /// Ids minted later belong to streams that are newer than the cursor.
     pub newest: u64,
-    /// The last position sent or passed, of each stream that is covered.
-    pub positions: BTreeMap<StreamId, Position>,
+    /// After what was sent or passed, of each stream that is covered.
+    pub places: BTreeMap<StreamId, Place>,
     /// The same of streams that were covered before, and exist: where they continue, if the filter
     /// matches them again.
-    pub left: BTreeMap<StreamId, Position>,
+    pub left: BTreeMap<StreamId, Place>,
     /// Which of the filters applied to a stream, where not all of them did: a bit for each.
     pub masks: BTreeMap<StreamId, u32>,
 }
@@ -80,7 +83,7 @@ pub enum InvalidCursor {
 }
 
 /// The format that is written.
-const VERSION: u8 = 1;
+const VERSION: u8 = 2;
 const KIND_WHOLE: u8 = b'w';
 const KIND_DELTA: u8 = b'd';
 const HEADER_BYTES: usize = 6;
@@ -89,9 +92,6 @@ const CHECKSUM_BYTES: usize = 4;
 /// Longest cursor accepted, over all its parts: tens of thousands of streams with as many deltas,
 /// and still below the default limit of a gRPC message (4 MiB).
 pub const CURSOR_BYTES_MAX: usize = 2 * 1024 * 1024;
-
-/// What an entry takes at least: four varints, in base64.
-pub const ENTRY_BYTES_MIN: usize = 6;
 
 /// Turns a group's cursors into text and back.
 #[derive(Clone, Copy, Debug)]
@@ -117,10 +117,10 @@ impl CursorCodec {
         });
         bytes.extend(cursor.filter.to_be_bytes());
         write_varint(&mut bytes, cursor.newest);
-        write_varint(&mut bytes, cursor.positions.len() as u64);
+        write_varint(&mut bytes, cursor.places.len() as u64);
         write_varint(&mut bytes, cursor.left.len() as u64);
-        for (stream, position) in cursor.positions.iter().chain(&cursor.left) {
-            write_entry(&mut bytes, *stream, position);
+        for (stream, place) in cursor.places.iter().chain(&cursor.left) {
+            write_entry(&mut bytes, *stream, place);
         }
         for (stream, mask) in &cursor.masks {
             write_varint(&mut bytes, stream.0);
@@ -130,10 +130,10 @@ impl CursorCodec {
     }
 
     /// What one frame changes.
-    pub fn delta<'a>(&self, entries: impl IntoIterator<Item = (StreamId, &'a Position)>) -> String {
+    pub fn delta<'a>(&self, entries: impl IntoIterator<Item = (StreamId, &'a Place)>) -> String {
         let mut bytes = self.header(KIND_DELTA);
-        for (stream, position) in entries {
-            write_entry(&mut bytes, stream, position);
+        for (stream, place) in entries {
+            write_entry(&mut bytes, stream, place);
         }
         sealed(bytes)
     }
@@ -207,7 +207,7 @@ fn read_whole(rest: &mut &[u8]) -> Result<Cursor, InvalidCursor> {
     let newest = read_varint(rest).ok_or_else(torn)?;
     let covered = read_varint(rest).ok_or_else(torn)?;
     let left = read_varint(rest).ok_or_else(torn)?;
-    let positions = read_entries(rest, covered).ok_or_else(torn)?;
+    let places = read_entries(rest, covered).ok_or_else(torn)?;
     let left = read_entries(rest, left).ok_or_else(torn)?;
     let mut masks = BTreeMap::new();
     while !rest.is_empty() {
@@ -219,17 +219,17 @@ fn read_whole(rest: &mut &[u8]) -> Result<Cursor, InvalidCursor> {
         mode,
         filter: u64::from_be_bytes(*filter),
         newest,
-        positions,
+        places,
         left,
         masks,
     })
 }
 
-fn read_entries(rest: &mut &[u8], count: u64) -> Option<BTreeMap<StreamId, Position>> {
+fn read_entries(rest: &mut &[u8], count: u64) -> Option<BTreeMap<StreamId, Place>> {
     let mut entries = BTreeMap::new();
     for _ in 0..count {
-        let (stream, position) = read_entry(rest)?;
-        entries.insert(stream, position);
+        let (stream, place) = read_entry(rest)?;
+        entries.insert(stream, place);
     }
     Some(entries)
 }
@@ -237,15 +237,45 @@ fn read_entries(rest: &mut &[u8], count: u64) -> Option<BTreeMap<StreamId, Posit
 fn read_delta(mut rest: &[u8], cursor: &mut Cursor) -> Result<(), InvalidCursor> {
     while !rest.is_empty() {
         let entry = read_entry(&mut rest);
-        let (stream, position) = entry.ok_or(InvalidCursor::Damaged("torn entry"))?;
+        let (stream, place) = entry.ok_or(InvalidCursor::Damaged("torn entry"))?;
         cursor.left.remove(&stream);
-        cursor.positions.insert(stream, position);
+        cursor.places.insert(stream, place);
     }
     Ok(())
 }
 
-fn write_entry(bytes: &mut Vec<u8>, stream: StreamId, position: &Position) {
+fn write_entry(bytes: &mut Vec<u8>, stream: StreamId, place: &Place) {
     write_varint(bytes, stream.0);
+    let mut mark = |kind: u64| {
+        write_varint(bytes, NO_ERA);
+        write_varint(bytes, kind);
+    };
+    match place {
+        Place::At(position) => write_position(bytes, position),
+        Place::BeforeFirst => mark(BEFORE_FIRST),
+        Place::SnapshotDue => mark(SNAPSHOT_DUE),
+        Place::Snapshot { list, given } => {
+            mark(IN_SNAPSHOT);
+            write_position(bytes, list);
+            write_varint(bytes, u64::from(*given));
+        }
+        Place::Repair { from, to, given } => {
+            mark(IN_REPAIR);
+            write_position(bytes, from);
+            write_position(bytes, to);
+            write_varint(bytes, u64::from(*given));
+        }
+    }
+}
+
+/// Stands for an era where a place is not a position, and is followed by what it is.
+const NO_ERA: u64 = 0;
+const BEFORE_FIRST: u64 = 0;
+const SNAPSHOT_DUE: u64 = 1;
+const IN_SNAPSHOT: u64 = 2;
+const IN_REPAIR: u64 = 3;
+
+fn write_position(bytes: &mut Vec<u8>, position: &Position) {
     write_varint(bytes, position.era.0);
     write_rv(bytes, &position.rv);
     // Closed wraps to 0, the shortest: nearly every position of a whole cursor is closed.
@@ -275,13 +305,44 @@ fn read_rv(rest: &mut &[u8]) -> Option<ResourceVersion> {
     std::str::from_utf8(digits).ok()?.parse().ok()
 }
 
-fn read_entry(rest: &mut &[u8]) -> Option<(StreamId, Position)> {
+fn read_entry(rest: &mut &[u8]) -> Option<(StreamId, Place)> {
     let stream = StreamId(read_varint(rest)?);
-    let era = Era(read_varint(rest)?);
+    let era = read_varint(rest)?;
+    if era != NO_ERA {
+        let position = read_position_in(Era(era), rest)?;
+        return Some((stream, Place::At(position)));
+    }
+    let place = match read_varint(rest)? {
+        BEFORE_FIRST => Place::BeforeFirst,
+        SNAPSHOT_DUE => Place::SnapshotDue,
+        IN_SNAPSHOT => Place::Snapshot {
+            list: read_position(rest)?,
+            given: read_count(rest)?,
+        },
+        IN_REPAIR => Place::Repair {
+            from: read_position(rest)?,
+            to: read_position(rest)?,
+            given: read_count(rest)?,
+        },
+        _ => return None,
+    };
+    Some((stream, place))
+}
+
+fn read_position(rest: &mut &[u8]) -> Option<Position> {
+    let era = read_varint(rest).filter(|era| *era != NO_ERA)?;
+    read_position_in(Era(era), rest)
+}
+
+fn read_position_in(era: Era, rest: &mut &[u8]) -> Option<Position> {
     let rv = read_rv(rest)?;
-    let ordinal = u32::try_from(read_varint(rest)?).ok()?.checked_sub(1);
+    let ordinal = read_count(rest)?.checked_sub(1);
     let ordinal = ordinal.map_or(Ordinal::CLOSED, Ordinal::new);
-    Some((stream, Position { era, rv, ordinal }))
+    Some(Position { era, rv, ordinal })
+}
+
+fn read_count(rest: &mut &[u8]) -> Option<u32> {
+    u32::try_from(read_varint(rest)?).ok()
 }
 
 fn write_varint(bytes: &mut Vec<u8>, number: u64) {
@@ -298,15 +359,15 @@ mod tests {
     use proptest::prelude::{any, prop_assert_eq, proptest};
 
     use super::{
-        Cursor, CursorCodec, Era, GroupId, InvalidCursor, Mode, Ordinal, Position, StreamId,
+        Cursor, CursorCodec, Era, GroupId, InvalidCursor, Mode, Ordinal, Place, Position, StreamId,
     };
 
     const CODEC: CursorCodec = CursorCodec {
         group: [1, 2, 3, 4],
     };
 
-    fn position(rv: u64) -> Position {
-        Position::closed(Era(3), rv.into())
+    fn place(rv: u64) -> Place {
+        Place::At(Position::closed(Era(3), rv.into()))
     }
 
     fn cursor(streams: u64) -> Cursor {
@@ -314,10 +375,10 @@ mod tests {
             mode: Mode::Copy,
             filter: u64::MAX - 1,
             newest: streams + 7,
-            positions: (1..=streams)
-                .map(|n| (StreamId(n), position(4_000_000 + n)))
+            places: (1..=streams)
+                .map(|n| (StreamId(n), place(4_000_000 + n)))
                 .collect(),
-            left: [(StreamId(streams + 1), position(9))].into(),
+            left: [(StreamId(streams + 1), place(9))].into(),
             masks: [(StreamId(2), 5)].into(),
         }
     }
@@ -330,19 +391,19 @@ mod tests {
     #[test]
     fn a_delta_replaces_what_the_whole_says() {
         let whole = CODEC.whole(&cursor(3));
-        let moved = position(9);
+        let moved = place(9);
         let delta = CODEC.delta([(StreamId(2), &moved), (StreamId(4), &moved)]);
         let cursor = read(&[&whole, &delta]).unwrap();
-        assert_eq!(cursor.positions[&StreamId(2)], moved);
-        assert_eq!(cursor.positions[&StreamId(3)], position(4_000_003));
-        assert_eq!(cursor.positions[&StreamId(4)], moved, "it is covered again");
+        assert_eq!(cursor.places[&StreamId(2)], moved);
+        assert_eq!(cursor.places[&StreamId(3)], place(4_000_003));
+        assert_eq!(cursor.places[&StreamId(4)], moved, "it is covered again");
         assert!(cursor.left.is_empty());
     }
 
     #[test]
     fn a_later_whole_replaces_everything() {
         let first = CODEC.whole(&cursor(5));
-        let delta = CODEC.delta([(StreamId(2), &position(9))]);
+        let delta = CODEC.delta([(StreamId(2), &place(9))]);
         let second = CODEC.whole(&cursor(1));
         assert_eq!(read(&[&first, &delta, &second]), Ok(cursor(1)));
     }
@@ -350,13 +411,13 @@ mod tests {
     #[test]
     fn a_cursor_is_small() {
         assert!(CODEC.whole(&cursor(30)).len() < 30 * 12);
-        assert!(CODEC.delta([(StreamId(2), &position(9))]).len() < 24);
+        assert!(CODEC.delta([(StreamId(2), &place(9))]).len() < 24);
     }
 
     #[test]
     fn what_is_not_a_cursor_of_this_group_is_refused_with_the_reason() {
         let whole = CODEC.whole(&cursor(3));
-        let delta = CODEC.delta([(StreamId(2), &position(9))]);
+        let delta = CODEC.delta([(StreamId(2), &place(9))]);
         let foreign = CursorCodec::new(GroupId([9; 16])).whole(&cursor(3));
         assert_eq!(read(&[&delta]), Err(InvalidCursor::NoWhole));
         assert_eq!(read(&[&foreign]), Err(InvalidCursor::Foreign));
@@ -378,22 +439,30 @@ mod tests {
     proptest! {
         #[test]
         fn a_cursor_reads_back_as_written(
-            entries: Vec<(u64, u64, u128, u32)>,
-            left: Vec<(u64, u64, u128, u32)>,
+            entries: Vec<(u64, u64, u128, u32, u8)>,
+            left: Vec<(u64, u64, u128, u32, u8)>,
             filter: u64,
             newest: u64,
             masks: std::collections::BTreeMap<u64, u32>,
         ) {
-            let entry = |(stream, era, rv, ordinal): (u64, u64, u128, u32)| {
+            let entry = |(stream, era, rv, given, kind): (u64, u64, u128, u32, u8)| {
                 let rv = rv.to_string().parse().unwrap();
-                (StreamId(stream), Position::at(Era(era), rv, Ordinal::new(ordinal)))
+                let position = Position::at(Era(era.max(1)), rv, Ordinal::new(given));
+                let place = match kind % 5 {
+                    0 => Place::BeforeFirst,
+                    1 => Place::SnapshotDue,
+                    2 => Place::Snapshot { list: position.to_closed(), given },
+                    3 => Place::Repair { to: position.to_closed(), from: position, given },
+                    _ => Place::At(position),
+                };
+                (StreamId(stream), place)
             };
-            let positions: std::collections::BTreeMap<_, _> =
+            let places: std::collections::BTreeMap<_, _> =
                 entries.into_iter().map(entry).collect();
             let left = left.into_iter().map(entry);
-            let left = left.filter(|(id, _)| !positions.contains_key(id)).collect();
+            let left = left.filter(|(id, _)| !places.contains_key(id)).collect();
             let masks = masks.into_iter().map(|(id, mask)| (StreamId(id), mask)).collect();
-            let cursor = Cursor { mode: Mode::Changes, filter, newest, positions, left, masks };
+            let cursor = Cursor { mode: Mode::Changes, filter, newest, places, left, masks };
             prop_assert_eq!(CODEC.read(&[CODEC.whole(&cursor)]), Ok(cursor));
         }
 

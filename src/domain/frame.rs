@@ -25,12 +25,8 @@ pub struct Frame {
     pub change: Change,
     /// The object's own `metadata.resourceVersion`. For a deletion, the revision of the deletion.
     pub rv: ResourceVersion,
-    /// `metadata.namespace`; empty for cluster-scoped objects.
-    pub namespace: Box<str>,
-    /// `metadata.name`.
-    pub name: Box<str>,
-    /// `metadata.uid`.
-    pub uid: Box<str>,
+    /// Which object.
+    pub key: ObjectKey,
     /// The object's JSON, byte for byte.
     pub object: Bytes,
     /// Whether `object` holds no more than apiVersion, kind and metadata: a deletion that was found
@@ -43,11 +39,59 @@ pub struct Frame {
 impl Frame {
     /// What the frame costs in memory, in bytes: the object and our own fields.
     pub fn cost_bytes(&self) -> usize {
-        size_of::<Self>()
-            + self.namespace.len()
-            + self.name.len()
-            + self.uid.len()
-            + self.object.len()
+        size_of::<Self>() + self.key.text.len() + self.object.len()
+    }
+
+    /// `metadata.namespace`; empty for cluster-scoped objects.
+    pub fn namespace(&self) -> &str {
+        self.key.namespace()
+    }
+
+    /// `metadata.name`.
+    pub fn name(&self) -> &str {
+        self.key.name()
+    }
+
+    /// `metadata.uid`.
+    pub fn uid(&self) -> &str {
+        self.key.uid()
+    }
+}
+
+/// The namespace, the name and the UID of an object, in one piece of memory: a ring holds hundreds
+/// of thousands of frames, and each piece is a cache miss when the oldest are dropped.
+#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub struct ObjectKey {
+    text: Box<str>,
+    /// Where the name begins.
+    name_at: usize,
+    /// Where the UID begins.
+    uid_at: usize,
+}
+
+impl ObjectKey {
+    /// The key of this object.
+    pub fn new(namespace: &str, name: &str, uid: &str) -> Self {
+        Self {
+            text: [namespace, name, uid].concat().into(),
+            name_at: namespace.len(),
+            uid_at: namespace.len() + name.len(),
+        }
+    }
+
+    /// Empty for cluster-scoped objects.
+    pub fn namespace(&self) -> &str {
+        self.text.get(..self.name_at).unwrap_or_default()
+    }
+
+    /// The name.
+    pub fn name(&self) -> &str {
+        self.text.get(self.name_at..self.uid_at).unwrap_or_default()
+    }
+
+    /// The UID; of another object with the same name it differs.
+    pub fn uid(&self) -> &str {
+        self.text.get(self.uid_at..).unwrap_or_default()
     }
 }
 
@@ -58,12 +102,14 @@ pub enum GapReason {
     StreamCreated,
     /// The API server compacted the history that was needed (410 Gone).
     HistoryExpired,
-    /// Resource versions went back: etcd was restored from a backup (watch trap T4).
+    /// History is not the one that was delivered: etcd was restored from a backup (watch trap T4).
     HistoryReset,
     /// Another cluster answers at this address (watch trap T6).
     ClusterReplaced,
-    /// The API server's watch cache began anew; the net changes follow (watch trap T29).
+    /// The API server's watch cache began anew, or its watch does not deliver what exists; the net
+    /// changes follow (watch traps T29, T1).
     WatchCacheReset,
-    /// The API server delivered late what it had said was complete (watch trap T11).
+    /// The API server left something out, or delivered it after it had said that everything up to
+    /// it was complete (watch trap T11).
     UpstreamInconsistent,
 }

@@ -7,9 +7,11 @@ use super::{frame::Frame, position::ResourceVersion};
 pub enum HistoryItem {
     /// Frames of a watch, in order.
     Frames(Vec<Frame>),
+    /// There is no memory for the next frames until some of those before them are dropped.
+    Scarce,
     /// Every frame up to this version has been given.
     Closed(ResourceVersion),
-    /// Net changes up to `to`, in key order; a watch from `to` follows the last of them.
+    /// Net changes up to `to`, in key order: what a repair gives, and nothing else does.
     Repaired {
         /// The version that the repair ends at.
         to: ResourceVersion,
@@ -17,6 +19,14 @@ pub enum HistoryItem {
         frames: Vec<Frame>,
         /// Whether these are the last.
         last: bool,
+    },
+    /// A consistent list of this version begins.
+    Listing(ResourceVersion),
+    /// The watch cannot go on, but exact lists at the last version that was closed and at `to`
+    /// answer: the net changes between them can be had.
+    WatchLost {
+        /// Where they lead.
+        to: ResourceVersion,
     },
     /// Objects of a consistent list.
     Snapshot(Vec<Frame>),

@@ -20,12 +20,14 @@ use super::{
 
 /// For how long a heartbeat carries a lease.
 ///
-/// A frozen or cut off owner must be succeeded within 2 s, detection, election and the first event
-/// included; and a lease must outlast an election (about half a second) with the heartbeats lost
-/// during it, or else a leader's crash would stop every owner.
-pub const TTL: Duration = Duration::from_secs(1);
+/// A frozen or cut off owner must be succeeded within 1.5 s, detection, election and the first event
+/// included. And a lease must outlast an election (0.6 s after the leader was last heard) with the
+/// heartbeats lost during it, or else a leader that freezes would stop every owner. A replica that
+/// gets no processor time for so long loses its shards, which costs its readers about what waiting
+/// for it would have: a busy machine of two cores was seen to withhold it for up to some 0.3 s.
+pub const TTL: Duration = Duration::from_millis(800);
 
-/// How often a replica sends a heartbeat: nine in a row may be late or lost before its lease runs
+/// How often a replica sends a heartbeat: seven in a row may be late or lost before its lease runs
 /// out, at a cost of ten small messages a second for each replica.
 pub const HEARTBEAT_EVERY: Duration = Duration::from_millis(100);
 
@@ -38,17 +40,21 @@ pub const MARGIN: Duration = Duration::from_millis(100);
 /// [`TTL`], so that what is granted is worth having.
 pub const QUORUM_SILENCE_MAX: Duration = Duration::from_millis(250);
 
-/// A leader that did not look at its table for this long was not running itself, and cannot tell
+/// A leader whose table had no tick for this long was not running itself, and cannot tell
 /// its own absence from the silence of others: their heartbeats may be waiting to be read. Several
 /// ticks of the controller, and well inside the [`TTL`].
 pub const ABSENCE_MAX: Duration = Duration::from_millis(400);
 
+/// For how long a new leader waits for the heartbeats of the others at least. They come as soon as
+/// the others have heard of it, which takes milliseconds, and on a busy machine some hundred.
+pub const HEARD_WITHIN: Duration = Duration::from_millis(400);
+
 /// The lease that a leader may grant now, given the time since a quorum last confirmed that it
 /// leads; `None` where that is too long ago.
 ///
-/// Nobody else can have taken office before that confirmation, for it takes a quorum as well. So
+/// Nobody else can have been elected before that confirmation, for it takes a quorum as well. So
 /// the time since then is taken off the lease, and no lease outlasts the [`TTL`] after a successor
-/// took office: the grace for which a successor treats everybody as suspect.
+/// was elected: the grace for which a successor treats everybody as suspect.
 pub fn grant(quorum_silence: Duration) -> Option<Duration> {
     (quorum_silence < QUORUM_SILENCE_MAX).then(|| TTL - quorum_silence)
 }
@@ -80,10 +86,11 @@ impl Lease {
 /// The leader's view of every replica, for one term of leadership.
 #[derive(Clone, Debug)]
 pub struct LeaseTable {
-    /// Since when silence counts: taking office, or the end of an absence.
+    /// Since when silence counts: the time without a leader before the election, or the end of an
+    /// absence.
     counts_from: Duration,
-    /// When the table was last looked at.
-    looked_at: Duration,
+    /// The last tick.
+    ticked_at: Duration,
     replicas: BTreeMap<ReplicaId, Record>,
 }
 
@@ -111,12 +118,14 @@ pub struct Heartbeat {
 }
 
 impl LeaseTable {
-    /// The table of a leader that takes office at `now`. Earlier leaders may have granted leases
-    /// that this one does not know.
-    pub fn new(now: Duration) -> Self {
+    /// The table of a leader that is elected at `now`. Earlier leaders may have granted leases
+    /// that this one does not know; but for `unled` before its election none of them was
+    /// acknowledged by a majority, and their leases began to run out then.
+    pub fn new(now: Duration, unled: Duration) -> Self {
+        let unled = unled.min(TTL + MARGIN - HEARD_WITHIN);
         Self {
-            counts_from: now,
-            looked_at: now,
+            counts_from: now.saturating_sub(unled),
+            ticked_at: now,
             replicas: BTreeMap::new(),
         }
     }
@@ -146,25 +155,32 @@ impl LeaseTable {
         self.replicas.entry(replica).or_default().dead = true;
     }
 
+    /// Time has passed. Where much has passed since the last tick, this leader was not running: the
+    /// silence of others counts from now.
+    pub fn tick(&mut self, now: Duration) {
+        if now.saturating_sub(self.ticked_at) > ABSENCE_MAX {
+            self.counts_from = now;
+        }
+        self.ticked_at = now;
+    }
+
     /// What the leader thinks of each of the registered `members`.
     pub fn availability(
-        &mut self,
+        &self,
         now: Duration,
         members: impl IntoIterator<Item = ReplicaId>,
     ) -> BTreeMap<ReplicaId, Availability> {
-        if now.saturating_sub(self.looked_at) > ABSENCE_MAX {
-            self.counts_from = now;
-        }
-        self.looked_at = now;
         members
             .into_iter()
             .map(|replica| (replica, self.availability_of(replica, now)))
             .collect()
     }
 
-    /// Those that said that they are about to stop.
-    pub fn leaving(&self) -> BTreeSet<ReplicaId> {
-        let leaving = self.replicas.iter().filter(|(_, record)| record.leaving);
+    /// Those that said that they are about to stop, and still work.
+    pub fn leaving(&self, now: Duration) -> BTreeSet<ReplicaId> {
+        let leaving = self.replicas.iter().filter(|(_, record)| {
+            record.leaving && !record.dead && record.received_at.is_some_and(|at| within(at, now))
+        });
         leaving.map(|(replica, _)| *replica).collect()
     }
 
@@ -176,14 +192,20 @@ impl LeaseTable {
 
     /// What the leader thinks of one replica.
     pub fn availability_of(&self, replica: ReplicaId, now: Duration) -> Availability {
-        let within = |since: Duration| now < since + TTL + MARGIN;
         match self.replicas.get(&replica) {
             Some(record) if record.dead || record.leaving => Availability::Unavailable,
-            Some(record) if record.received_at.is_some_and(within) => Availability::Active,
-            _ if within(self.counts_from) => Availability::Suspect,
+            Some(record) if record.received_at.is_some_and(|at| within(at, now)) => {
+                Availability::Active
+            }
+            _ if within(self.counts_from, now) => Availability::Suspect,
             _ => Availability::Unavailable,
         }
     }
+}
+
+/// Whether a lease that was granted at `since` may still be used.
+fn within(since: Duration, now: Duration) -> bool {
+    now < since + TTL + MARGIN
 }
 
 #[cfg(test)]
@@ -191,8 +213,8 @@ mod tests {
     use proptest::prelude::{Strategy, prop_assert, proptest};
 
     use super::{
-        ABSENCE_MAX, Availability, Duration, HEARTBEAT_EVERY, Heartbeat, Incarnation, Lease,
-        LeaseTable, MARGIN, QUORUM_SILENCE_MAX, ReplicaId, TTL, grant,
+        ABSENCE_MAX, Availability, Duration, HEARD_WITHIN, HEARTBEAT_EVERY, Heartbeat, Incarnation,
+        Lease, LeaseTable, MARGIN, QUORUM_SILENCE_MAX, ReplicaId, TTL, grant,
     };
 
     const REPLICA: ReplicaId = ReplicaId(7);
@@ -209,13 +231,14 @@ mod tests {
         }
     }
 
-    /// Looks at the table as often as the controller does, and tells the last opinion.
+    /// Ticks as often as the controller does; the last opinion.
     fn watch(table: &mut LeaseTable, from: Duration, to: Duration) -> Availability {
         let mut now = from;
         while now < to {
-            table.availability(now, [REPLICA]);
+            table.tick(now);
             now += millis(50);
         }
+        table.tick(to);
         table.availability(to, [REPLICA])[&REPLICA]
     }
 
@@ -232,7 +255,7 @@ mod tests {
 
     #[test]
     fn a_new_leader_suspects_everybody_for_its_grace() {
-        let mut table = LeaseTable::new(millis(5000));
+        let mut table = LeaseTable::new(millis(5000), Duration::ZERO);
         let end = millis(5000) + TTL + MARGIN;
         assert_eq!(
             watch(&mut table, millis(5000), end - millis(1)),
@@ -246,8 +269,33 @@ mod tests {
     }
 
     #[test]
+    fn the_time_without_a_leader_counts_towards_the_grace() {
+        let elected_at = millis(5000);
+        let unled = millis(300);
+        let mut table = LeaseTable::new(elected_at, unled);
+        let end = elected_at + TTL + MARGIN - unled;
+        assert_eq!(
+            watch(&mut table, elected_at, end - millis(1)),
+            Availability::Suspect
+        );
+        assert_eq!(watch(&mut table, end, end), Availability::Unavailable);
+    }
+
+    #[test]
+    fn a_new_leader_always_waits_for_the_first_heartbeats() {
+        let elected_at = millis(5000);
+        let mut table = LeaseTable::new(elected_at, millis(4000));
+        let end = elected_at + HEARD_WITHIN;
+        assert_eq!(
+            watch(&mut table, elected_at, end - millis(1)),
+            Availability::Suspect
+        );
+        assert_eq!(watch(&mut table, end, end), Availability::Unavailable);
+    }
+
+    #[test]
     fn a_replica_is_active_until_its_lease_and_the_margin_are_over() {
-        let mut table = LeaseTable::new(millis(0));
+        let mut table = LeaseTable::new(millis(0), Duration::ZERO);
         assert!(table.heartbeat(heartbeat(1, false), millis(3000)));
         let end = millis(3000) + TTL + MARGIN;
         assert_eq!(
@@ -263,7 +311,7 @@ mod tests {
 
     #[test]
     fn a_dead_replica_is_unavailable_until_it_is_heard_again() {
-        let mut table = LeaseTable::new(millis(0));
+        let mut table = LeaseTable::new(millis(0), Duration::ZERO);
         table.heartbeat(heartbeat(1, false), millis(10));
         table.mark_dead(REPLICA);
         assert_eq!(
@@ -279,7 +327,7 @@ mod tests {
 
     #[test]
     fn crash_evidence_counts_within_the_grace_of_a_new_leader() {
-        let mut table = LeaseTable::new(millis(0));
+        let mut table = LeaseTable::new(millis(0), Duration::ZERO);
         table.mark_dead(REPLICA);
         assert_eq!(
             table.availability(millis(1), [REPLICA])[&REPLICA],
@@ -289,18 +337,23 @@ mod tests {
     }
 
     #[test]
-    fn a_leaving_replica_is_unavailable_at_once() {
-        let mut table = LeaseTable::new(millis(0));
+    fn a_leaving_replica_is_unavailable_at_once_and_works_as_long_as_its_lease() {
+        let mut table = LeaseTable::new(millis(0), Duration::ZERO);
         table.heartbeat(heartbeat(1, true), millis(10));
         assert_eq!(
             table.availability(millis(10), [REPLICA])[&REPLICA],
             Availability::Unavailable
         );
+        let end = millis(10) + TTL + MARGIN;
+        assert_eq!(table.leaving(end - millis(1)), [REPLICA].into());
+        assert!(table.leaving(end).is_empty());
+        table.mark_dead(REPLICA);
+        assert!(table.leaving(millis(11)).is_empty());
     }
 
     #[test]
     fn a_heartbeat_of_an_earlier_start_does_not_count() {
-        let mut table = LeaseTable::new(millis(0));
+        let mut table = LeaseTable::new(millis(0), Duration::ZERO);
         assert!(table.heartbeat(heartbeat(2, false), millis(10)));
         assert!(!table.heartbeat(heartbeat(1, true), millis(20)));
         assert_eq!(table.silence(REPLICA, millis(30)), Some(millis(20)));
@@ -312,13 +365,14 @@ mod tests {
 
     #[test]
     fn a_leader_that_was_absent_holds_nobodys_silence_against_them() {
-        let mut table = LeaseTable::new(millis(0));
+        let mut table = LeaseTable::new(millis(0), Duration::ZERO);
         table.heartbeat(heartbeat(1, false), millis(5000));
         assert_eq!(
             watch(&mut table, millis(0), millis(5050)),
             Availability::Active
         );
         let back = millis(9000);
+        table.tick(back);
         assert_eq!(
             table.availability(back, [REPLICA])[&REPLICA],
             Availability::Suspect
@@ -339,6 +393,7 @@ mod tests {
     fn the_numbers_leave_room_for_lost_heartbeats() {
         assert!(QUORUM_SILENCE_MAX + 5 * HEARTBEAT_EVERY < TTL);
         assert!(ABSENCE_MAX < TTL);
+        assert!(HEARD_WITHIN >= 4 * HEARTBEAT_EVERY);
     }
 
     fn short() -> impl Strategy<Value = Duration> {
@@ -354,7 +409,7 @@ mod tests {
             later in short(),
         ) {
             let received_at = sent_at + transit;
-            let mut table = LeaseTable::new(Duration::ZERO);
+            let mut table = LeaseTable::new(Duration::ZERO, Duration::ZERO);
             table.heartbeat(heartbeat(1, false), received_at);
             let mut lease = Lease::default();
             if let Some(duration) = grant(quorum_silence) {
@@ -370,17 +425,19 @@ mod tests {
             sent_at in short(),
             transit in short(),
             quorum_silence in short(),
+            unled in short(),
             later in short(),
         ) {
             let granted_at = sent_at + transit;
             let Some(duration) = grant(quorum_silence.min(granted_at)) else {
                 return Ok(());
             };
-            // The earliest moment at which another quorum can have elected another leader.
-            let elected_at = granted_at - quorum_silence.min(granted_at);
+            // The earliest moment at which another quorum can have elected another leader, where
+            // each of its voters has not heard the one before for so long.
+            let elected_at = granted_at - quorum_silence.min(granted_at) + unled;
             let mut lease = Lease::default();
             lease.granted(sent_at, duration);
-            let mut table = LeaseTable::new(elected_at);
+            let mut table = LeaseTable::new(elected_at, unled);
             let now = elected_at + later;
             let opinion = watch(&mut table, elected_at, now);
             prop_assert!(!lease.holds(now) || opinion != Availability::Unavailable);

@@ -136,6 +136,11 @@ impl Ordinal {
         Self(index.min(u32::MAX - 1))
     }
 
+    /// The ordinal with this number, as [`Self::get`] gives it.
+    pub fn from_number(number: u32) -> Self {
+        Self(number)
+    }
+
     /// The number, `u32::MAX` for [`Self::CLOSED`].
     pub fn get(self) -> u32 {
         self.0
@@ -165,21 +170,6 @@ pub struct Position {
 }
 
 impl Position {
-    /// Stands in a cursor for "a snapshot is due": before every position, because no era is 0.
-    pub const NEEDS_SNAPSHOT: Self = Self {
-        era: Era(0),
-        rv: ResourceVersion::ZERO,
-        ordinal: Ordinal::CLOSED,
-    };
-
-    /// Stands in a cursor for "everything is due, from the stream's first era on": the stream had
-    /// never been watched when the subscription began to cover it. Before every other position.
-    pub const BEFORE_FIRST: Self = Self {
-        era: Era(0),
-        rv: ResourceVersion::ZERO,
-        ordinal: Ordinal::FIRST,
-    };
-
     /// After every frame up to and including `rv`.
     pub fn closed(era: Era, rv: ResourceVersion) -> Self {
         Self {
@@ -192,11 +182,6 @@ impl Position {
     /// Just after one frame.
     pub fn at(era: Era, rv: ResourceVersion, ordinal: Ordinal) -> Self {
         Self { era, rv, ordinal }
-    }
-
-    /// Whether it is a place in a stream, and not one of the two marks that a cursor may hold instead.
-    pub fn is_place(&self) -> bool {
-        self.era != Era(0)
     }
 
     /// Whether no further frame of this resource version can follow.

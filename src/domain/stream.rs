@@ -42,6 +42,11 @@ pub struct EraStart {
     /// Whether the net changes between `from` and `to` are published at the era's beginning, as
     /// frames at `to`, so that no snapshot is needed.
     pub repaired: bool,
+    /// The first era of the unbroken history that this one goes on with: since then, each era began
+    /// with a repair, and exact lists connect them all. The era itself where it is not repaired.
+    pub unbroken_since: Era,
+    /// Why that first era began: what is missing for those who stand before it.
+    pub broken_by: GapReason,
     /// When.
     pub at: UnixMillis,
 }

@@ -9,16 +9,27 @@ use std::{
 use super::{
     filter::{Filters, StreamFilter},
     output::{StreamChange, StreamChangeReason, StreamChangeType, StreamName},
-    subscription::Start,
 };
 use crate::domain::{
     cluster::Cluster,
     cursor::{Cursor, Mode},
+    delivery::place::Place,
     id::StreamId,
     position::Position,
     state::State,
     stream::Stream,
 };
+
+/// Where a subscription begins.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Start {
+    /// With what happens from now on.
+    Now,
+    /// With what exists.
+    Snapshot,
+    /// Where an earlier subscription stopped.
+    Cursor(Cursor),
+}
 
 /// The streams of one subscription.
 pub(super) struct Coverage {
@@ -29,8 +40,8 @@ pub(super) struct Coverage {
     /// The newest id of the state that was looked at last: what was minted later is new.
     newest: u64,
     covered: BTreeMap<StreamId, Covered>,
-    /// Streams that were covered before, and exist, with the position to continue at.
-    left: BTreeMap<StreamId, Position>,
+    /// Streams that were covered before, and exist, with the place to continue at.
+    left: BTreeMap<StreamId, Place>,
 }
 
 /// What is known of a covered stream.
@@ -51,8 +62,9 @@ pub(super) enum Step {
     Change(StreamChange),
     /// Other filters apply to it, because the cluster's labels are others; nothing is sent.
     Refilter(StreamId, StreamFilter),
-    /// What a copy holds of it was selected by another filter; where the subscription stood.
-    Void(StreamId, Position),
+    /// What a copy holds of it was selected by another filter; where the subscription stood, none
+    /// where it stood inside a snapshot.
+    Void(StreamId, Option<Position>),
 }
 
 /// A stream that is covered from now on.
@@ -60,8 +72,7 @@ pub(super) enum Step {
 pub(super) struct Added {
     pub(super) name: Arc<StreamName>,
     pub(super) filter: StreamFilter,
-    /// A place, or a mark for what is due.
-    pub(super) from: Position,
+    pub(super) from: Place,
     pub(super) change: StreamChange,
 }
 
@@ -113,7 +124,7 @@ impl Coverage {
         steps: &mut Vec<Step>,
     ) {
         let wanted: BTreeSet<_> = wanted.iter().map(|wanted| wanted.stream.id).collect();
-        for (id, position) in &cursor.positions {
+        for (id, place) in &cursor.places {
             if wanted.contains(id) {
                 continue;
             }
@@ -124,15 +135,15 @@ impl Coverage {
             };
             let name = state.streams.get(id).and_then(|it| name_of(state, it));
             let change = StreamChange {
-                position: Some(position.clone()).filter(Position::is_place),
+                position: place.position(),
                 ..StreamChange::new(*id, name, StreamChangeType::Removed, reason)
             };
             steps.push(Step::Remove(change));
-            self.remember(*id, position.clone());
+            self.remember(*id, place.clone());
         }
-        for (id, position) in &cursor.left {
+        for (id, place) in &cursor.left {
             if !wanted.contains(id) {
-                self.remember(*id, position.clone());
+                self.remember(*id, place.clone());
             }
         }
         self.left.retain(|id, _| state.streams.contains_key(id));
@@ -152,21 +163,27 @@ impl Coverage {
             steps.push(step);
             return;
         };
-        if let Some(position) = cursor.positions.get(&id) {
+        if let Some(place) = cursor.places.get(&id) {
             // While it was away, the cluster's labels may have changed so that others of the
             // filters apply. A log is judged by those that apply when it is sent; what a copy holds
             // was selected by the ones before.
             let mask = cursor.masks.get(&id).copied().unwrap_or_default();
             let others_apply = self.mode == Mode::Copy && mask != wanted.filter.mask();
-            let step = self.add(wanted, position.clone(), StreamChangeReason::Continued);
+            let changed = cursor.filter != self.digest || others_apply;
+            let from = match place {
+                // The rest of a snapshot must be selected as its beginning was.
+                Place::Snapshot { .. } if changed => Place::SnapshotDue,
+                place => place.clone(),
+            };
+            let step = self.add(wanted, from, StreamChangeReason::Continued);
             steps.push(step);
-            if cursor.filter != self.digest || others_apply {
-                steps.extend(self.filter_changed(id, position));
+            if changed {
+                steps.extend(self.filter_changed(id, place));
             }
-        } else if let Some(position) = cursor.left.get(&id)
+        } else if let Some(place) = cursor.left.get(&id)
             && self.mode == Mode::Changes
         {
-            let step = self.add(wanted, position.clone(), StreamChangeReason::Matched);
+            let step = self.add(wanted, place.clone(), StreamChangeReason::Matched);
             steps.push(step);
         } else {
             let created = id.0 > cursor.newest;
@@ -190,15 +207,15 @@ impl Coverage {
         }
     }
 
-    fn filter_changed(&self, id: StreamId, position: &Position) -> Option<Step> {
-        let place = Some(position.clone()).filter(Position::is_place);
+    fn filter_changed(&self, id: StreamId, place: &Place) -> Option<Step> {
+        let position = place.position();
         if self.mode == Mode::Copy {
-            // Without a place nothing was sent that could be void.
-            return place.map(|place| Step::Void(id, place));
+            // Inside a snapshot, or before it, a new one was announced with the stream.
+            return position.map(|position| Step::Void(id, Some(position)));
         }
         let covered = self.covered.get(&id)?;
         let change = StreamChange {
-            position: place,
+            position,
             ..StreamChange::new(
                 id,
                 Some(covered.name.clone()),
@@ -210,22 +227,22 @@ impl Coverage {
     }
 
     /// Where a stream begins that is followed from now on.
-    fn begin_now(&self, stream: &Stream, now_of: &dyn Fn(&Stream) -> Option<Position>) -> Position {
+    fn begin_now(&self, stream: &Stream, now_of: &dyn Fn(&Stream) -> Option<Position>) -> Place {
         match self.mode {
-            Mode::Copy => Position::NEEDS_SNAPSHOT,
-            Mode::Changes => now_of(stream).unwrap_or(Position::BEFORE_FIRST),
+            Mode::Copy => Place::SnapshotDue,
+            Mode::Changes => now_of(stream).map_or(Place::BeforeFirst, Place::At),
         }
     }
 
     /// Where a stream begins that did not exist before.
-    fn begin_first(&self, stream: &Stream) -> Position {
+    fn begin_first(&self, stream: &Stream) -> Place {
         match self.mode {
-            Mode::Copy => Position::NEEDS_SNAPSHOT,
-            Mode::Changes => stream.first.clone().unwrap_or(Position::BEFORE_FIRST),
+            Mode::Copy => Place::SnapshotDue,
+            Mode::Changes => stream.first.clone().map_or(Place::BeforeFirst, Place::At),
         }
     }
 
-    fn add(&mut self, wanted: Wanted<'_>, from: Position, reason: StreamChangeReason) -> Step {
+    fn add(&mut self, wanted: Wanted<'_>, from: Place, reason: StreamChangeReason) -> Step {
         let id = wanted.stream.id;
         let name = Arc::new(StreamName::new(wanted.cluster, wanted.stream));
         let paused = wanted.cluster.spec.paused;
@@ -239,8 +256,9 @@ impl Coverage {
             },
         );
         let change = StreamChange {
-            position: Some(from.clone()).filter(Position::is_place),
-            snapshot_follows: from == Position::NEEDS_SNAPSHOT,
+            position: from.position(),
+            snapshot_follows: from == Place::SnapshotDue,
+            snapshot_continues: matches!(from, Place::Snapshot { .. }),
             paused,
             ..StreamChange::new(id, Some(name.clone()), StreamChangeType::Added, reason)
         };
@@ -252,27 +270,27 @@ impl Coverage {
         })
     }
 
-    /// What another state changes. `position_of` says where the subscription stands in a stream.
+    /// What another state changes. `place_of` says where the subscription stands in a stream.
     pub(super) fn fit(
         &mut self,
         state: &State,
         now_of: &dyn Fn(&Stream) -> Option<Position>,
-        position_of: &dyn Fn(StreamId) -> Option<Position>,
+        place_of: &dyn Fn(StreamId) -> Option<Place>,
     ) -> Vec<Step> {
         let mut steps = Vec::new();
         let wanted = self.wanted(state);
         let ids: BTreeSet<_> = wanted.iter().map(|wanted| wanted.stream.id).collect();
         let gone: Vec<_> = self.covered.keys().copied().collect();
         for id in gone.into_iter().filter(|id| !ids.contains(id)) {
-            steps.extend(self.remove(id, state, position_of(id)));
+            steps.extend(self.remove(id, state, place_of(id)));
         }
         self.left.retain(|id, _| state.streams.contains_key(id));
         for wanted in wanted {
             let id = wanted.stream.id;
             if self.covered.contains_key(&id) {
-                self.update(&wanted, position_of(id).as_ref(), &mut steps);
-            } else if let Some(position) = self.left.get(&id).cloned() {
-                steps.push(self.add(wanted, position, StreamChangeReason::Matched));
+                self.update(&wanted, place_of(id).as_ref(), &mut steps);
+            } else if let Some(place) = self.left.get(&id).cloned() {
+                steps.push(self.add(wanted, place, StreamChangeReason::Matched));
             } else {
                 let created = id.0 > self.newest;
                 steps.push(self.add_unknown(wanted, created, now_of));
@@ -282,7 +300,7 @@ impl Coverage {
         steps
     }
 
-    fn remove(&mut self, id: StreamId, state: &State, position: Option<Position>) -> Option<Step> {
+    fn remove(&mut self, id: StreamId, state: &State, place: Option<Place>) -> Option<Step> {
         let covered = self.covered.remove(&id)?;
         let reason = if state.streams.contains_key(&id) {
             StreamChangeReason::Unmatched
@@ -291,24 +309,25 @@ impl Coverage {
         } else {
             StreamChangeReason::ClusterDeleted
         };
-        if let Some(position) = &position {
-            self.remember(id, position.clone());
+        let position = place.as_ref().and_then(Place::position);
+        if let Some(place) = place {
+            self.remember(id, place);
         }
         Some(Step::Remove(StreamChange {
-            position: position.filter(Position::is_place),
+            position,
             ..StreamChange::new(id, Some(covered.name), StreamChangeType::Removed, reason)
         }))
     }
 
     /// A copy that drops a stream begins with a snapshot when it has it again, wherever it was.
-    fn remember(&mut self, id: StreamId, position: Position) {
+    fn remember(&mut self, id: StreamId, place: Place) {
         if self.mode == Mode::Changes {
-            self.left.insert(id, position);
+            self.left.insert(id, place);
         }
     }
 
     /// A stream that stays.
-    fn update(&mut self, wanted: &Wanted<'_>, position: Option<&Position>, steps: &mut Vec<Step>) {
+    fn update(&mut self, wanted: &Wanted<'_>, place: Option<&Place>, steps: &mut Vec<Step>) {
         let id = wanted.stream.id;
         let Some(covered) = self.covered.get_mut(&id) else {
             return;
@@ -316,9 +335,10 @@ impl Coverage {
         if covered.filter != wanted.filter {
             covered.filter = wanted.filter.clone();
             steps.push(Step::Refilter(id, wanted.filter.clone()));
-            let place = position.filter(|position| position.is_place());
-            if let (Mode::Copy, Some(place)) = (self.mode, place) {
-                steps.push(Step::Void(id, place.clone()));
+            // Before the first object of a snapshot nothing was sent that could be void.
+            let sent = place.filter(|place| !matches!(place, Place::SnapshotDue));
+            if let (Mode::Copy, Some(place)) = (self.mode, sent) {
+                steps.push(Step::Void(id, place.position()));
             }
         }
         let paused = wanted.cluster.spec.paused;
@@ -329,7 +349,7 @@ impl Coverage {
         }
         let mut push = |kind, reason| {
             let change = StreamChange {
-                position: position.cloned().filter(Position::is_place),
+                position: place.and_then(Place::position),
                 paused,
                 ..StreamChange::new(id, Some(covered.name.clone()), kind, reason)
             };
@@ -365,15 +385,15 @@ impl Coverage {
         streams.collect()
     }
 
-    /// The whole cursor, with the positions of the streams that are covered.
-    pub(super) fn cursor(&self, positions: BTreeMap<StreamId, Position>) -> Cursor {
+    /// The whole cursor, with the places of the streams that are covered.
+    pub(super) fn cursor(&self, places: BTreeMap<StreamId, Place>) -> Cursor {
         let masks = self.covered.iter();
         let masks = masks.map(|(id, covered)| (*id, covered.filter.mask()));
         Cursor {
             mode: self.mode,
             filter: self.digest,
             newest: self.newest,
-            positions,
+            places,
             left: self.left.clone(),
             masks: masks
                 .filter(|(_, mask)| self.mode == Mode::Copy && *mask != 0)

@@ -1,6 +1,8 @@
 use std::collections::BTreeMap;
 
-use super::{Coverage, Cursor, Filters, Mode, Position, Start, State, Step, Stream, StreamId};
+use super::{
+    Coverage, Cursor, Filters, Mode, Place, Position, Start, State, Step, Stream, StreamId,
+};
 use crate::{
     domain::{
         assignment::MoveReason,
@@ -115,8 +117,8 @@ impl World {
 
     /// What the present state changes, where each stream stands at version 15.
     fn fit(&self, coverage: &mut Coverage) -> Vec<String> {
-        let position_of = |id| Some(at(&self.state, id, 15));
-        texts(&coverage.fit(&self.state, &now, &position_of))
+        let place_of = |id| Some(Place::At(at(&self.state, id, 15)));
+        texts(&coverage.fit(&self.state, &now, &place_of))
     }
 }
 
@@ -170,9 +172,10 @@ fn text(step: &Step) -> String {
     match step {
         Step::Add(added) => {
             let from = match &added.from {
-                from if *from == Position::NEEDS_SNAPSHOT => "snapshot".to_owned(),
-                from if *from == Position::BEFORE_FIRST => "first".to_owned(),
-                from => from.rv.to_string(),
+                Place::SnapshotDue => "snapshot".to_owned(),
+                Place::BeforeFirst => "first".to_owned(),
+                Place::At(from) => from.rv.to_string(),
+                other => other.to_string(),
             };
             assert_eq!(added.change.snapshot_follows, from == "snapshot");
             format!("Added {:?} {from}", added.change.reason)
@@ -183,13 +186,17 @@ fn text(step: &Step) -> String {
             format!("{:?} {:?}{at}", change.kind, change.reason)
         }
         Step::Refilter(..) => "Refilter".into(),
-        Step::Void(_, position) => format!("Void {}", position.rv),
+        Step::Void(_, position) => {
+            let at = position.as_ref();
+            at.map_or_else(|| "Void".to_owned(), |at| format!("Void {}", at.rv))
+        }
     }
 }
 
 fn cursor_at(coverage: &Coverage, state: &State, rv: u64) -> Cursor {
     let ids = coverage.covered.keys();
-    coverage.cursor(ids.map(|id| (*id, at(state, *id, rv))).collect())
+    let places = ids.map(|id| (*id, Place::At(at(state, *id, rv))));
+    coverage.cursor(places.collect())
 }
 
 #[test]

@@ -1,27 +1,32 @@
-//! The serving side: one ring per wanted stream, fed from whichever replica owns it.
+//! The serving side: the logs of the streams that somebody here wants, each fed from whichever
+//! replica owns it.
 //!
-//! A hub takes a stream from one source at a time, that of the newest epoch it knows, and goes on
-//! at its own position: between that and the first item of a new source there is no hole.
+//! A log takes a stream from one source at a time, that of the newest epoch that is known here, and
+//! goes on where it stands: between that and the first item of a new source there is no hole that is
+//! not marked as one. Where this replica owns the stream, its publication writes the same log.
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::BTreeMap,
     sync::{Arc, Mutex, Weak},
     time::Duration,
 };
 
 use futures::future::BoxFuture;
 use tokio::{
-    sync::{Notify, mpsc, watch},
+    sync::{mpsc, watch},
     time::Instant,
 };
 
 use super::{
-    feed::{ALIVE_EVERY, FeedError, FeedFrom, FeedMessage},
-    item::Item,
+    feed::{ALIVE_EVERY, FeedMessage},
     lock::lock,
-    ring::{Read, Ring},
+    log::{Appended, Logs, StreamLog},
 };
 use crate::domain::{
+    delivery::{
+        feed::FeedError,
+        place::{Place, Reader},
+    },
     id::{Epoch, ReplicaId, Revision, StreamId},
     position::Position,
     state::State,
@@ -55,12 +60,12 @@ pub struct SourceAddress {
 
 /// Opens feeds, here or at another replica.
 pub trait Sources: Send + Sync {
-    /// A feed of a stream from its owner.
+    /// A feed of a stream from its owner, for a reader at `place`.
     fn open(
         &self,
         address: SourceAddress,
-        from: FeedFrom,
-        snapshot_on_gap: bool,
+        place: Place,
+        reader: Reader,
     ) -> BoxFuture<'static, Result<mpsc::Receiver<FeedMessage>, FeedError>>;
 }
 
@@ -71,41 +76,63 @@ pub struct Hub {
 }
 
 struct Inner {
-    streams: Mutex<BTreeMap<StreamId, Arc<HubStream>>>,
+    replica: ReplicaId,
+    logs: Logs,
+    followed: Mutex<BTreeMap<StreamId, Followed>>,
     sources: Arc<dyn Sources>,
     state: watch::Receiver<Arc<State>>,
-    ring_bytes: usize,
+    topology: watch::Receiver<Arc<State>>,
+}
+
+/// A stream that is followed here.
+struct Followed {
+    log: Arc<StreamLog>,
+    wanted: Weak<Wanted>,
+}
+
+/// Held by each of those who want a stream.
+struct Wanted;
+
+/// A stream that is followed for as long as this is held, and for a while after.
+pub(super) struct HubStream {
+    pub(super) log: Arc<StreamLog>,
+    _wanted: Arc<Wanted>,
 }
 
 impl Hub {
-    /// A hub without streams.
+    /// No streams yet; what is followed goes into these logs. `topology` is notified only where
+    /// owners, clusters or streams changed, and never for checkpoints alone.
     pub fn new(
+        replica: ReplicaId,
+        logs: Logs,
         sources: Arc<dyn Sources>,
         state: watch::Receiver<Arc<State>>,
-        ring_bytes: usize,
+        topology: watch::Receiver<Arc<State>>,
     ) -> Self {
-        let streams = Mutex::default();
         Self {
             inner: Arc::new(Inner {
-                streams,
+                replica,
+                logs,
+                followed: Mutex::default(),
                 sources,
                 state,
-                ring_bytes,
+                topology,
             }),
         }
     }
 
     /// What the group has agreed on, as this replica knows it.
-    pub fn state(&self) -> watch::Receiver<Arc<State>> {
-        self.inner.state.clone()
+    pub fn state(&self) -> Arc<State> {
+        self.inner.state.borrow().clone()
+    }
+
+    /// The same as of the last change of owners, clusters or streams, and each later one.
+    pub(super) fn watch_topology(&self) -> watch::Receiver<Arc<State>> {
+        self.inner.topology.clone()
     }
 
     /// The stream, followed from now on; `None` while it was never watched by anybody.
-    pub(super) fn stream(&self, id: StreamId) -> Option<Arc<HubStream>> {
-        let mut streams = lock(&self.inner.streams);
-        if let Some(stream) = streams.get(&id) {
-            return Some(stream.clone());
-        }
+    pub(super) fn stream(&self, id: StreamId) -> Option<HubStream> {
         let checkpoint = self
             .inner
             .state
@@ -114,29 +141,52 @@ impl Hub {
             .get(&id)?
             .checkpoint
             .clone()?;
-        let stream = Arc::new(HubStream {
-            id,
-            ring: Mutex::new(Ring::new(checkpoint, self.inner.ring_bytes)),
-            wakes: Mutex::default(),
-            heard: Mutex::default(),
+        let mut followed = lock(&self.inner.followed);
+        let is_new = !followed.contains_key(&id);
+        let entry = followed.entry(id).or_insert_with(|| Followed {
+            log: self.inner.logs.log(id),
+            wanted: Weak::new(),
         });
-        streams.insert(id, stream.clone());
-        tokio::spawn(follow(self.clone(), stream.clone()));
-        Some(stream)
+        // Where its owner is here, it has begun the log already.
+        entry.log.begin_after(checkpoint);
+        let wanted = entry.wanted.upgrade().unwrap_or_else(|| Arc::new(Wanted));
+        entry.wanted = Arc::downgrade(&wanted);
+        let log = entry.log.clone();
+        drop(followed);
+        if is_new {
+            tokio::spawn(follow(self.clone(), id, log.clone()));
+        }
+        Some(HubStream {
+            log,
+            _wanted: wanted,
+        })
     }
 
-    /// A feed for one subscriber alone.
+    /// The newest position of a stream that is followed or published here.
+    pub(super) fn head(&self, id: StreamId) -> Option<Position> {
+        self.inner.logs.existing(id)?.head()
+    }
+
+    /// A feed for one subscriber alone, until the shard has another owner.
     pub(super) async fn open_feed(
         &self,
         stream: StreamId,
-        from: FeedFrom,
-    ) -> Result<mpsc::Receiver<FeedMessage>, FeedError> {
+        place: Place,
+    ) -> Result<SubscriberFeed, FeedError> {
         let address = self.address(stream).ok_or(FeedError::NotOwner)?;
-        self.inner.sources.open(address, from, true).await
+        let opened = self
+            .inner
+            .sources
+            .open(address.clone(), place, Reader::Subscriber);
+        Ok(SubscriberFeed {
+            messages: opened.await?,
+            topology: self.watch_topology(),
+            address,
+        })
     }
 
     fn address(&self, stream: StreamId) -> Option<SourceAddress> {
-        let state = self.inner.state.borrow();
+        let state = self.inner.topology.borrow();
         let assignment = state.assignment_of(stream)?;
         let owner = assignment.owner()?;
         Some(SourceAddress {
@@ -147,143 +197,80 @@ impl Hub {
         })
     }
 
-    /// Forgets a stream that nobody has wanted for a while; false where somebody does again.
-    fn forget_unwanted(&self, stream: &Arc<HubStream>) -> bool {
-        let mut streams = lock(&self.inner.streams);
-        let unwanted = !stream.is_wanted();
+    fn is_wanted(&self, stream: StreamId) -> bool {
+        let followed = lock(&self.inner.followed);
+        let entry = followed.get(&stream);
+        entry.is_some_and(|entry| entry.wanted.strong_count() > 0)
+    }
+
+    /// Forgets a stream that nobody wants; false where somebody does again.
+    fn forget_unwanted(&self, stream: StreamId) -> bool {
+        let mut followed = lock(&self.inner.followed);
+        let unwanted = followed
+            .get(&stream)
+            .is_none_or(|entry| entry.wanted.strong_count() == 0);
         if unwanted {
-            streams.remove(&stream.id);
+            followed.remove(&stream);
         }
         unwanted
     }
 }
 
-/// One stream that somebody here wants.
-pub(super) struct HubStream {
-    id: StreamId,
-    ring: Mutex<Ring>,
-    wakes: Mutex<Vec<Weak<Wake>>>,
-    /// When the API server was heard last, as far as the source says; none before it said anything.
-    heard: Mutex<Option<Instant>>,
+/// A feed for one subscriber. An owner that has been replaced is not listened to any longer: the
+/// era that it publishes in may have ended.
+pub(super) struct SubscriberFeed {
+    messages: mpsc::Receiver<FeedMessage>,
+    topology: watch::Receiver<Arc<State>>,
+    address: SourceAddress,
 }
 
-impl HubStream {
-    /// Wakes `wake` at each change from now on, until it is dropped.
-    pub(super) fn subscribe(&self, wake: &Arc<Wake>) {
-        let mut wakes = lock(&self.wakes);
-        wakes.retain(|wake| wake.strong_count() > 0);
-        wakes.push(Arc::downgrade(wake));
-    }
-
-    pub(super) fn seek(&self, position: &Position) -> Option<u64> {
-        lock(&self.ring).seek(position)
-    }
-
-    pub(super) fn read(&self, next: u64, items_max: usize) -> Read {
-        lock(&self.ring).read(next, items_max)
-    }
-
-    /// Whether nothing follows `next` yet.
-    pub(super) fn ends_at(&self, next: u64) -> bool {
-        lock(&self.ring).end() == next
-    }
-
-    pub(super) fn head(&self) -> Position {
-        lock(&self.ring).head().clone()
-    }
-
-    /// When the API server was heard last, as far as is known here.
-    pub(super) fn heard(&self) -> Option<Instant> {
-        *lock(&self.heard)
-    }
-
-    fn is_wanted(&self) -> bool {
-        lock(&self.wakes).iter().any(|wake| wake.strong_count() > 0)
-    }
-
-    fn take(&self, items: Vec<Item>) {
-        let mut moved = false;
-        let mut silent = None;
-        let mut ring = lock(&self.ring);
-        for item in items {
-            silent = Some(match item {
-                Item::Alive { silent } => silent,
-                _ => Duration::ZERO,
-            });
-            moved |= ring.push(item);
+impl SubscriberFeed {
+    /// The next message; an error is the last one.
+    pub(super) async fn next(&mut self) -> FeedMessage {
+        tokio::select! {
+            biased;
+            () = wait_until_moved(&mut self.topology, &self.address) => Err(FeedError::NotOwner),
+            message = self.messages.recv() => message.unwrap_or(Err(FeedError::NotOwner)),
         }
-        if let Some(silent) = silent {
-            *lock(&self.heard) = Instant::now().checked_sub(silent);
-        }
-        drop(ring);
-        if moved {
-            lock(&self.wakes)
-                .iter()
-                .filter_map(Weak::upgrade)
-                .for_each(|wake| wake.mark(self.id));
-        }
-    }
-}
-
-/// Tells one subscriber which of its streams have something new.
-#[derive(Default)]
-pub(super) struct Wake {
-    dirty: Mutex<BTreeSet<StreamId>>,
-    notify: Notify,
-}
-
-impl Wake {
-    pub(super) fn mark(&self, stream: StreamId) {
-        lock(&self.dirty).insert(stream);
-        self.notify.notify_one();
-    }
-
-    /// The streams that were marked since the last call.
-    pub(super) fn take(&self) -> BTreeSet<StreamId> {
-        std::mem::take(&mut *lock(&self.dirty))
-    }
-
-    pub(super) async fn wait(&self) {
-        self.notify.notified().await;
     }
 }
 
 /// Follows a stream from owner to owner for as long as somebody wants it.
-async fn follow(hub: Hub, stream: Arc<HubStream>) {
-    let mut state = hub.state();
+async fn follow(hub: Hub, stream: StreamId, log: Arc<StreamLog>) {
+    let mut topology = hub.watch_topology();
     let mut pause = REOPEN_FIRST;
     loop {
-        state.borrow_and_update();
-        if !state.borrow().streams.contains_key(&stream.id) {
-            lock(&hub.inner.streams).remove(&stream.id);
+        topology.borrow_and_update();
+        if !topology.borrow().streams.contains_key(&stream) {
+            lock(&hub.inner.followed).remove(&stream);
             return;
         }
-        let head = stream.head();
-        match hub.address(stream.id) {
-            Some(address) => match follow_owner(&hub, &stream, &address, &mut state).await {
-                Followed::Unwanted => return,
-                Followed::Moved => continue,
-                Followed::Ended(error) => {
-                    tracing::debug!(stream = %stream.id, owner = %address.owner, %error, "feed ended");
-                }
-            },
-            None => {
-                if hub.forget_unwanted(&stream) {
-                    return;
-                }
+        let head = log.head();
+        let end = match hub.address(stream) {
+            Some(address) if address.owner == hub.inner.replica => {
+                follow_own(&hub, &address, &mut topology).await
             }
-        }
-        pause = if stream.head() > head {
-            REOPEN_FIRST
-        } else {
-            (pause * 2).min(REOPEN_MAX)
+            Some(address) => follow_owner(&hub, &log, &address, &mut topology).await,
+            None if hub.forget_unwanted(stream) => End::Unwanted,
+            None => End::Ended(FeedError::NotOwner),
         };
-        let _ = tokio::time::timeout(pause, state.changed()).await;
+        match end {
+            End::Unwanted => return,
+            End::Moved => continue,
+            End::Ended(error) => tracing::debug!(%stream, %error, "feed ended"),
+        }
+        // A feed that has brought something was no failure: its owner has begun another run.
+        if log.head() > head {
+            pause = REOPEN_FIRST;
+            continue;
+        }
+        let _ = tokio::time::timeout(pause, topology.changed()).await;
+        pause = (pause * 2).min(REOPEN_MAX);
     }
 }
 
 /// Why one source is no longer followed.
-enum Followed {
+enum End {
     /// Nobody wants the stream.
     Unwanted,
     /// The shard has a newer epoch.
@@ -292,54 +279,95 @@ enum Followed {
     Ended(FeedError),
 }
 
+/// Counts how long a stream has not been wanted.
+#[derive(Default)]
+struct Linger(Option<Instant>);
+
+impl Linger {
+    /// Whether the stream has been unwanted for long enough to be forgotten, and was.
+    fn is_over(&mut self, hub: &Hub, stream: StreamId) -> bool {
+        if hub.is_wanted(stream) {
+            self.0 = None;
+            return false;
+        }
+        self.0.get_or_insert_with(Instant::now).elapsed() > LINGER && hub.forget_unwanted(stream)
+    }
+}
+
+/// The publication here writes the log itself.
+async fn follow_own(
+    hub: &Hub,
+    address: &SourceAddress,
+    topology: &mut watch::Receiver<Arc<State>>,
+) -> End {
+    let mut linger = Linger::default();
+    let moved = wait_until_moved(topology, address);
+    tokio::pin!(moved);
+    loop {
+        tokio::select! {
+            () = &mut moved => return End::Moved,
+            () = tokio::time::sleep(ALIVE_EVERY) => {}
+        }
+        if linger.is_over(hub, address.stream) {
+            return End::Unwanted;
+        }
+    }
+}
+
 async fn follow_owner(
     hub: &Hub,
-    stream: &Arc<HubStream>,
+    log: &StreamLog,
     address: &SourceAddress,
-    state: &mut watch::Receiver<Arc<State>>,
-) -> Followed {
-    let from = FeedFrom::After(stream.head());
-    let open = hub.inner.sources.open(address.clone(), from, false);
-    let moved = wait_until_moved(state, address);
+    topology: &mut watch::Receiver<Arc<State>>,
+) -> End {
+    let Some(place) = log.place() else {
+        return End::Ended(FeedError::NotOwner);
+    };
+    let open = hub.inner.sources.open(address.clone(), place, Reader::Log);
+    let moved = wait_until_moved(topology, address);
     tokio::pin!(moved);
     let mut feed = tokio::select! {
         opened = open => match opened {
             Ok(feed) => feed,
-            Err(error) => return Followed::Ended(error),
+            Err(error) => return End::Ended(error),
         },
-        () = &mut moved => return Followed::Moved,
+        () = &mut moved => return End::Moved,
     };
-    let mut unwanted_since = None;
+    let mut linger = Linger::default();
     loop {
         let message = tokio::select! {
             message = tokio::time::timeout(FEED_SILENCE_MAX, feed.recv()) => message,
-            () = &mut moved => return Followed::Moved,
+            () = &mut moved => return End::Moved,
         };
         match message {
-            Ok(Some(Ok(items))) => stream.take(items),
-            Ok(Some(Err(error))) => return Followed::Ended(error),
-            Ok(None) => return Followed::Ended(FeedError::NotOwner),
-            Err(_) => return Followed::Ended(FeedError::Unreachable("it fell silent".into())),
+            Ok(Some(Ok(items))) => match log.append(address.epoch, items) {
+                Appended::Taken => {}
+                Appended::Stale => return End::Moved,
+                Appended::Missing => {
+                    tracing::warn!(stream = %address.stream, owner = %address.owner, "items of a feed do not follow what was received before");
+                    let reason = "what it sent does not follow".into();
+                    return End::Ended(FeedError::Unreachable(reason));
+                }
+            },
+            Ok(Some(Err(error))) => return End::Ended(error),
+            Ok(None) => return End::Ended(FeedError::NotOwner),
+            Err(_) => return End::Ended(FeedError::Unreachable("it fell silent".into())),
         }
-        if stream.is_wanted() {
-            unwanted_since = None;
-        } else if unwanted_since.get_or_insert_with(Instant::now).elapsed() > LINGER
-            && hub.forget_unwanted(stream)
-        {
-            return Followed::Unwanted;
+        if linger.is_over(hub, address.stream) {
+            return End::Unwanted;
         }
     }
 }
 
 /// Waits until the stream's shard has another epoch, or the stream is gone.
-async fn wait_until_moved(state: &mut watch::Receiver<Arc<State>>, address: &SourceAddress) {
+async fn wait_until_moved(topology: &mut watch::Receiver<Arc<State>>, address: &SourceAddress) {
     let moved = |state: &Arc<State>| {
         state
             .assignment_of(address.stream)
             .map(|assignment| assignment.epoch())
             != Some(address.epoch)
     };
-    if state.wait_for(moved).await.is_err() {
+    if topology.wait_for(moved).await.is_err() {
         // The replica is shutting down, and this task with it.
         std::future::pending::<()>().await;
     }

@@ -4,10 +4,13 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use tokio::time::Instant;
 
-use super::item::{Gap, Published};
 use crate::domain::{
     cluster::{Cluster, StreamSelector},
     cursor::Cursor,
+    delivery::{
+        item::{Gap, Published},
+        place::Place,
+    },
     id::{ClusterId, StreamId},
     position::Position,
     stream::Stream,
@@ -56,9 +59,9 @@ pub enum CursorStep {
     /// Nothing.
     None,
     /// One stream moves.
-    Moved(StreamId, Position),
+    Moved(StreamId, Place),
     /// Some streams move.
-    AllMoved(Vec<(StreamId, Position)>),
+    AllMoved(Vec<(StreamId, Place)>),
     /// This takes its place.
     Whole(Arc<Cursor>),
 }
@@ -66,16 +69,16 @@ pub enum CursorStep {
 impl CursorStep {
     /// Takes the step.
     pub fn apply(self, cursor: &mut Cursor) {
-        let mut moved = |stream, position| {
+        let mut moved = |stream, place| {
             cursor.left.remove(&stream);
-            cursor.positions.insert(stream, position);
+            cursor.places.insert(stream, place);
         };
         match self {
             Self::None => {}
-            Self::Moved(stream, position) => moved(stream, position),
+            Self::Moved(stream, place) => moved(stream, place),
             Self::AllMoved(entries) => {
-                for (stream, position) in entries {
-                    moved(stream, position);
+                for (stream, place) in entries {
+                    moved(stream, place);
                 }
             }
             Self::Whole(whole) => *cursor = (*whole).clone(),
@@ -119,6 +122,8 @@ pub struct StreamChange {
     pub position: Option<Position>,
     /// Whether a snapshot follows.
     pub snapshot_follows: bool,
+    /// Whether the rest of the snapshot follows that the cursor is inside of.
+    pub snapshot_continues: bool,
     /// Whether its cluster is paused.
     pub paused: bool,
 }
@@ -138,6 +143,7 @@ impl StreamChange {
             reason,
             position: None,
             snapshot_follows: false,
+            snapshot_continues: false,
             paused: false,
         }
     }

@@ -16,21 +16,24 @@ use tokio::{
 
 use super::{
     coverage::{Coverage, Step},
-    feed::{BATCH_ITEMS_MAX, FeedError},
+    feed::BATCH_MAX,
     filter::{Filters, Verdict},
-    hub::{Hub, Wake},
-    item::Item,
-    output::{Body, CursorStep, Output, Progress},
-    subscription_stream::{Admitted, SubscriptionStream},
+    hub::Hub,
+    log::Wake,
+    output::{Body, CursorStep, Output, Progress, StreamChangeType},
+    subscription_stream::{Admitted, CatchUp, FromLog, SubscriptionStream},
 };
 use crate::domain::{
     cursor::{Cursor, InvalidCursor, Mode},
+    delivery::{item::Item, place::Place},
     frame::Change,
-    id::{Revision, StreamId},
+    id::{Era, Revision, StreamId},
     position::Position,
     state::State,
     stream::Stream,
 };
+
+pub use super::coverage::Start;
 
 /// Where the subscription stands is sent at least so often, also without events.
 pub const PROGRESS_EVERY: Duration = Duration::from_secs(5);
@@ -47,17 +50,6 @@ const ENTRY_BYTES: usize = 13;
 /// Messages of catch-up feeds that may wait for the subscriber, over all its streams.
 const CATCH_UP_MESSAGES_MAX: usize = 4;
 
-/// Where a subscription begins.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Start {
-    /// With what happens from now on.
-    Now,
-    /// With what exists.
-    Snapshot,
-    /// Where an earlier subscription stopped.
-    Cursor(Cursor),
-}
-
 /// What a subscriber asks for.
 #[derive(Clone, Debug)]
 pub struct Request {
@@ -69,21 +61,13 @@ pub struct Request {
     pub start: Start,
 }
 
-/// What a catch-up feed of one stream gave.
-pub(super) struct CatchUp {
-    pub(super) stream: StreamId,
-    /// Which feed of the stream; what an abandoned one still had to say is dropped.
-    pub(super) attempt: u64,
-    pub(super) message: Result<Vec<Item>, FeedError>,
-}
-
 /// One subscriber's merged stream.
 pub struct Subscription {
     hub: Hub,
     coverage: Coverage,
-    state: watch::Receiver<Arc<State>>,
-    /// That of the state that was looked at last.
-    topology: Revision,
+    topology: watch::Receiver<Arc<State>>,
+    /// The last change of clusters and streams that was looked at.
+    seen: Revision,
     streams: BTreeMap<StreamId, SubscriptionStream>,
     wake: Arc<Wake>,
     catch_up: mpsc::Receiver<CatchUp>,
@@ -97,13 +81,16 @@ pub struct Subscription {
     moved: BTreeSet<StreamId>,
     /// Whether the last progress said that everything is up to date.
     said_up_to_date: bool,
+    /// Whether the logs are read next, and not a catch-up that has more: neither holds up the other.
+    logs_first: bool,
 }
 
 impl Subscription {
     /// Begins a subscription; refuses a cursor that is ahead of the streams that exist.
     pub fn open(hub: Hub, request: Request) -> Result<Self, InvalidCursor> {
-        let mut state = hub.state();
-        let current = state.borrow_and_update().clone();
+        let mut topology = hub.watch_topology();
+        topology.mark_unchanged();
+        let current = hub.state();
         if let Start::Cursor(cursor) = &request.start {
             refuse_ahead(cursor, &current)?;
         }
@@ -121,8 +108,8 @@ impl Subscription {
         let mut subscription = Self {
             hub,
             coverage,
-            state,
-            topology: current.topology,
+            topology,
+            seen: current.topology,
             streams: BTreeMap::new(),
             wake: Arc::default(),
             catch_up,
@@ -132,6 +119,7 @@ impl Subscription {
             deltas_bytes: 0,
             moved: BTreeSet::new(),
             said_up_to_date: false,
+            logs_first: false,
         };
         let mut outputs = Vec::new();
         subscription.take_steps(steps, &current, &mut outputs);
@@ -139,8 +127,8 @@ impl Subscription {
             outputs.push(subscription.whole_progress());
         }
         for output in &mut outputs {
-            // The whole cursor follows them.
-            if !matches!(output.body, Body::Progress(_)) {
+            // The whole cursor follows them. Until it has, a copy has dropped what was removed.
+            if !matches!(&output.body, Body::Progress(_)) && !is_removal(&output.body) {
                 output.step = CursorStep::None;
             }
         }
@@ -156,18 +144,28 @@ impl Subscription {
             tokio::select! {
                 biased;
                 _ = self.progress.tick() => outputs.push(self.progress_output()),
-                changed = self.state.changed() => {
+                changed = self.topology.changed() => {
                     if changed.is_err() {
                         // The replica is shutting down; the server ends this task.
                         std::future::pending::<()>().await;
                     }
                     self.fit_streams(&mut outputs);
                 }
+                () = self.wake.wait(), if self.logs_first => {
+                    self.logs_first = false;
+                    self.read_logs(&mut outputs);
+                }
                 Some(catch_up) = self.catch_up.recv() => {
+                    self.logs_first = true;
                     self.take_catch_up(catch_up, &mut outputs);
                     self.say_up_to_date(&mut outputs);
                 }
-                () = self.wake.wait() => self.read_rings(&mut outputs),
+                () = self.wake.wait() => {
+                    // Whatever is ready runs first: what several streams have at the same moment is
+                    // read in one go, without a timer that holds it back.
+                    tokio::task::yield_now().await;
+                    self.read_logs(&mut outputs);
+                }
             }
             if self.whole_is_due() {
                 self.progress.reset();
@@ -179,23 +177,23 @@ impl Subscription {
 
     /// The whole cursor: after the last frame given.
     pub fn cursor(&self) -> Cursor {
-        let positions = self.streams.iter();
-        let positions = positions.map(|(id, stream)| (*id, stream.resume()));
-        self.coverage.cursor(positions.collect())
+        let places = self.streams.iter();
+        let places = places.map(|(id, stream)| (*id, stream.place().clone()));
+        self.coverage.cursor(places.collect())
     }
 
     /// Makes the streams followed those that exist and are wanted.
     fn fit_streams(&mut self, outputs: &mut Vec<Output>) {
-        let state = self.state.borrow_and_update().clone();
-        if state.topology == self.topology {
-            // Owners changed, or checkpoints moved.
+        let state = self.topology.borrow_and_update().clone();
+        if state.topology <= self.seen {
+            // Owners changed, or it was looked at already.
             return;
         }
-        self.topology = state.topology;
+        self.seen = state.topology;
         let (hub, streams) = (&self.hub, &self.streams);
         let now_of = |stream: &Stream| newest_of(hub, stream);
-        let position_of = |id| streams.get(&id).map(SubscriptionStream::resume);
-        let steps = self.coverage.fit(&state, &now_of, &position_of);
+        let place_of = |id| Some(streams.get(&id)?.place().clone());
+        let steps = self.coverage.fit(&state, &now_of, &place_of);
         self.take_steps(steps, &state, outputs);
         self.say_up_to_date(outputs);
     }
@@ -209,15 +207,21 @@ impl Subscription {
             match step {
                 Step::Add(added) => {
                     let (id, change) = (added.name.id, added.change.clone());
-                    let position = added.from.clone();
+                    let place = added.from.clone();
                     self.streams.insert(id, SubscriptionStream::new(added));
-                    let step = CursorStep::Moved(id, position);
+                    let step = CursorStep::Moved(id, place);
                     self.push(step, Body::Stream(change), outputs);
                 }
                 Step::Remove(change) => {
                     self.streams.remove(&change.stream);
                     self.moved.remove(&change.stream);
-                    self.push(CursorStep::None, Body::Stream(change), outputs);
+                    // Should the whole cursor not arrive, and the stream be covered again: a copy
+                    // has dropped its objects.
+                    let step = match self.coverage.mode() {
+                        Mode::Copy => CursorStep::Moved(change.stream, Place::SnapshotDue),
+                        Mode::Changes => CursorStep::None,
+                    };
+                    self.push(step, Body::Stream(change), outputs);
                 }
                 Step::Change(change) => {
                     if let (Some(stream), Some(name)) =
@@ -245,7 +249,7 @@ impl Subscription {
     fn begin_streams(&mut self, state: &State) {
         for (id, stream) in &mut self.streams {
             if let Some(agreed) = state.streams.get(id)
-                && stream.begin(agreed, &self.hub, &self.wake)
+                && stream.begin(agreed, &self.hub)
             {
                 self.moved.insert(*id);
                 self.wake.mark(*id);
@@ -253,39 +257,51 @@ impl Subscription {
         }
     }
 
-    fn void(&mut self, id: StreamId, position: Position, outputs: &mut Vec<Output>) {
+    fn void(&mut self, id: StreamId, position: Option<Position>, outputs: &mut Vec<Output>) {
         let Some(stream) = self.streams.get_mut(&id) else {
             return;
         };
         stream.require_snapshot();
-        let body = Body::FilterChanged(stream.name().clone(), position);
-        let step = CursorStep::Moved(id, Position::NEEDS_SNAPSHOT);
+        let name = stream.name().clone();
+        let body = match position {
+            Some(position) => Body::FilterChanged(name, position),
+            None => Body::SnapshotRestarted(name),
+        };
+        let step = CursorStep::Moved(id, Place::SnapshotDue);
         self.push(step, body, outputs);
         if self
             .streams
             .get(&id)
             .is_some_and(SubscriptionStream::needs_snapshot)
         {
-            self.start_catch_up(id, outputs);
+            self.start_catch_up(id);
         }
     }
 
-    fn read_rings(&mut self, outputs: &mut Vec<Output>) {
+    /// Reads the streams that have something new, one after the other, until there is a batch: what
+    /// one call gives is less than two. Each has its turn before one that had much has another.
+    fn read_logs(&mut self, outputs: &mut Vec<Output>) {
         let mut came_up = false;
-        for id in self.wake.take() {
+        let mut taken = 0;
+        while taken < BATCH_MAX.bytes
+            && let Some(id) = self.wake.next()
+        {
             let Some(stream) = self.streams.get_mut(&id) else {
                 continue;
             };
             let was_current = stream.is_current();
-            let Some(items) = stream.read(BATCH_ITEMS_MAX) else {
-                self.start_catch_up(id, outputs);
-                continue;
-            };
-            came_up |= !was_current && stream.is_current();
-            if items.len() == BATCH_ITEMS_MAX {
-                self.wake.mark(id);
+            match stream.read(BATCH_MAX, &self.wake) {
+                FromLog::Items { items, bytes, more } => {
+                    came_up |= !was_current && stream.is_current();
+                    if more {
+                        self.wake.mark(id);
+                    }
+                    taken += bytes;
+                    self.give(id, items, outputs);
+                }
+                FromLog::Nothing => {}
+                FromLog::MustCatchUp => self.start_catch_up(id),
             }
-            self.give(id, items, outputs);
         }
         if came_up {
             self.say_up_to_date(outputs);
@@ -302,8 +318,10 @@ impl Subscription {
         match catch_up.message {
             Ok(items) => {
                 self.give(catch_up.stream, items, outputs);
+                // Where the feed led elsewhere, another one has been opened.
                 if let Some(stream) = self.streams.get_mut(&catch_up.stream)
-                    && stream.join_ring()
+                    && stream.is_attempt(catch_up.attempt)
+                    && stream.join_log()
                 {
                     self.wake.mark(catch_up.stream);
                 }
@@ -311,23 +329,19 @@ impl Subscription {
             Err(error) => {
                 let name = stream.name();
                 tracing::debug!(cluster = %name.cluster, stream = %name.id, %error, "catch-up failed, trying again");
-                self.start_catch_up(catch_up.stream, outputs);
+                self.start_catch_up(catch_up.stream);
             }
         }
     }
 
-    fn start_catch_up(&mut self, id: StreamId, outputs: &mut Vec<Output>) {
+    fn start_catch_up(&mut self, id: StreamId) {
         let Some(stream) = self.streams.get_mut(&id) else {
             return;
         };
         // A progress may now say that this stream is catching up: the next that says it is not
         // must not wait.
         self.said_up_to_date = false;
-        if stream.start_catch_up(&self.hub, &self.catch_up_sender) {
-            let body = Body::SnapshotRestarted(stream.name().clone());
-            let step = CursorStep::Moved(id, Position::NEEDS_SNAPSHOT);
-            self.push(step, body, outputs);
-        }
+        stream.start_catch_up(&self.hub, &self.catch_up_sender);
     }
 
     /// Turns items into frames for the subscriber; what it has seen, or does not want, only moves
@@ -337,36 +351,34 @@ impl Subscription {
         let Some(stream) = self.streams.get_mut(&id) else {
             return;
         };
-        let before = stream.resume();
+        let before = stream.place().clone();
         let mut stop = false;
-        let mut frames = Vec::with_capacity(items.len());
+        let mut said = 0;
+        let mut moved = false;
+        outputs.reserve(items.len());
         for item in items {
             let admitted = stream.admit(item);
-            stop = matches!(admitted, Admitted::Elsewhere);
+            stop = matches!(admitted, Admitted::Missing);
+            moved |= !stop;
             if let Some(body) = body(mode, stream, admitted) {
-                frames.push((body, stream.resume()));
+                let step = CursorStep::Moved(id, stream.place().clone());
+                outputs.push(Output { step, body });
+                (said, moved) = (said + 1, false);
             }
             stop |= stream.needs_snapshot();
             if stop {
                 break;
             }
         }
-        let after = stream.resume();
-        let mut said = before;
-        for (body, position) in frames {
-            let step = if position == said {
-                CursorStep::None
-            } else {
-                CursorStep::Moved(id, position.clone())
-            };
-            said = position;
-            self.push(step, body, outputs);
-        }
-        if said != after {
+        let moved = moved && *stream.place() != before;
+        self.deltas_bytes += said * DELTA_BYTES;
+        if moved {
             self.moved.insert(id);
+        } else if said > 0 {
+            self.moved.remove(&id);
         }
         if stop {
-            self.start_catch_up(id, outputs);
+            self.start_catch_up(id);
         }
     }
 
@@ -413,7 +425,7 @@ impl Subscription {
         let streams = &self.streams;
         let moved = std::mem::take(&mut self.moved).into_iter();
         let moved: Vec<_> = moved
-            .filter_map(|id| Some((id, streams.get(&id)?.resume())))
+            .filter_map(|id| Some((id, streams.get(&id)?.place().clone())))
             .collect();
         let step = if moved.is_empty() {
             CursorStep::None
@@ -443,11 +455,17 @@ impl Subscription {
     }
 }
 
+fn is_removal(body: &Body) -> bool {
+    matches!(body, Body::Stream(change) if change.kind == StreamChangeType::Removed)
+}
+
 /// The newest position of a stream that is known here; none where nobody has ever watched it.
 fn newest_of(hub: &Hub, stream: &Stream) -> Option<Position> {
     let checkpoint = stream.checkpoint.clone()?;
-    let head = hub.stream(stream.id).map(|stream| stream.head());
-    Some(head.map_or_else(|| checkpoint.clone(), |head| head.max(checkpoint.clone())))
+    Some(match hub.head(stream.id) {
+        Some(head) => head.max(checkpoint),
+        None => checkpoint,
+    })
 }
 
 /// The frame that an admitted item becomes; none where the subscriber does not want it.
@@ -466,16 +484,18 @@ fn body(mode: Mode, stream: &SubscriptionStream, admitted: Admitted) -> Option<B
         },
         Admitted::Synced(position) => Some(Body::Synced(name, position)),
         Admitted::Gap(gap) => Some(Body::Gap(name, gap)),
-        Admitted::Elsewhere | Admitted::Nothing => None,
+        Admitted::SnapshotRestarted => Some(Body::SnapshotRestarted(name)),
+        Admitted::Missing | Admitted::Nothing => None,
     }
 }
 
 /// A cursor may be behind a stream's era, never ahead of it.
 pub fn refuse_ahead(cursor: &Cursor, state: &State) -> Result<(), InvalidCursor> {
-    for (id, position) in cursor.positions.iter().chain(&cursor.left) {
-        let unminted = id.0 > state.last_id || position.era.0 > state.last_id;
-        let era = state.streams.get(id).and_then(|stream| stream.era.as_ref());
-        if unminted || era.is_some_and(|start| position.era > start.era) {
+    for (id, place) in cursor.places.iter().chain(&cursor.left) {
+        let era = place.era().unwrap_or(Era(0));
+        let unminted = id.0 > state.last_id || era.0 > state.last_id;
+        let current = state.streams.get(id).and_then(|stream| stream.era.as_ref());
+        if unminted || current.is_some_and(|start| era > start.era) {
             return Err(InvalidCursor::Ahead(*id));
         }
     }

@@ -7,15 +7,23 @@ use tokio_util::task::AbortOnDropHandle;
 
 use super::{
     coverage::Added,
-    feed::{FeedError, FeedFrom},
     filter::{StreamFilter, Verdict},
-    hub::{Hub, HubStream, Wake},
-    item::{Gap, Item, Published},
+    hub::{Hub, HubStream},
+    log::{ReadFrom, Wake},
     output::{StreamName, StreamProgress},
-    ring::Read,
-    subscription::CatchUp,
 };
-use crate::domain::{frame::Frame, id::StreamId, position::Position, stream::Stream};
+use crate::domain::{
+    delivery::{
+        feed::FeedError,
+        item::{Gap, Item, Published},
+        place::{Admission, Place, Reader},
+        ring::{Read, ReadMax},
+    },
+    frame::Frame,
+    id::StreamId,
+    position::Position,
+    stream::Stream,
+};
 
 /// A failed catch-up is tried again after a pause that doubles from here ...
 const RETRY_FIRST: Duration = Duration::from_millis(20);
@@ -26,37 +34,54 @@ const RETRY_DOUBLINGS_MAX: u32 = 5;
 /// a line only where it is more than that.
 const HEARD_NEWS: Duration = Duration::from_secs(3);
 
+/// What a catch-up feed of one stream gave.
+pub(super) struct CatchUp {
+    pub(super) stream: StreamId,
+    /// Which feed of the stream; what an abandoned one still had to say is dropped.
+    pub(super) attempt: u64,
+    pub(super) message: Result<Vec<Item>, FeedError>,
+}
+
 /// One stream of one subscription.
 pub(super) struct SubscriptionStream {
     name: Arc<StreamName>,
     filter: StreamFilter,
-    /// Where it begins, once it can.
-    from: Position,
+    /// Where the subscriber stands: what its cursor says, and what decides what comes next.
+    place: Place,
     begun: Option<Begun>,
     /// What the last progress said of it.
     said: Option<StreamProgress>,
 }
 
 struct Begun {
-    hub: Arc<HubStream>,
-    /// The last position given: what is at or before it is dropped, and what a cursor says.
-    position: Position,
-    /// A repair made for this subscriber alone is passing: the ring must not be joined meanwhile.
-    replaying: bool,
-    /// Some of a snapshot was given, and its end was not.
-    partial_snapshot: bool,
+    hub: HubStream,
     source: Source,
     attempt: u64,
     failures: u32,
 }
 
 enum Source {
-    /// The hub's ring, from this number on.
-    Ring(u64),
+    /// The log here.
+    Log(ReadFrom),
     /// A feed of its own, which ends when this is dropped.
     CatchUp { _task: AbortOnDropHandle<()> },
     /// To be found.
     None,
+}
+
+/// What a log has for one subscriber.
+pub(super) enum FromLog {
+    Items {
+        items: Vec<Item>,
+        /// What they cost in memory.
+        bytes: usize,
+        /// Whether more is there already.
+        more: bool,
+    },
+    /// Nothing while a feed is what it reads.
+    Nothing,
+    /// Not what it needs.
+    MustCatchUp,
 }
 
 /// What becomes of an item.
@@ -65,12 +90,13 @@ pub(super) enum Admitted {
     Event(Arc<Published>),
     /// A snapshot is complete.
     Synced(Position),
+    /// The snapshot that some was given of is no longer to be had: another one begins.
+    SnapshotRestarted,
     /// Something is missing.
     Gap(Gap),
-    /// The net changes that come next do not begin where this subscriber stands: some were given
-    /// already, or others are missing. It must catch up.
-    Elsewhere,
-    /// Nothing to tell.
+    /// Something is missing here alone: the subscriber must catch up.
+    Missing,
+    /// Nothing to say.
     Nothing,
 }
 
@@ -79,7 +105,7 @@ impl SubscriptionStream {
         Self {
             name: added.name,
             filter: added.filter,
-            from: added.from,
+            place: added.from,
             begun: None,
             said: None,
         }
@@ -104,25 +130,21 @@ impl SubscriptionStream {
     }
 
     /// Begins, if it has not, and can: somebody must have watched the stream.
-    pub(super) fn begin(&mut self, agreed: &Stream, hub: &Hub, wake: &Arc<Wake>) -> bool {
+    pub(super) fn begin(&mut self, agreed: &Stream, hub: &Hub) -> bool {
         if self.begun.is_some() {
             return false;
         }
-        if self.from == Position::BEFORE_FIRST {
+        if self.place == Place::BeforeFirst {
             let Some(first) = &agreed.first else {
                 return false;
             };
-            self.from = first.clone();
+            self.place = Place::At(first.clone());
         }
         let Some(hub) = hub.stream(self.name.id) else {
             return false;
         };
-        hub.subscribe(wake);
         self.begun = Some(Begun {
             hub,
-            partial_snapshot: false,
-            position: self.from.clone(),
-            replaying: false,
             source: Source::None,
             attempt: 0,
             failures: 0,
@@ -130,72 +152,65 @@ impl SubscriptionStream {
         true
     }
 
-    /// The position for the cursor, or the mark for what is due.
-    pub(super) fn resume(&self) -> Position {
-        let begun = self.begun.as_ref();
-        begun.map_or_else(|| self.from.clone(), |begun| begun.position.clone())
+    /// The place for the cursor.
+    pub(super) fn place(&self) -> &Place {
+        &self.place
     }
 
     /// Nothing of what was sent counts any more.
     pub(super) fn require_snapshot(&mut self) {
-        self.from = Position::NEEDS_SNAPSHOT;
+        self.place = Place::SnapshotDue;
         if let Some(begun) = &mut self.begun {
-            begun.position = Position::NEEDS_SNAPSHOT;
-            begun.partial_snapshot = false;
-            begun.replaying = false;
             begun.source = Source::None;
         }
     }
 
-    /// What the hub's ring has for this subscriber; `None` where it must catch up.
-    pub(super) fn read(&mut self, items_max: usize) -> Option<Vec<Item>> {
-        let begun = self.begun.as_mut()?;
-        let next = match begun.source {
-            Source::CatchUp { .. } => return Some(Vec::new()),
-            Source::Ring(next) => next,
-            Source::None => begun.hub.seek(&begun.position)?,
+    /// What the log here has for this subscriber.
+    pub(super) fn read(&mut self, most: ReadMax, wake: &Arc<Wake>) -> FromLog {
+        let Some(begun) = &mut self.begun else {
+            return FromLog::MustCatchUp;
         };
-        match begun.hub.read(next, items_max) {
-            Read::Items { items, next } => {
-                begun.source = Source::Ring(next);
-                Some(items)
+        let from = match begun.source {
+            Source::CatchUp { .. } => return FromLog::Nothing,
+            Source::Log(from) => Some(from),
+            Source::None => begun.locate(&self.place).map(ReadFrom::from),
+        };
+        let Some(mut from) = from else {
+            return FromLog::MustCatchUp;
+        };
+        match begun.hub.log.read(&mut from, most, wake) {
+            Read::Items {
+                items, bytes, more, ..
+            } => {
+                begun.source = Source::Log(from);
+                FromLog::Items { items, bytes, more }
             }
-            Read::Lagged => None,
+            Read::Lagged => FromLog::MustCatchUp,
         }
     }
 
-    /// Opens a feed for this subscriber alone, from where it stands. True where a snapshot begins
-    /// again of which some has been given: the subscriber must be told.
-    pub(super) fn start_catch_up(&mut self, hub: &Hub, sender: &mpsc::Sender<CatchUp>) -> bool {
-        let stream = self.name.id;
+    /// Opens a feed for this subscriber alone, from where it stands.
+    pub(super) fn start_catch_up(&mut self, hub: &Hub, sender: &mpsc::Sender<CatchUp>) {
         let Some(begun) = &mut self.begun else {
-            return false;
-        };
-        let from = if begun.position == Position::NEEDS_SNAPSHOT {
-            FeedFrom::Snapshot
-        } else {
-            FeedFrom::After(begun.position.clone())
+            return;
         };
         begun.attempt += 1;
-        begun.replaying = false;
         let pause = match begun.failures {
             0 => Duration::ZERO,
             failures => RETRY_FIRST * 2_u32.pow(failures.min(RETRY_DOUBLINGS_MAX)),
         };
         // Counts as a failure until the feed gives something.
         begun.failures += 1;
-        let task = catch_up(
-            hub.clone(),
-            stream,
-            from,
-            begun.attempt,
-            pause,
-            sender.clone(),
-        );
+        let feeding = Feeding {
+            hub: hub.clone(),
+            stream: self.name.id,
+            attempt: begun.attempt,
+            sender: sender.clone(),
+        };
+        let task = feeding.run(self.place.clone(), pause);
         begun.source = Source::CatchUp {
             _task: AbortOnDropHandle::new(tokio::spawn(task)),
         };
-        std::mem::take(&mut begun.partial_snapshot)
     }
 
     pub(super) fn is_attempt(&self, attempt: u64) -> bool {
@@ -204,59 +219,56 @@ impl SubscriptionStream {
         })
     }
 
-    /// Goes over to the hub's ring, if the feed has reached it.
-    pub(super) fn join_ring(&mut self) -> bool {
+    /// Goes over to the log here, if the feed has reached it.
+    pub(super) fn join_log(&mut self) -> bool {
         let Some(begun) = &mut self.begun else {
             return false;
         };
         begun.failures = 0;
-        if begun.replaying || begun.position == Position::NEEDS_SNAPSHOT {
-            return false;
-        }
-        let Some(next) = begun.hub.seek(&begun.position) else {
+        let Some(next) = begun.locate(&self.place) else {
             return false;
         };
-        begun.source = Source::Ring(next);
+        begun.source = Source::Log(next.into());
         true
     }
 
     /// Whether a snapshot is due that no feed is about to give.
     pub(super) fn needs_snapshot(&self) -> bool {
-        self.begun.as_ref().is_some_and(|begun| {
-            begun.position == Position::NEEDS_SNAPSHOT
-                && !matches!(begun.source, Source::CatchUp { .. })
-        })
+        let is_fed = |begun: &Begun| matches!(begun.source, Source::CatchUp { .. });
+        self.place.needs_snapshot() && self.begun.as_ref().is_some_and(|begun| !is_fed(begun))
     }
 
-    /// Decides what the subscriber gets of an item: what is at or before its position was given.
+    /// Decides what the subscriber gets of an item.
     pub(super) fn admit(&mut self, item: Item) -> Admitted {
-        let Some(begun) = &mut self.begun else {
-            return Admitted::Nothing;
+        // What the decision below replaces.
+        let before = match &item {
+            Item::Gap(_) | Item::Snapshot(_) => Some(self.place.clone()),
+            _ => None,
         };
-        match item {
-            Item::Frame(published) => begun.admit_frame(published),
-            Item::At(position) => {
-                if position > begun.position {
-                    begun.position = position;
-                    begun.replaying = false;
-                }
+        match (self.place.admit(Reader::Subscriber, &item), item) {
+            (Admission::Missing, _) => Admitted::Missing,
+            (Admission::Had, _) => Admitted::Nothing,
+            (Admission::Next, Item::Frame(published)) => Admitted::Event(published),
+            (Admission::Next, Item::Synced(position)) => Admitted::Synced(position),
+            (Admission::Next, Item::Gap(gap)) => Admitted::Gap(Gap {
+                from: before.and_then(|before| before.position()),
+                ..*gap
+            }),
+            (Admission::Next, Item::Snapshot(_)) => match before {
+                Some(Place::Snapshot { given: 1.., .. }) => Admitted::SnapshotRestarted,
+                _ => Admitted::Nothing,
+            },
+            (Admission::Next, Item::At(_) | Item::Hole(_) | Item::Alive { .. }) => {
                 Admitted::Nothing
             }
-            Item::Synced(position) => {
-                begun.position = position.clone();
-                begun.partial_snapshot = false;
-                Admitted::Synced(position)
-            }
-            Item::Gap(gap) => begun.admit_gap(gap),
-            Item::Alive { .. } => Admitted::Nothing,
         }
     }
 
     /// Where it stands, if that is news since the last call.
     pub(super) fn news(&mut self) -> Option<StreamProgress> {
         let now = StreamProgress {
-            position: Some(self.resume()).filter(Position::is_place),
-            heard: self.begun.as_ref().and_then(|begun| begun.hub.heard()),
+            position: self.place.position(),
+            heard: self.begun.as_ref().and_then(|begun| begun.hub.log.heard()),
             catching_up: !self.is_current(),
         };
         if let Some(said) = &self.said
@@ -273,7 +285,7 @@ impl SubscriptionStream {
     /// Whether it reads what the replica that serves it has, and not the past.
     pub(super) fn is_current(&self) -> bool {
         let begun = self.begun.as_ref();
-        begun.is_some_and(|begun| matches!(begun.source, Source::Ring(_)))
+        begun.is_some_and(|begun| matches!(begun.source, Source::Log(_)))
     }
 }
 
@@ -281,41 +293,20 @@ impl SubscriptionStream {
     /// Whether it has given all that the replica that serves it has.
     pub(super) fn is_exhausted(&self) -> bool {
         self.begun.as_ref().is_some_and(|begun| match begun.source {
-            Source::Ring(next) => begun.hub.ends_at(next),
+            Source::Log(from) => begun.hub.log.ends_at(from.next),
             Source::CatchUp { .. } | Source::None => false,
         })
     }
 }
 
 impl Begun {
-    fn admit_frame(&mut self, published: Arc<Published>) -> Admitted {
-        if published.replay {
-            self.partial_snapshot |= self.position == Position::NEEDS_SNAPSHOT;
-            return Admitted::Event(published);
+    /// Where the log here goes on for a subscriber. Inside net changes it stays with its feed: those
+    /// of the log may be counted from elsewhere.
+    fn locate(&self, place: &Place) -> Option<u64> {
+        match place {
+            Place::At(_) => self.hub.log.locate(Reader::Subscriber, place),
+            _ => None,
         }
-        if published.position <= self.position {
-            return Admitted::Nothing;
-        }
-        self.position = published.position.clone();
-        Admitted::Event(published)
-    }
-
-    fn admit_gap(&mut self, mut gap: Gap) -> Admitted {
-        if gap.to <= self.position && self.position != Position::NEEDS_SNAPSHOT {
-            return Admitted::Nothing;
-        }
-        let known = self.position != Position::NEEDS_SNAPSHOT;
-        let here = known.then(|| self.position.clone());
-        if gap.repaired && known && gap.from != here {
-            return Admitted::Elsewhere;
-        }
-        gap.from = here;
-        match (gap.repaired, gap.replay) {
-            (false, _) => self.position = Position::NEEDS_SNAPSHOT,
-            (true, true) => self.replaying = true,
-            (true, false) => self.position = gap.to.clone(),
-        }
-        Admitted::Gap(gap)
     }
 }
 
@@ -327,44 +318,41 @@ fn is_close(before: Option<Instant>, now: Option<Instant>) -> bool {
     }
 }
 
-async fn catch_up(
+/// A feed for one stream of one subscription.
+struct Feeding {
     hub: Hub,
     stream: StreamId,
-    from: FeedFrom,
     attempt: u64,
-    pause: Duration,
     sender: mpsc::Sender<CatchUp>,
-) {
-    tokio::time::sleep(pause).await;
-    let error = match hub.open_feed(stream, from).await {
-        Ok(mut feed) => loop {
-            match feed.recv().await {
-                Some(Ok(items)) => {
-                    let message = Ok(items);
-                    if sender
-                        .send(CatchUp {
-                            stream,
-                            attempt,
-                            message,
-                        })
-                        .await
-                        .is_err()
-                    {
-                        return;
+}
+
+impl Feeding {
+    async fn run(self, place: Place, pause: Duration) {
+        tokio::time::sleep(pause).await;
+        let error = match self.hub.open_feed(self.stream, place).await {
+            Ok(mut feed) => loop {
+                match feed.next().await {
+                    Ok(items) => {
+                        if !self.give(Ok(items)).await {
+                            return;
+                        }
                     }
+                    Err(error) => break error,
                 }
-                Some(Err(error)) => break error,
-                None => break FeedError::NotOwner,
-            }
-        },
-        Err(error) => error,
-    };
-    // Where the subscriber is gone, nobody needs to know.
-    let _ = sender
-        .send(CatchUp {
+            },
+            Err(error) => error,
+        };
+        self.give(Err(error)).await;
+    }
+
+    /// False where the subscriber is gone.
+    async fn give(&self, message: Result<Vec<Item>, FeedError>) -> bool {
+        let (stream, attempt) = (self.stream, self.attempt);
+        let catch_up = CatchUp {
             stream,
             attempt,
-            message: Err(error),
-        })
-        .await;
+            message,
+        };
+        self.sender.send(catch_up).await.is_ok()
+    }
 }

@@ -1,36 +1,49 @@
-//! The leader's side of membership: who votes, who only receives the log.
+//! Who votes, and who only receives the log: what Raft knows of it, and changes of it by the leader.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 use openraft::{
     ChangeMembers,
-    errors::{ChangeMembershipError, ClientWriteError, RaftError},
+    errors::{ChangeMembershipError, ClientWriteError, InitializeError, RaftError},
 };
-use tonic::{Status, metadata::MetadataValue};
 
 use super::{
-    Raft, Role, protocol,
-    types::{Node, TypeConfig},
+    Raft,
+    types::{Node, StoredMembership, TypeConfig},
 };
-use crate::{
-    domain::{command::Rejection, id::ReplicaId},
-    proto::internal::v1::{JoinRequest, JoinResponse},
-};
+use crate::domain::id::ReplicaId;
 
-/// Most voters: a majority of five bears two failures, and each further voter slows every commit.
-const VOTERS_MAX: usize = 5;
+/// A replica's part in decisions.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Role {
+    /// Counts for majorities.
+    Voter,
+    /// Receives the log.
+    Learner,
+}
 
-/// Where the leader is, told to a joiner that asked somebody else.
-pub(super) const LEADER_ADDRESS: &str = "quorumwatch-leader-address";
+/// A replica in Raft's membership.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Listed {
+    /// Its name and addresses.
+    pub listing: Node,
+    /// Its part.
+    pub role: Role,
+}
 
-/// Why a replica could not join or be removed.
+/// Why the membership could not be changed.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum JoinError {
+pub enum MembershipError {
     /// This replica does not lead.
     #[error("this replica does not lead the group")]
     NotLeader {
         /// Who leads, as far as is known.
         leader: Option<ReplicaId>,
     },
-    /// The joiner cannot be taken.
+    /// The change is not possible.
     #[error("{0}")]
     Refused(String),
     /// Try again.
@@ -39,114 +52,102 @@ pub enum JoinError {
 }
 
 impl Raft {
-    /// Takes a replica into the group, as the leader; may be asked again and again.
-    pub async fn join(&self, request: JoinRequest) -> Result<JoinResponse, JoinError> {
-        let id = ReplicaId(request.replica_id);
-        let who = format!("replica {:?}", request.name);
-        if let Err(error) = protocol::check(&who, request.protocol, &request.version) {
-            tracing::warn!(%error, "a replica of another version may not join");
-            return Err(JoinError::Refused(error.to_string()));
-        }
-        let state = self.state();
-        let group = state
-            .group
-            .ok_or_else(|| JoinError::Busy("the group is being founded".into()))?;
-        if let Some(member) = state.member_named(&request.name)
-            && member.id != id
-        {
-            let taken = Rejection::MemberNameTaken(request.name, member.id);
-            return Err(JoinError::Refused(taken.to_string()));
-        }
-        let node = Node {
-            name: request.name,
-            peer_address: request.peer_address,
-            client_address: request.client_address,
-        };
-        self.remove_namesakes(id, &node.name).await?;
-        if !self.status().roles.contains_key(&id) {
-            tracing::info!(replica = %id, name = node.name, "a replica joins");
-            let added = self.inner.raft.add_learner(id.0, node, true).await;
-            added.map_err(membership_error)?;
-        }
-        self.promote(id).await?;
-        Ok(JoinResponse {
-            group_id: group.0.to_vec().into(),
-        })
+    /// Whether this replica's log has a membership.
+    pub fn has_membership(&self) -> bool {
+        !self.membership().membership().get_joint_config().is_empty()
     }
 
-    /// A replica that was named at the founding and lost its data before it registered.
-    async fn remove_namesakes(&self, id: ReplicaId, name: &str) -> Result<(), JoinError> {
+    /// Whether anything was ever voted for or logged here.
+    pub fn is_initialised(&self) -> bool {
+        self.has_membership() || self.inner.store.is_initialised()
+    }
+
+    /// Everybody in the membership.
+    pub fn all_listed(&self) -> BTreeMap<ReplicaId, Listed> {
         let membership = self.membership();
-        let namesakes = membership.membership().nodes();
-        let namesakes: Vec<_> = namesakes
-            .filter(|(other, node)| **other != id.0 && node.name == name)
-            .map(|(other, _)| ReplicaId(*other))
-            .collect();
-        for namesake in namesakes {
-            self.remove_replica(namesake).await?;
-        }
-        Ok(())
+        let membership = membership.membership();
+        let voters: BTreeSet<u64> = membership.voter_ids().collect();
+        let listed = membership.nodes().map(|(id, node)| {
+            let role = match voters.contains(id) {
+                true => Role::Voter,
+                false => Role::Learner,
+            };
+            let listing = node.clone();
+            (ReplicaId(*id), Listed { listing, role })
+        });
+        listed.collect()
     }
 
-    async fn promote(&self, id: ReplicaId) -> Result<(), JoinError> {
-        let roles = self.status().roles;
-        let voters = roles.values().filter(|role| **role == Role::Voter).count();
-        if roles.get(&id) == Some(&Role::Voter) || voters >= VOTERS_MAX {
-            return Ok(());
+    /// A replica in the membership.
+    pub fn listed(&self, replica: ReplicaId) -> Option<Listed> {
+        self.all_listed().remove(&replica)
+    }
+
+    /// Makes these replicas, which are all empty, the voters of a new group.
+    pub async fn found(&self, voters: BTreeMap<u64, Node>) -> Result<(), String> {
+        match self.inner.raft.initialize(voters).await {
+            // "Not allowed" means that it has been done meanwhile.
+            Ok(()) | Err(RaftError::APIError(InitializeError::NotAllowed(_))) => Ok(()),
+            Err(error) => Err(error.to_string()),
         }
+    }
+
+    /// Sends a replica the log, as the leader, until it has caught up.
+    pub async fn add_learner(&self, id: ReplicaId, node: Node) -> Result<(), MembershipError> {
+        let added = self.inner.raft.add_learner(id.0, node, true).await;
+        added.map(drop).map_err(membership_error)
+    }
+
+    /// Lets a learner vote, as the leader.
+    pub async fn add_voter(&self, id: ReplicaId) -> Result<(), MembershipError> {
         self.change(ChangeMembers::AddVoterIds([id.0].into())).await
     }
 
-    /// Takes a replica out of the votes and the log's receivers, as the leader. Its registration
-    /// is removed by `Command::RemoveMember`.
-    pub async fn remove_replica(&self, id: ReplicaId) -> Result<(), JoinError> {
-        match self.status().roles.get(&id) {
+    /// Lets a learner vote in place of a voter, which becomes a learner, as the leader.
+    pub async fn replace_voter(
+        &self,
+        gone: ReplicaId,
+        learner: ReplicaId,
+    ) -> Result<(), MembershipError> {
+        let listed = self.all_listed().into_iter();
+        let voters = listed.filter(|(id, listed)| listed.role == Role::Voter && *id != gone);
+        let voters = voters.map(|(id, _)| id.0).chain([learner.0]).collect();
+        self.change(ChangeMembers::ReplaceAllVoters(voters)).await
+    }
+
+    /// Takes a replica out of the voters and of those who receive the log, as the leader.
+    pub async fn remove_listed(&self, id: ReplicaId) -> Result<(), MembershipError> {
+        match self.listed(id).map(|listed| listed.role) {
             None => return Ok(()),
             Some(Role::Voter) => {
-                self.change(ChangeMembers::RemoveVoters([id.0].into()))
-                    .await?;
+                let voter = [id.0].into();
+                self.change(ChangeMembers::RemoveVoters(voter)).await?;
             }
             Some(Role::Learner) => {}
         }
         self.change(ChangeMembers::RemoveNodes([id.0].into())).await
     }
 
-    async fn change(&self, change: ChangeMembers<u64, Node>) -> Result<(), JoinError> {
+    async fn change(&self, change: ChangeMembers<u64, Node>) -> Result<(), MembershipError> {
         let changed = self.inner.raft.change_membership(change, true).await;
         changed.map(drop).map_err(membership_error)
     }
 
-    /// Answers `PeerService.Join`, errors mapped as [`Self::form`] of another replica reads them.
-    pub async fn serve_join(&self, request: JoinRequest) -> Result<JoinResponse, Status> {
-        let error = match self.join(request).await {
-            Ok(response) => return Ok(response),
-            Err(error) => error,
-        };
-        let text = error.to_string();
-        match error {
-            JoinError::Refused(_) => Err(Status::permission_denied(text)),
-            JoinError::Busy(_) => Err(Status::unavailable(text)),
-            JoinError::NotLeader { leader } => {
-                let mut status = Status::failed_precondition(text);
-                let address = leader.and_then(|leader| self.peer_address_of(leader));
-                let address = address.and_then(|address| MetadataValue::try_from(address).ok());
-                if let Some(address) = address {
-                    status.metadata_mut().insert(LEADER_ADDRESS, address);
-                }
-                Err(status)
-            }
-        }
+    fn membership(&self) -> Arc<StoredMembership> {
+        self.metrics().membership_config
     }
 }
 
-fn membership_error(error: RaftError<TypeConfig, ClientWriteError<TypeConfig>>) -> JoinError {
+fn membership_error(error: RaftError<TypeConfig, ClientWriteError<TypeConfig>>) -> MembershipError {
     match error {
-        RaftError::APIError(ClientWriteError::ForwardToLeader(forward)) => JoinError::NotLeader {
-            leader: forward.leader_id.map(ReplicaId),
-        },
+        RaftError::APIError(ClientWriteError::ForwardToLeader(forward)) => {
+            MembershipError::NotLeader {
+                leader: forward.leader_id.map(ReplicaId),
+            }
+        }
         RaftError::APIError(ClientWriteError::ChangeMembershipError(
             error @ ChangeMembershipError::EmptyMembership(_),
-        )) => JoinError::Refused(error.to_string()),
-        error => JoinError::Busy(error.to_string()),
+        )) => MembershipError::Refused(error.to_string()),
+        error => MembershipError::Busy(error.to_string()),
     }
 }

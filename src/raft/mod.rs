@@ -1,19 +1,16 @@
-//! Agrees. The only module that names openraft; `raft/storage` is the only one that names sled.
+//! The adapter to openraft and sled. The only module that names openraft; `raft/storage` is the
+//! only one that names sled.
 //!
 //! [`Raft`] is the handle: propose a [`Command`](crate::domain::command::Command), read the
-//! [`State`] that came of the commands so far. What the state means is `domain`'s business, who
-//! proposes what is the caller's.
+//! [`State`] that the commands so far have led to. What the state means is `domain`'s business, who
+//! proposes what is the caller's, and how replicas become a group is that of [`crate::group`].
 
-mod changes;
 pub mod codec;
-mod formation;
-mod hello;
 mod leadership;
 mod membership;
 mod network;
 mod propose;
 pub mod protocol;
-mod reach;
 pub mod service;
 pub mod state_machine;
 pub mod storage;
@@ -21,38 +18,38 @@ pub mod types;
 mod wire;
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::BTreeMap,
     path::PathBuf,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, atomic::AtomicU64},
     thread,
     time::Duration,
 };
 
 use openraft::{
-    Config, Instant as _, Raft as OpenRaft, SnapshotPolicy, async_runtime::WatchReceiver as _,
+    Config, Raft as OpenRaft, RaftMetrics, SnapshotPolicy, async_runtime::WatchReceiver as _,
 };
-use tokio::sync::{oneshot, watch};
+use tokio::sync::{mpsc, oneshot, watch};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
+    changes::Changes,
     domain::{
-        change::ShardChange,
-        id::{Incarnation, ReplicaId, Revision, UnixMillis},
-        pace::Pace,
+        id::{GroupId, ReplicaId, Revision},
+        lifecycle::Lifecycle,
         state::State,
     },
-    peer::Channels,
+    net::Channels,
     proto::internal::v1::raft_service_server::RaftServiceServer,
 };
-pub use changes::{Change, ChangeLog, ClusterChanged, Place, Placed};
-pub use formation::FormError;
-pub use membership::JoinError;
-pub use propose::{ProposeError, Proposed, check_size};
-pub use reach::Reach;
+pub use leadership::Leadership;
+pub use membership::{Listed, MembershipError, Role};
+pub use propose::{ProposeError, Proposed, REASON_TIMEOUT, check_size};
 use service::Service;
 use state_machine::{Published, StateMachine};
 use storage::Store;
 pub use storage::{OpenError, is_in_use};
+/// What the membership keeps of a replica: its name and addresses.
+pub use types::Node as Listing;
 use types::TypeConfig;
 
 /// How long the reason for the end of consensus may take to be known.
@@ -67,40 +64,37 @@ pub fn catches_panics_of(thread: &str) -> bool {
     CATCHING_THREADS.contains(&thread)
 }
 
-/// How a replica takes part.
+/// How this replica's Raft runs.
 #[derive(Clone, Debug)]
 pub struct Options {
     /// Where the data is kept.
     pub data_dir: PathBuf,
     /// This replica's stable name.
     pub name: String,
-    /// `host:port` by which peers reach this replica.
-    pub peer_address: String,
-    /// `host:port` by which clients reach this replica.
-    pub client_address: String,
-    /// The replicas that found the group together, this one included.
-    pub peers: Vec<Peer>,
-    /// How patient Raft is.
+    /// Raft's timeouts.
     pub timing: Timing,
+    /// Receives the end of each stream of entries. An end that finds it full is not reported.
+    pub stream_ends: mpsc::Sender<StreamEnd>,
+    /// Says whether this replica may answer Raft's calls yet.
+    pub lifecycle: watch::Receiver<Lifecycle>,
 }
 
-/// A replica named by configuration.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Peer {
-    /// Its stable name.
-    pub name: String,
-    /// `host:port` of its peer listener.
-    pub address: String,
+/// A leader's stream of entries to this replica has ended, one way or another.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct StreamEnd {
+    /// Who sent the entries.
+    pub sender: ReplicaId,
 }
 
-/// How patient Raft is.
+/// Raft's timeouts.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Timing {
     /// How often a leader is heard.
     pub heartbeat: Duration,
-    /// Shortest wait before an election.
+    /// Shortest wait before an election, and how long a vote may take, writing it to disk included.
     pub election_min: Duration,
-    /// Longest wait before an election, and how long a leader that hears no quorum takes writes.
+    /// Longest wait before an election. So long after it has heard a leader a voter grants no vote,
+    /// before the wait begins; and so long a leader that hears no quorum takes writes.
     pub election_max: Duration,
     /// How long sending and installing a snapshot may take.
     pub install_snapshot: Duration,
@@ -114,8 +108,13 @@ impl Default for Timing {
     fn default() -> Self {
         Self {
             heartbeat: Duration::from_millis(50),
-            election_min: Duration::from_millis(300),
-            election_max: Duration::from_millis(600),
+            // A leader that is silent is succeeded after 0.5 to 0.6 s: ten of its heartbeats, so
+            // that neither a lost packet (which TCP sends again after 0.2 s) nor a busy machine
+            // passes for a failure; and before the leases are over that it has granted. That two
+            // followers ask at the same time does no harm: of two candidates in one term Raft
+            // prefers the greater id.
+            election_min: Duration::from_millis(200),
+            election_max: Duration::from_millis(300),
             install_snapshot: Duration::from_secs(10),
             // About seven minutes of checkpoints (twelve entries a second).
             snapshot_entries: 5_000,
@@ -124,27 +123,7 @@ impl Default for Timing {
     }
 }
 
-/// Who leads the group, as far as this replica knows.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Leadership {
-    /// The leader.
-    pub leader: Option<ReplicaId>,
-    /// Its term.
-    pub term: u64,
-    /// Whether it is this replica.
-    pub is_self: bool,
-}
-
-/// A replica's part in decisions.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Role {
-    /// Counts for majorities.
-    Voter,
-    /// Receives the log.
-    Learner,
-}
-
-/// How consensus fares, for people.
+/// Raft's status, for display.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Status {
     /// The current term.
@@ -176,38 +155,7 @@ pub enum Failure {
     Consensus(String),
 }
 
-/// How a process registered itself.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Registered {
-    incarnation: Incarnation,
-    at: UnixMillis,
-}
-
-/// Tells what stays wrong at once, then at widening intervals.
-#[derive(Debug)]
-struct Voice {
-    started: std::time::Instant,
-    pace: Mutex<Pace>,
-}
-
-impl Default for Voice {
-    fn default() -> Self {
-        Self {
-            started: std::time::Instant::now(),
-            pace: Mutex::default(),
-        }
-    }
-}
-
-impl Voice {
-    /// Whether this is to be said now.
-    fn is_due(&self, cause: &str) -> bool {
-        let mut pace = self.pace.lock().unwrap_or_else(PoisonError::into_inner);
-        pace.is_due(cause, self.started.elapsed())
-    }
-}
-
-/// The replica's part in the group. Cheap to clone.
+/// The replica's Raft. Cheap to clone.
 #[derive(Clone)]
 pub struct Raft {
     inner: Arc<Inner>,
@@ -219,18 +167,11 @@ struct Inner {
     store: Arc<Store>,
     raft: OpenRaft<TypeConfig, StateMachine>,
     published: Arc<Published>,
+    changes: Arc<Changes>,
     leadership: watch::Sender<Leadership>,
-    cut_off: Arc<watch::Sender<(u64, u64)>>,
-    /// Drawn at the start: distinguishes this process from another one with the same data.
-    process_id: u64,
-    /// Whether it has been checked that this replica may take part. Until then it answers no call
-    /// of Raft: its data may be a copy, or older than what it has acknowledged.
-    admitted: watch::Sender<bool>,
-    /// What is said again and again, and how often.
-    voice: Arc<Voice>,
-    /// How this process registered, once it has.
-    registered: watch::Sender<Option<Registered>>,
-    /// Ends the tasks of this handle.
+    /// The last term that was to begin at once: see [`Raft::note_handover`].
+    handed_over: AtomicU64,
+    /// Cancelled when this handle stops.
     stopping: CancellationToken,
 }
 
@@ -238,8 +179,13 @@ impl Raft {
     /// Opens the data and takes part in what the group agrees on.
     pub async fn open(options: Options, channels: Channels) -> Result<Self, OpenError> {
         let store = Arc::new(open_store(&options).await?);
-        let published = Published::new();
-        let machine = StateMachine::load(Arc::clone(&store), Arc::clone(&published)).await?;
+        let (published, changes) = (Published::new(), Arc::<Changes>::default());
+        let machine = StateMachine::load(
+            Arc::clone(&store),
+            Arc::clone(&published),
+            Arc::clone(&changes),
+        );
+        let machine = machine.await?;
         let network = network::Factory {
             store: Arc::clone(&store),
             channels: channels.clone(),
@@ -257,29 +203,27 @@ impl Raft {
             store,
             raft,
             published,
+            changes,
             leadership: watch::Sender::default(),
-            cut_off: Arc::new(watch::Sender::default()),
-            process_id: rand::random_range(1..=u64::MAX),
-            admitted: watch::Sender::new(false),
-            voice: Arc::default(),
-            registered: watch::Sender::default(),
+            handed_over: AtomicU64::default(),
             stopping: CancellationToken::new(),
         };
         let this = Self {
             inner: Arc::new(inner),
         };
-        this.spawn_leadership_tasks();
+        this.spawn_leadership();
         Ok(this)
     }
 
     /// To be added to the peer listener.
     pub fn rpc_service(&self) -> RaftServiceServer<Service> {
         let service = Service {
+            handle: self.clone(),
             raft: self.inner.raft.clone(),
             store: Arc::clone(&self.inner.store),
-            cut_off: Arc::clone(&self.inner.cut_off),
-            admitted: self.inner.admitted.subscribe(),
-            voice: Arc::clone(&self.inner.voice),
+            stream_ends: self.inner.options.stream_ends.clone(),
+            lifecycle: self.inner.options.lifecycle.clone(),
+            throttle: Arc::default(),
         };
         RaftServiceServer::new(service).max_decoding_message_size(wire::MESSAGE_BYTES_MAX)
     }
@@ -299,30 +243,16 @@ impl Raft {
         Arc::clone(&self.inner.published.state.borrow())
     }
 
-    /// The state, and each later one (coalesced).
+    /// The state, and each later one (coalesced): also what differs by checkpoints alone, which is
+    /// many times a second.
     pub fn watch_state(&self) -> watch::Receiver<Arc<State>> {
         self.inner.published.state.subscribe()
     }
 
-    /// Who leads; notified only when it changes.
-    pub fn leadership(&self) -> watch::Receiver<Leadership> {
-        self.inner.leadership.subscribe()
-    }
-
-    /// For a leader: how long ago a majority acknowledged it.
-    pub fn quorum_ack_age(&self) -> Option<Duration> {
-        if !self.inner.leadership.borrow().is_self {
-            return None;
-        }
-        let own_id = self.replica_id().0;
-        let metrics = self.inner.raft.metrics();
-        let metrics = metrics.borrow_watched();
-        let membership = metrics.membership_config.membership();
-        if membership.voter_ids().eq([own_id]) {
-            // The only voter is the majority, and nobody is ever asked to acknowledge it.
-            return Some(Duration::ZERO);
-        }
-        metrics.last_quorum_acked.map(|at| at.elapsed())
+    /// The state, for those who wait for clusters, streams, eras, members or owners: notified only
+    /// when any of these changes. What is read from it is the newest state all the same.
+    pub fn watch_topology(&self) -> watch::Receiver<Arc<State>> {
+        self.inner.published.topology.subscribe()
     }
 
     /// The last log index applied, and each later one (coalesced). The state and the changes that
@@ -331,14 +261,9 @@ impl Raft {
         self.inner.published.applied.subscribe()
     }
 
-    /// Changes of shards.
-    pub fn shard_changes(&self) -> Arc<ChangeLog<ShardChange>> {
-        Arc::clone(&self.inner.published.shards)
-    }
-
-    /// Changes of clusters.
-    pub fn cluster_changes(&self) -> Arc<ChangeLog<ClusterChanged>> {
-        Arc::clone(&self.inner.published.clusters)
+    /// What was changed lately, for those who watch.
+    pub fn changes(&self) -> &Changes {
+        &self.inner.changes
     }
 
     /// Whether `revision` is applied here, waiting for it up to `within`.
@@ -348,30 +273,35 @@ impl Raft {
         matches!(tokio::time::timeout(within, reached).await, Ok(Ok(_)))
     }
 
+    /// The group's identity, once this replica belongs to one.
+    pub fn group(&self) -> Option<GroupId> {
+        self.inner.store.group()
+    }
+
+    /// The last index in this replica's log.
+    pub fn last_index(&self) -> u64 {
+        self.inner.store.last_index()
+    }
+
+    /// Cancelled when this replica stops taking part.
+    pub fn stopping(&self) -> &CancellationToken {
+        &self.inner.stopping
+    }
+
     /// Where a replica's peer listener is.
     pub fn peer_address_of(&self, replica: ReplicaId) -> Option<String> {
         let state = self.state();
         if let Some(member) = state.members.get(&replica) {
             return Some(member.peer_address.clone());
         }
-        let metrics = self.inner.raft.metrics();
-        let membership = Arc::clone(&metrics.borrow_watched().membership_config);
-        let node = membership.membership().get_node(&replica.0);
-        node.map(|node| node.peer_address.clone())
+        let listed = self.listed(replica)?;
+        Some(listed.listing.peer_address)
     }
 
-    /// How consensus fares.
+    /// Raft's status.
     pub fn status(&self) -> Status {
-        // Before the metrics are borrowed: borrowed twice, they lock each other out.
-        let is_alone = self.has_lost_its_quorum();
-        let metrics = self.inner.raft.metrics();
-        let metrics = metrics.borrow_watched();
-        let membership = metrics.membership_config.membership();
-        let voters: BTreeSet<u64> = membership.voter_ids().collect();
-        let role = |id: &u64| match voters.contains(id) {
-            true => Role::Voter,
-            false => Role::Learner,
-        };
+        let has_lost_its_quorum = self.has_lost_its_quorum();
+        let metrics = self.metrics();
         Status {
             term: metrics.current_term,
             applied: Revision(metrics.last_applied.map_or(0, |id| id.index)),
@@ -379,19 +309,25 @@ impl Raft {
             leader: metrics
                 .current_leader
                 .map(ReplicaId)
-                .filter(|leader| *leader != self.replica_id() || !is_alone),
-            roles: membership
-                .nodes()
-                .map(|(id, _)| (ReplicaId(*id), role(id)))
+                .filter(|leader| *leader != self.replica_id() || !has_lost_its_quorum),
+            roles: self
+                .all_listed()
+                .into_iter()
+                .map(|(id, listed)| (id, listed.role))
                 .collect(),
         }
     }
 
+    /// A copy: two borrows of the metrics at the same time could lock each other out.
+    fn metrics(&self) -> RaftMetrics<TypeConfig> {
+        self.inner.raft.metrics().borrow_watched().clone()
+    }
+
     /// Whether consensus runs, or why not.
-    fn running(&self) -> Result<(), String> {
-        let metrics = self.inner.raft.metrics();
-        let state = metrics.borrow_watched().running_state.clone();
-        state.map_err(|fatal| fatal.to_string())
+    pub fn running(&self) -> Result<(), String> {
+        self.metrics()
+            .running_state
+            .map_err(|fatal| fatal.to_string())
     }
 
     /// Waits until the storage or consensus is dead, and says why: the process must end then.
@@ -431,7 +367,7 @@ impl Raft {
     pub async fn shutdown(&self) {
         self.inner.stopping.cancel();
         if let Err(error) = self.inner.raft.shutdown().await {
-            tracing::warn!(%error, "consensus did not stop in order");
+            tracing::warn!(%error, "raft shutdown failed");
         }
         self.inner.store.close().await;
     }

@@ -29,7 +29,7 @@ use openraft::{
         TransferLeaderRequest, TransferLeaderResponse, VoteRequest, VoteResponse,
     },
 };
-use tokio::sync::watch;
+use tokio::sync::{Semaphore, watch};
 use tonic::transport::Channel;
 
 use super::{
@@ -40,7 +40,7 @@ use super::{
 };
 use crate::{
     domain::{id::ReplicaId, state::State},
-    peer::Channels,
+    net::Channels,
     proto::internal::v1::{
         self as proto, Envelope, InstallSnapshotRequest, SnapshotHeader, StreamAppendRequest,
         raft_service_client::RaftServiceClient,
@@ -59,7 +59,13 @@ const STREAM_SETUP: Duration = Duration::from_secs(1);
 
 /// Pauses between tries to reach a peer that is down.
 const BACKOFF_FIRST: Duration = Duration::from_millis(50);
-const BACKOFF_MAX: Duration = Duration::from_secs(1);
+const BACKOFF_MAX: Duration = Duration::from_millis(250);
+
+/// How long a call goes on after nobody waits for it any more. A call that is given up is reset, and
+/// a peer that was frozen meanwhile finds hundreds of calls that were reset before it saw them: what
+/// it takes for an attack, so that it closes the connection. The connection of a peer that does not
+/// answer is given up sooner than this, with all that was called on it and without a word.
+const CALL_MAX: Duration = Duration::from_secs(3);
 
 type RpcError = RPCError<TypeConfig>;
 
@@ -82,6 +88,8 @@ pub(super) struct Network {
     node: Node,
     /// Heartbeats carry one request a stream: for them a single call is cheaper.
     is_pipelined: bool,
+    /// One heartbeat is under way at a time: a peer that does not answer is not sent more.
+    heartbeat: Arc<Semaphore>,
 }
 
 impl Factory {
@@ -94,6 +102,7 @@ impl Factory {
             target,
             node: node.clone(),
             is_pipelined,
+            heartbeat: Arc::new(Semaphore::new(1)),
         }
     }
 }
@@ -129,17 +138,7 @@ impl Network {
     }
 
     fn envelope(&self) -> Envelope {
-        Envelope {
-            from: self.store.replica_id().0,
-            to: self.target,
-            group_id: self
-                .store
-                .group()
-                .map(|group| group.0.to_vec().into())
-                .unwrap_or_default(),
-            protocol: PROTOCOL,
-            version: VERSION.to_owned(),
-        }
+        envelope(&self.store, self.target)
     }
 
     /// Makes one call within a time limit.
@@ -231,6 +230,30 @@ impl Network {
     }
 }
 
+/// Makes a call that goes on, for [`CALL_MAX`], also when nobody waits for its answer any more.
+async fn to_its_end<T: Send + 'static>(
+    call: impl Future<Output = Result<tonic::Response<T>, tonic::Status>> + Send + 'static,
+) -> Result<tonic::Response<T>, tonic::Status> {
+    let call = tokio::spawn(tokio::time::timeout(CALL_MAX, call));
+    // It ends before its time where this process does.
+    let ended = call
+        .await
+        .map_err(|_| tonic::Status::cancelled("this replica stops"))?;
+    ended.unwrap_or_else(|_| Err(tonic::Status::deadline_exceeded("no answer in time")))
+}
+
+/// What every call says of its sender and its target.
+pub(super) fn envelope(store: &Store, target: u64) -> Envelope {
+    let group = store.group();
+    Envelope {
+        from: store.replica_id().0,
+        to: target,
+        group_id: group.map_or_else(Bytes::new, |group| group.0.to_vec().into()),
+        protocol: PROTOCOL,
+        version: VERSION.to_owned(),
+    }
+}
+
 impl NetBackoff<TypeConfig> for Network {
     fn backoff(&self) -> Option<Backoff> {
         let pauses = std::iter::successors(Some(BACKOFF_FIRST), |pause| {
@@ -251,7 +274,16 @@ impl NetAppend<TypeConfig> for Network {
             envelope: Some(self.envelope()),
             entries: Some(wire::entries_to(&rpc)),
         };
-        let answer = self.call(option.soft_ttl(), client.append(request)).await?;
+        let turn = Arc::clone(&self.heartbeat).acquire_owned();
+        let Ok(under_way) = tokio::time::timeout(option.soft_ttl(), turn).await else {
+            return Err(self.unreachable("the last heartbeat is not answered yet"));
+        };
+        let appending = async move {
+            let answer = client.append(request).await;
+            drop(under_way);
+            answer
+        };
+        let answer = self.call(option.soft_ttl(), to_its_end(appending)).await?;
         wire::response_from(answer.appended).map_err(|error| self.corrupt(&error))
     }
 }
@@ -312,7 +344,8 @@ impl NetVote<TypeConfig> for Network {
     ) -> Result<VoteResponse<TypeConfig>, RpcError> {
         let mut client = self.client()?;
         let request = wire::vote_request_to(&rpc, self.envelope());
-        let answer = self.call(option.soft_ttl(), client.vote(request)).await?;
+        let voting = async move { client.vote(request).await };
+        let answer = self.call(option.soft_ttl(), to_its_end(voting)).await?;
         wire::vote_response_from(answer).map_err(|error| self.corrupt(&error))
     }
 
@@ -325,9 +358,8 @@ impl NetVote<TypeConfig> for Network {
         let request = proto::PreVoteRequest {
             vote: Some(wire::vote_request_to(&rpc, self.envelope())),
         };
-        let answer = self
-            .call(option.soft_ttl(), client.pre_vote(request))
-            .await?;
+        let voting = async move { client.pre_vote(request).await };
+        let answer = self.call(option.soft_ttl(), to_its_end(voting)).await?;
         let vote = answer.vote.unwrap_or_default();
         wire::vote_response_from(vote).map_err(|error| self.corrupt(&error))
     }
@@ -385,5 +417,38 @@ impl NetTransferLeader<TypeConfig> for Network {
             .call(option.soft_ttl(), client.transfer_leader(request))
             .await?;
         wire::transferred_from(answer, &req).map_err(|error| self.corrupt(&error))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::{
+        sync::oneshot,
+        time::{sleep, timeout},
+    };
+
+    use super::{CALL_MAX, Duration, to_its_end};
+
+    #[tokio::test(start_paused = true)]
+    async fn a_call_is_not_reset_when_nobody_waits_for_it_any_more() {
+        let (answered, answer) = oneshot::channel();
+        let call = to_its_end(async move {
+            sleep(CALL_MAX / 2).await;
+            answered.send(()).unwrap();
+            Ok(tonic::Response::new(()))
+        });
+        assert!(timeout(Duration::from_millis(40), call).await.is_err());
+        answer.await.unwrap();
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_call_that_is_never_answered_ends() {
+        let (_held, given_up) = oneshot::channel::<()>();
+        let call = to_its_end::<()>(async move {
+            drop(given_up.await);
+            Err(tonic::Status::cancelled("given up"))
+        });
+        let status = call.await.unwrap_err();
+        assert_eq!(status.code(), tonic::Code::DeadlineExceeded);
     }
 }

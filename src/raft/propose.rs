@@ -8,7 +8,7 @@ use tokio::time::Instant;
 use tonic::{Code, Status};
 
 use super::{
-    Raft, Reach,
+    Raft, network,
     types::{Reply, Request},
 };
 use crate::{
@@ -17,7 +17,7 @@ use crate::{
         id::{ReplicaId, Revision},
     },
     proto::{
-        internal::v1::{ProposeRequest, ProposeResponse, peer_service_client::PeerServiceClient},
+        internal::v1::{ProposeRequest, ProposeResponse, raft_service_client::RaftServiceClient},
         store::v1 as store,
     },
 };
@@ -41,8 +41,9 @@ const LEADER_PATIENCE: Duration = Duration::from_secs(6);
 /// How long [`Raft::submit`] may take in all; each of its parts ends sooner by itself.
 const SUBMIT_PATIENCE: Duration = Duration::from_secs(30);
 
-/// How long it may take to find out why there is no leader, in time for the caller.
-const REASON_WITHIN: Duration = Duration::from_secs(1);
+/// How much sooner than at its caller's timeout [`Raft::submit_within`] gives up looking for a
+/// leader: enough to find out why there is none.
+pub const REASON_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// Pause before another try where nothing better says when to try.
 const SUBMIT_PAUSE: Duration = Duration::from_millis(50);
@@ -69,8 +70,8 @@ pub enum ProposeError {
         leader: Option<ReplicaId>,
     },
     /// There was no leader for as long as we tried; nothing was proposed.
-    #[error("{0}. Nothing was changed; what is read is what this replica knew last")]
-    NoLeader(Reach),
+    #[error("the group has no leader; no change was made")]
+    NoLeader,
     /// The command may have been committed, or may still be: read the state to know.
     #[error("the outcome is unknown ({0}): the command may still take effect; read back")]
     Unknown(String),
@@ -149,7 +150,9 @@ impl Raft {
     ///
     /// [`Raft::wait_applied`] with the revision makes sure that this replica's state has it too.
     pub async fn submit(&self, command: Command) -> Result<Proposed, ProposeError> {
-        self.submit_within(command, SUBMIT_PATIENCE).await
+        // Boxed: each stream has a task that may propose something once, and would otherwise be as
+        // large as the whole way of a proposal for all its life, some 5 KiB.
+        Box::pin(self.submit_within(command, SUBMIT_PATIENCE)).await
     }
 
     /// Like [`Self::submit`], for a caller that waits no longer than `patience`.
@@ -160,7 +163,7 @@ impl Raft {
     ) -> Result<Proposed, ProposeError> {
         let begun = Instant::now();
         let deadline = begun + patience;
-        let leader_patience = patience.saturating_sub(REASON_WITHIN);
+        let leader_patience = patience.saturating_sub(REASON_TIMEOUT);
         let leader_deadline = begun + leader_patience.min(LEADER_PATIENCE);
         loop {
             let leadership = *self.inner.leadership.borrow();
@@ -184,7 +187,7 @@ impl Raft {
                     drop(tokio::time::timeout(SUBMIT_PAUSE, changed).await);
                 }
                 Err(ProposeError::NotLeader { .. }) => {
-                    return Err(ProposeError::NoLeader(self.reach().await));
+                    return Err(ProposeError::NoLeader);
                 }
                 result => return result,
             }
@@ -202,8 +205,9 @@ impl Raft {
             .peer_address_of(leader)
             .ok_or_else(|| nowhere.clone())?;
         let channel = self.inner.channels.channel(&address).map_err(|_| nowhere)?;
-        let mut client = PeerServiceClient::new(channel);
+        let mut client = RaftServiceClient::new(channel);
         let request = ProposeRequest {
+            envelope: Some(network::envelope(&self.inner.store, leader.0)),
             command: Some(command.into()),
         };
         let patience = GATE_PATIENCE + COMMIT_PATIENCE;
@@ -221,46 +225,27 @@ impl Raft {
         })
     }
 
-    /// Answers `PeerService.Propose`, errors mapped as [`Self::submit`] of another replica reads
+    /// Answers a forwarded proposal, errors mapped as [`Self::submit`] of another replica reads
     /// them.
-    pub async fn serve_propose(&self, request: ProposeRequest) -> Result<ProposeResponse, Status> {
-        let command = request.command.unwrap_or_default();
-        let command = Command::try_from(command)
+    pub(super) async fn serve_propose(
+        &self,
+        sender: ReplicaId,
+        command: Option<store::Command>,
+    ) -> Result<ProposeResponse, Status> {
+        let command = Command::try_from(command.unwrap_or_default())
             .map_err(|error| Status::invalid_argument(error.to_string()))?;
-        if let Command::RegisterMember { replica, name, .. } = &command
-            && self.inner.leadership.borrow().is_self
-            && self
-                .membership()
-                .membership()
-                .get_node(&replica.0)
-                .is_none()
-        {
-            // It would be shown as a member and never hear anything.
+        if self.inner.leadership.borrow().is_self && self.listed(sender).is_none() {
+            // One that registers would be shown as a member and never receive the log.
             return Err(Status::permission_denied(format!(
-                "replica {name:?} is not, or no longer, part of the group"
+                "replica {sender} is not, or no longer, part of the group"
             )));
         }
-        let proposed = self
-            .propose(command)
-            .await
-            .map_err(|error| status_of(&error))?;
+        let proposed = self.propose(command).await;
+        let proposed = proposed.map_err(|error| status_of(&error))?;
         Ok(ProposeResponse {
             outcome: Some((&proposed.outcome).into()),
             revision: proposed.revision.0,
         })
-    }
-
-    /// Hands the leadership to another voter, as part of a planned stop.
-    pub async fn transfer_leadership(&self, to: ReplicaId) -> Result<(), ProposeError> {
-        let leadership = *self.inner.leadership.borrow();
-        if !leadership.is_self {
-            return Err(ProposeError::NotLeader {
-                leader: leadership.leader,
-            });
-        }
-        let trigger = self.inner.raft.trigger();
-        let transferred = trigger.transfer_leader(to.0).await;
-        transferred.map_err(|error| ProposeError::Stopped(error.to_string()))
     }
 }
 
@@ -276,18 +261,20 @@ fn proposed(index: u64, reply: Reply) -> Result<Proposed, ProposeError> {
 
 fn status_of(error: &ProposeError) -> Status {
     let text = error.to_string();
-    let mut status = match error {
+    not_proposed(match error {
         ProposeError::Unknown(_) => return Status::unknown(text),
-        ProposeError::NotLeader { .. } | ProposeError::NoLeader(_) => {
+        ProposeError::NotLeader { .. } | ProposeError::NoLeader => {
             Status::failed_precondition(text)
         }
         ProposeError::TooLarge(_) | ProposeError::Refused(_) => Status::invalid_argument(text),
         ProposeError::Stopped(_) => Status::unavailable(text),
-    };
-    status.metadata_mut().insert(
-        NOT_PROPOSED,
-        tonic::metadata::MetadataValue::from_static("1"),
-    );
+    })
+}
+
+/// Marks an answer as given before anything was proposed.
+pub(super) fn not_proposed(mut status: Status) -> Status {
+    let mark = tonic::metadata::MetadataValue::from_static("1");
+    status.metadata_mut().insert(NOT_PROPOSED, mark);
     status
 }
 

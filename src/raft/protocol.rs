@@ -2,8 +2,9 @@
 
 /// The protocol between replicas. Grows with each change that an older version would misread; a
 /// version also speaks the one before its own, so that a group can be upgraded replica by replica.
-/// It does not speak protocol 1, which came before the first release: 2 was left out for that.
-pub const PROTOCOL: u32 = 3;
+/// It does not speak protocols 1, 3 and 5, which came before the first release: 2, 4 and 6 were left
+/// out for that.
+pub const PROTOCOL: u32 = 7;
 
 /// The version of this software.
 pub const VERSION: &str = env!("CARGO_PKG_VERSION");

@@ -8,23 +8,28 @@ use openraft::{
     Raft as OpenRaft, alias::SnapshotOf, async_runtime::WatchReceiver as _,
     raft::AppendEntriesRequest,
 };
-use tokio::sync::watch;
+use tokio::sync::{mpsc, watch};
 use tonic::{Request, Response, Status, Streaming, codegen::BoxStream};
 
 use super::{
-    Voice,
+    Raft, StreamEnd,
     codec::Corrupt,
+    propose::not_proposed,
     protocol,
     state_machine::StateMachine,
     storage::Store,
     types::{SnapshotMeta, TypeConfig},
     wire,
 };
-use crate::proto::internal::v1::{
-    AppendRequest, AppendResponse, Envelope, InstallSnapshotRequest, InstallSnapshotResponse,
-    PreVoteRequest, PreVoteResponse, StreamAppendRequest, StreamAppendResponse,
-    TransferLeaderRequest, TransferLeaderResponse, VoteRequest, VoteResponse,
-    raft_service_server::RaftService,
+use crate::{
+    domain::{id::ReplicaId, lifecycle::Lifecycle},
+    proto::internal::v1::{
+        AppendRequest, AppendResponse, Envelope, InstallSnapshotRequest, InstallSnapshotResponse,
+        PreVoteRequest, PreVoteResponse, ProposeRequest, ProposeResponse, StreamAppendRequest,
+        StreamAppendResponse, TransferLeaderRequest, TransferLeaderResponse, VoteRequest,
+        VoteResponse, raft_service_server::RaftService,
+    },
+    telemetry::LogThrottle,
 };
 
 /// Largest snapshot taken: 10,000 clusters with everything that they may carry, several times.
@@ -33,13 +38,13 @@ const SNAPSHOT_BYTES_MAX: u64 = 1024 * 1024 * 1024;
 /// Answers other replicas' Raft calls.
 #[derive(Clone)]
 pub struct Service {
+    pub(super) handle: Raft,
     pub(super) raft: OpenRaft<TypeConfig, StateMachine>,
     pub(super) store: Arc<Store>,
-    /// The replica whose stream of entries has ended last, counted up each time.
-    pub(super) cut_off: Arc<watch::Sender<(u64, u64)>>,
+    pub(super) stream_ends: mpsc::Sender<StreamEnd>,
     /// Whether calls are answered yet.
-    pub(super) admitted: watch::Receiver<bool>,
-    pub(super) voice: Arc<Voice>,
+    pub(super) lifecycle: watch::Receiver<Lifecycle>,
+    pub(super) throttle: Arc<LogThrottle>,
 }
 
 impl Service {
@@ -51,7 +56,7 @@ impl Service {
         running.map_err(stopped)?;
         let who = format!("replica {}", envelope.from);
         protocol::check(&who, envelope.protocol, &envelope.version).map_err(|error| {
-            if self.voice.is_due(&error.to_string()) {
+            if self.throttle.is_due(&error.to_string()) {
                 tracing::warn!(%error, "a peer of another version is refused");
             }
             Status::permission_denied(error.to_string())
@@ -70,7 +75,7 @@ impl Service {
                 "the call comes from this replica itself: two replicas have one data directory",
             ));
         }
-        if !*self.admitted.borrow() {
+        if !self.lifecycle.borrow().answers_raft() {
             return Err(Status::unavailable("this replica starts"));
         }
         match self.store.group() {
@@ -114,8 +119,9 @@ impl Service {
         if !matches!(message, Ok(Some(_)))
             && let Some(sender) = sender
         {
-            self.cut_off
-                .send_modify(|(id, times)| (*id, *times) = (*sender, *times + 1));
+            let sender = ReplicaId(*sender);
+            // Where many wait already, one of them says the same.
+            let _ = self.stream_ends.try_send(StreamEnd { sender });
         }
         let Some(message) = message? else {
             return Ok(None);
@@ -250,11 +256,24 @@ impl RaftService for Service {
         let mut request = request.into_inner();
         self.check(request.envelope.take())?;
         let request = wire::transfer_from(&request).map_err(refuse)?;
+        self.handle
+            .note_handover(request.from_leader().leader_id.term);
         let response = self
             .raft
             .handle_transfer_leader(request)
             .await
             .map_err(stopped)?;
         Ok(Response::new(wire::transferred_to(&response)))
+    }
+
+    async fn propose(
+        &self,
+        request: Request<ProposeRequest>,
+    ) -> Result<Response<ProposeResponse>, Status> {
+        let mut request = request.into_inner();
+        let sender = self.check(request.envelope.take());
+        let sender = ReplicaId(sender.map_err(not_proposed)?);
+        let proposed = self.handle.serve_propose(sender, request.command).await;
+        proposed.map(Response::new)
     }
 }

@@ -15,14 +15,12 @@ use prost::Message as _;
 use tokio::sync::watch;
 
 use super::{
-    changes::{ChangeLog, ClusterChanged},
     storage::Store,
     types::{LogId, Reply, Request, SnapshotMeta, StoredMembership, TypeConfig},
 };
 use crate::{
-    domain::{
-        change::ShardChange, cluster::ClusterSpec, command::Command, id::Revision, state::State,
-    },
+    changes::{Batch as ChangeBatch, Changes},
+    domain::{id::Revision, state::State},
     proto::store::v1 as store,
 };
 
@@ -30,12 +28,11 @@ use crate::{
 pub struct Published {
     /// The state, published once for each batch of entries.
     pub(super) state: watch::Sender<Arc<State>>,
+    /// The same state at the same time. Its receivers are notified only where more than checkpoints
+    /// and health changed.
+    pub(super) topology: watch::Sender<Arc<State>>,
     /// The last log index applied, published after the state and the changes that it led to.
     pub(super) applied: watch::Sender<Revision>,
-    /// Changes of shards.
-    pub(super) shards: Arc<ChangeLog<ShardChange>>,
-    /// Changes of clusters.
-    pub(super) clusters: Arc<ChangeLog<ClusterChanged>>,
 }
 
 impl Published {
@@ -43,9 +40,8 @@ impl Published {
     pub fn new() -> Arc<Self> {
         Arc::new(Self {
             state: watch::Sender::new(Arc::default()),
+            topology: watch::Sender::new(Arc::default()),
             applied: watch::Sender::new(Revision(0)),
-            shards: Arc::new(ChangeLog::new(Revision(0))),
-            clusters: Arc::new(ChangeLog::new(Revision(0))),
         })
     }
 }
@@ -53,8 +49,8 @@ impl Published {
 /// What a batch of entries changed, for those who watch.
 #[derive(Default)]
 struct Batch {
-    shards: Vec<ShardChange>,
-    clusters: Vec<ClusterChanged>,
+    changes: ChangeBatch,
+    changes_topology: bool,
 }
 
 /// Applies what is committed.
@@ -64,17 +60,23 @@ pub struct StateMachine {
     membership: StoredMembership,
     store: Arc<Store>,
     published: Arc<Published>,
+    changes: Arc<Changes>,
 }
 
 impl StateMachine {
     /// The state as of the current snapshot; openraft applies the rest of the log to it.
-    pub async fn load(store: Arc<Store>, published: Arc<Published>) -> io::Result<Self> {
+    pub async fn load(
+        store: Arc<Store>,
+        published: Arc<Published>,
+        changes: Arc<Changes>,
+    ) -> io::Result<Self> {
         let mut machine = Self {
             state: Arc::default(),
             applied: None,
             membership: StoredMembership::default(),
             store,
             published,
+            changes,
         };
         if let Some((meta, bytes)) = machine.store.snapshots().load().await? {
             machine.replace(&meta, &bytes)?;
@@ -87,10 +89,8 @@ impl StateMachine {
         self.state = Arc::new(State::try_from(record)?);
         self.applied = meta.last_log_id;
         self.membership = meta.last_membership.clone();
-        self.publish_state();
-        let revision = Revision(self.applied_index());
-        self.published.shards.reset(revision);
-        self.published.clusters.reset(revision);
+        self.publish_state(true);
+        self.changes.reset(Revision(self.applied_index()));
         self.publish_applied();
         Ok(())
     }
@@ -99,12 +99,17 @@ impl StateMachine {
         self.applied.map_or(0, |id| id.index)
     }
 
-    fn publish_state(&self) {
-        self.published.state.send_if_modified(|state| {
-            let is_new = !Arc::ptr_eq(state, &self.state);
-            *state = Arc::clone(&self.state);
-            is_new
-        });
+    fn publish_state(&self, changes_topology: bool) {
+        let publish = |sender: &watch::Sender<Arc<State>>, notify: bool| {
+            let mut state = Arc::clone(&self.state);
+            sender.send_if_modified(|current| {
+                std::mem::swap(current, &mut state);
+                notify && !Arc::ptr_eq(current, &state)
+            });
+            // What was published before is dropped here, where no reader waits for it.
+        };
+        publish(&self.published.state, true);
+        publish(&self.published.topology, changes_topology);
     }
 
     /// Comes last: a reader that sees it finds all changes up to it, and a state that has them.
@@ -114,8 +119,8 @@ impl StateMachine {
             .send_replace(Revision(self.applied_index()));
     }
 
-    /// The state is copied here at most once for each batch: the copy that was published stays as
-    /// it is.
+    /// The state is copied here at most once for each batch, but for what is the same in both: the
+    /// copy that was published stays as it is.
     fn apply_entry(
         &mut self,
         id: LogId,
@@ -126,15 +131,11 @@ impl StateMachine {
         match payload {
             EntryPayload::Blank => Reply(None),
             EntryPayload::Normal(Request(command)) => {
-                let before = spec_before(&self.state, command);
+                batch.changes.before(&self.state, command);
                 let state = Arc::make_mut(&mut self.state);
                 let applied = state.apply(Revision(id.index), command);
-                batch.shards.extend(applied.changes.shards);
-                let clusters = applied.changes.clusters.into_iter();
-                batch.clusters.extend(clusters.map(|change| ClusterChanged {
-                    change,
-                    before: before.clone(),
-                }));
+                batch.changes_topology |= applied.changes_topology;
+                batch.changes.add(applied.changes);
                 Reply(Some(applied.outcome))
             }
             EntryPayload::Membership(membership) => {
@@ -150,17 +151,6 @@ impl StateMachine {
             Some(group) if self.store.group() != Some(group) => self.store.set_group(group).await,
             _ => Ok(()),
         }
-    }
-}
-
-/// What is watched until a command replaces it.
-fn spec_before(state: &State, command: &Command) -> Option<Arc<ClusterSpec>> {
-    match command {
-        Command::UpdateCluster { id, .. } => {
-            let cluster = state.clusters.get(id)?;
-            Some(Arc::clone(&cluster.spec))
-        }
-        _ => None,
     }
 }
 
@@ -187,9 +177,8 @@ impl RaftStateMachine<TypeConfig> for StateMachine {
             }
         }
         self.keep_group().await?;
-        self.publish_state();
-        self.published.shards.push(batch.shards);
-        self.published.clusters.push(batch.clusters);
+        self.publish_state(batch.changes_topology);
+        self.changes.push(batch.changes);
         self.publish_applied();
         // A proposer finds the effect in the state that it reads next.
         for (responder, reply) in replies {

@@ -34,6 +34,7 @@ impl fmt::Display for Request {
             Command::BeginEra(_) => "begin-era",
             Command::AdvanceCheckpoints { .. } => "advance-checkpoints",
             Command::ReportHealth { .. } => "report-health",
+            Command::ConfirmOutage { .. } => "confirm-outage",
         })
     }
 }

@@ -8,12 +8,14 @@ use std::{
     time::Duration,
 };
 
+use axum::extract::Request;
 use tokio::{sync::watch, time::Instant};
 use tokio_util::sync::CancellationToken;
 
 use super::{
     Error, Faults, Ledger, Manifest,
     object::key_of,
+    requests::{Requests, SeenRequest},
     store::{Now, Store, StoreOptions},
 };
 use crate::domain::{cluster::Resource, position::ResourceVersion};
@@ -31,6 +33,7 @@ struct Inner {
     /// Changes whenever the store does, or open watches must end.
     wake: watch::Sender<u64>,
     faults: Faults,
+    requests: Requests,
     open_watches: AtomicUsize,
     /// How often all open watches had to end.
     ends: AtomicU64,
@@ -81,6 +84,7 @@ impl SimCluster {
                 store: Mutex::new(Store::new(options)),
                 wake: watch::Sender::new(0),
                 faults: Faults::new(),
+                requests: Requests::default(),
                 open_watches: AtomicUsize::new(0),
                 ends: AtomicU64::new(0),
                 cache_ends: AtomicU64::new(0),
@@ -107,6 +111,26 @@ impl SimCluster {
     /// How many watches are open.
     pub fn open_watches(&self) -> usize {
         self.inner.open_watches.load(Ordering::Acquire)
+    }
+
+    /// How many watches were opened since the start.
+    pub fn watch_count(&self) -> u64 {
+        self.inner.faults.watches()
+    }
+
+    /// How often it was asked anything.
+    pub fn request_count(&self) -> u64 {
+        self.inner.requests.count()
+    }
+
+    /// The newest requests, oldest first: so many as are remembered.
+    pub fn requests(&self) -> Vec<SeenRequest> {
+        self.inner.requests.seen()
+    }
+
+    pub(super) fn note_request(&self, request: &Request) {
+        let at = self.inner.context.clock.now().elapsed;
+        self.inner.requests.note(request, at);
     }
 
     /// Its switches.
@@ -193,6 +217,13 @@ impl SimCluster {
         self.write(|store, now| store.rewind(to, now))
     }
 
+    /// Goes back to an older revision, and then ahead by `ahead`, with all history gone, as a
+    /// restore of etcd with `--bump-revision --mark-compacted` does (watch trap T5).
+    pub fn restore_ahead(&self, to: &ResourceVersion, ahead: u64) -> Result<(), Error> {
+        let to = to.as_u64().unwrap_or(u64::MAX);
+        self.write(|store, now| store.restore_ahead(to, ahead, now))
+    }
+
     /// Another, empty cluster answers from now on (watch trap T6); open watches end. Returns its
     /// UID.
     pub fn replace(&self) -> String {
@@ -266,5 +297,23 @@ pub(super) struct OpenWatch(SimCluster);
 impl Drop for OpenWatch {
     fn drop(&mut self) {
         self.0.inner.open_watches.fetch_sub(1, Ordering::AcqRel);
+    }
+}
+
+/// The clusters of a fleet, in the order of the options.
+#[derive(Clone, Debug)]
+pub(super) struct Clusters(Arc<[SimCluster]>);
+
+impl Clusters {
+    pub(super) fn new(clusters: Vec<SimCluster>) -> Self {
+        Self(clusters.into())
+    }
+
+    pub(super) fn all(&self) -> &[SimCluster] {
+        &self.0
+    }
+
+    pub(super) fn get(&self, name: &str) -> Option<&SimCluster> {
+        self.0.iter().find(|cluster| cluster.name() == name)
     }
 }

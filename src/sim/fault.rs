@@ -31,6 +31,10 @@ pub enum Fault {
     /// Connections are accepted, and nothing is said: not to requests, not on open watches (watch
     /// trap T13). When cleared, everything goes on as after SIGCONT.
     Stall,
+    /// Watches are opened and go on, and nothing comes of them, while everything else is answered:
+    /// as where etcd starves a watch, or a proxy keeps back what it is sent. When cleared, the
+    /// watches that were held so break off.
+    HoldFrames,
     /// Of this many frames, watches drop one (watch trap T11). 0 drops none.
     DropFrame(u32),
     /// Watches send a 500 `InternalError` frame and end (watch trap T12), before any other frame.
@@ -42,6 +46,16 @@ pub enum Fault {
     ReplayFrames(u32),
     /// `sendInitialEvents` is refused with 422 (watch trap T16).
     NoWatchList,
+    /// Of so many new watches one is sent no changes while this is on, as by an API server whose
+    /// cache stands still (watch traps T9, T10). What was held back is sent when it is cleared.
+    DelayFrames(u32),
+    /// Bookmarks of watches whose changes are held back say that everything up to now was sent.
+    EarlyBookmarks,
+    /// Exact lists are answered with the newest state, as where the server does not know
+    /// `resourceVersionMatch` (watch trap T28).
+    InexactLists,
+    /// Continue tokens of lists are answered as expired (watch trap T17).
+    ExpireContinue,
 }
 
 impl Fault {
@@ -60,6 +74,8 @@ pub struct Faults {
     closes: AtomicU64,
     /// Frames that `DropFrame` has looked at.
     frames: AtomicU64,
+    /// Watches that were opened.
+    watches: AtomicU64,
     /// Changes whenever a switch does.
     changes: watch::Sender<u64>,
 }
@@ -78,6 +94,7 @@ impl Faults {
             switches: Mutex::default(),
             closes: AtomicU64::new(0),
             frames: AtomicU64::new(0),
+            watches: AtomicU64::new(0),
             changes: watch::Sender::new(0),
         }
     }
@@ -164,6 +181,27 @@ impl Faults {
         frames.is_multiple_of(one_in) && self.strike(Fault::DropFrame(0)).is_some()
     }
 
+    /// The number of a new watch, for [`Self::holds_frames`].
+    pub(super) fn number_watch(&self) -> u64 {
+        self.watches.fetch_add(1, Ordering::AcqRel)
+    }
+
+    /// How many watches have a number.
+    pub(super) fn watches(&self) -> u64 {
+        self.watches.load(Ordering::Acquire)
+    }
+
+    /// Whether the watch of this number is sent no changes.
+    pub(super) fn holds_frames(&self, watch: u64) -> bool {
+        if !self.any.load(Ordering::Acquire) {
+            return false;
+        }
+        self.lock().iter().any(|switch| match switch.fault {
+            Fault::DelayFrames(one_in) => one_in > 0 && watch.is_multiple_of(u64::from(one_in)),
+            _ => false,
+        })
+    }
+
     /// How often `CloseWatches` was set.
     pub(super) fn closes(&self) -> u64 {
         self.closes.load(Ordering::Acquire)
@@ -229,6 +267,17 @@ mod tests {
         assert_eq!(drops, [false, false, true, false, false, true, false]);
         faults.clear(Fault::DropFrame(0));
         assert!(!faults.drops_frame());
+    }
+
+    #[test]
+    fn one_watch_in_n_is_sent_no_changes() {
+        let faults = Faults::new();
+        let watches = [0; 4].map(|_| faults.number_watch());
+        faults.set(Fault::DelayFrames(2));
+        let held = watches.map(|watch| faults.holds_frames(watch));
+        assert_eq!(held, [true, false, true, false]);
+        faults.clear(Fault::DelayFrames(0));
+        assert!(!faults.holds_frames(0));
     }
 
     #[test]

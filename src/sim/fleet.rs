@@ -2,7 +2,10 @@
 
 use std::{
     net::{Ipv4Addr, SocketAddr},
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
     time::Duration,
 };
 
@@ -12,7 +15,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     Error, Load, LoadOptions, SimCluster,
-    cluster::{Clock, Context},
+    cluster::{Clock, Clusters, Context},
     connection::{BreakableListener, Connection},
     http, load,
     store::StoreOptions,
@@ -74,19 +77,11 @@ pub struct Fleet {
 struct Inner {
     address: SocketAddr,
     seed: u64,
+    /// Loads that have begun.
+    loads: AtomicU64,
     clusters: Clusters,
     context: Context,
     tasks: Mutex<JoinSet<()>>,
-}
-
-/// The clusters of a fleet, in the order of the options.
-#[derive(Clone, Debug)]
-pub(super) struct Clusters(Arc<[SimCluster]>);
-
-impl Clusters {
-    pub(super) fn get(&self, name: &str) -> Option<&SimCluster> {
-        self.0.iter().find(|cluster| cluster.name() == name)
-    }
 }
 
 impl Fleet {
@@ -102,7 +97,7 @@ impl Fleet {
             bookmark_interval: options.bookmark_interval,
             stopping: CancellationToken::new(),
         };
-        let clusters = Clusters(new_clusters(&options, &context).into());
+        let clusters = Clusters::new(new_clusters(&options, &context));
 
         let service: IntoMakeServiceWithConnectInfo<_, Connection> =
             http::router(clusters.clone()).into_make_service_with_connect_info();
@@ -118,6 +113,7 @@ impl Fleet {
             inner: Arc::new(Inner {
                 address,
                 seed: options.seed,
+                loads: AtomicU64::new(0),
                 clusters,
                 context,
                 tasks: Mutex::new(tasks),
@@ -132,7 +128,7 @@ impl Fleet {
 
     /// The clusters' names, in the order of the options.
     pub fn cluster_names(&self) -> Vec<String> {
-        let clusters = self.inner.clusters.0.iter();
+        let clusters = self.inner.clusters.all().iter();
         clusters.map(|cluster| cluster.name().to_owned()).collect()
     }
 
@@ -163,11 +159,14 @@ impl Fleet {
         self.inner.clusters.get(name).cloned()
     }
 
-    /// Writes seeded load to all clusters until it is stopped, or the fleet is.
+    /// Writes seeded load to all clusters until it is stopped, or the fleet is. Each load draws
+    /// something else: what the one before it has created exists already.
     pub fn load(&self, options: LoadOptions) -> Load {
-        let clusters = self.inner.clusters.0.to_vec();
+        let clusters = self.inner.clusters.all().to_vec();
         let cancel = self.inner.context.stopping.child_token();
-        load::start(clusters, self.inner.seed, options, cancel)
+        let number = self.inner.loads.fetch_add(1, Ordering::Relaxed);
+        let seed = self.inner.seed.wrapping_add(number);
+        load::start(clusters, seed, options, cancel)
     }
 
     /// Stops listening; open watches end.
@@ -216,7 +215,7 @@ async fn tick(clusters: Clusters, stopping: CancellationToken) {
     let mut ticks = tokio::time::interval(TICK);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     while stopping.run_until_cancelled(ticks.tick()).await.is_some() {
-        for cluster in clusters.0.iter() {
+        for cluster in clusters.all().iter() {
             cluster.tick();
         }
     }

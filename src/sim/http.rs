@@ -12,11 +12,10 @@ use axum::{
 };
 
 use super::{
-    cluster::SimCluster,
+    cluster::{Clusters, SimCluster},
     connection::Connection,
     discovery,
     fault::Fault,
-    fleet::Clusters,
     kind::Served,
     list,
     manifest::Manifest,
@@ -107,6 +106,7 @@ async fn answer(
     let Some(cluster) = clusters.get(name) else {
         return no_such().response();
     };
+    cluster.note_request(&request);
     if let Some(refusal) = meet_faults(cluster, &connection, path).await {
         return refusal;
     }
@@ -202,6 +202,7 @@ fn serve(cluster: &SimCluster, target: Target<'_>, request: &Request) -> Result<
                 }
                 return watch::open(cluster, table, served, namespace, &query, format);
             }
+            let query = list::meet_faults(cluster.faults(), query)?;
             let found =
                 cluster.read(|store| list::find(store, table, &served, namespace, &query))?;
             Ok(found.response(format))

@@ -6,6 +6,7 @@ use axum::response::Response;
 use serde_json::json;
 
 use super::{
+    fault::{Fault, Faults},
     kind::Served,
     object::Object,
     query::{Continue, Format, Query, RvMatch},
@@ -29,6 +30,21 @@ pub(super) struct Found {
     kind: String,
     api_version: String,
     built_in: bool,
+}
+
+/// Lets the switches that strike lists strike.
+pub(super) fn meet_faults(faults: &Faults, mut query: Query) -> Result<Query, Status> {
+    if !query.continues.is_empty() && faults.strike(Fault::ExpireContinue).is_some() {
+        let start = Continue::parse(&query.continues)?.start;
+        return Err(Status::continue_expired(
+            &Continue::new(-1, start).to_token(),
+        ));
+    }
+    if query.rv_match == RvMatch::Exact && faults.strike(Fault::InexactLists).is_some() {
+        query.rv_match = RvMatch::Unset;
+        query.rv = None;
+    }
+    Ok(query)
 }
 
 /// Finds what a list is about.

@@ -56,12 +56,15 @@ struct Watch {
     beginning: Bytes,
     cursor: u64,
     over: bool,
+    /// Whether frames were held back.
+    held: bool,
     /// What [`SimCluster::watch_ends`] was when the watch began.
     ends: u64,
     deadline: Instant,
     next_bookmark: Option<Instant>,
     changes: watch::Receiver<u64>,
     fault_changes: watch::Receiver<u64>,
+    number: u64,
     _open: OpenWatch,
 }
 
@@ -98,11 +101,13 @@ pub(super) fn open(
         beginning: beginning.frames.into(),
         cursor: beginning.cursor,
         over: beginning.over,
+        held: false,
         ends,
         deadline: now + timeout,
         next_bookmark: None,
         changes,
         fault_changes,
+        number: cluster.faults().number_watch(),
         _open: cluster.open_watch(),
         scope,
     };
@@ -289,7 +294,12 @@ impl Watch {
                 }
                 continue;
             }
-            if faults.is_on(Fault::Unreachable) && !self.over {
+            if faults.is_on(Fault::HoldFrames) && !self.must_end() {
+                self.held = true;
+                self.wait().await;
+                continue;
+            }
+            if (faults.is_on(Fault::Unreachable) || self.held) && !self.over {
                 self.over = true;
                 return Some((Err(io::ErrorKind::ConnectionReset.into()), self));
             }
@@ -324,6 +334,29 @@ impl Watch {
 
     /// What can be sent now: changes, else a bookmark that is due.
     fn read(&mut self) -> Vec<u8> {
+        let faults = self.scope.cluster.faults();
+        let is_held = faults.holds_frames(self.number);
+        let bookmarks_are_early = is_held && faults.is_on(Fault::EarlyBookmarks);
+        let mut frames = if is_held {
+            Vec::new()
+        } else {
+            self.read_changes()
+        };
+        let now = Instant::now();
+        if frames.is_empty() && self.next_bookmark.is_some_and(|due| due <= now) {
+            let reached = if bookmarks_are_early {
+                self.scope.cluster.read(Store::revision)
+            } else {
+                self.cursor
+            };
+            self.scope.write_bookmark(&mut frames, reached, false);
+            self.plan_bookmark(now);
+        }
+        frames
+    }
+
+    /// The next changes, or that they are gone.
+    fn read_changes(&mut self) -> Vec<u8> {
         let mut frames = Vec::new();
         let scope = &self.scope;
         loop {
@@ -347,15 +380,9 @@ impl Watch {
             }
             // A full batch of which nothing is for us: there may be more.
             if !frames.is_empty() || entries.len() < BATCH_CHANGES_MAX {
-                break;
+                return frames;
             }
         }
-        let now = Instant::now();
-        if frames.is_empty() && self.next_bookmark.is_some_and(|due| due <= now) {
-            scope.write_bookmark(&mut frames, self.cursor, false);
-            self.plan_bookmark(now);
-        }
-        frames
     }
 
     /// The real server's rule: regularly, and once more shortly before the time-out.

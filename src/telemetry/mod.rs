@@ -1,10 +1,14 @@
 //! Logs, to standard error. Not metrics, not health.
 
+mod throttle;
+
 use std::io::{self, IsTerminal};
 
 use tracing_subscriber::{EnvFilter, layer::SubscriberExt, registry, util::SubscriberInitExt};
 
 use crate::config::{Log, LogFormat};
+
+pub use throttle::LogThrottle;
 
 /// Where nothing else is asked for.
 const LEVEL: &str = "info";

@@ -42,6 +42,8 @@ pub(super) enum ApiError {
         address: Option<Arc<str>>,
         /// What is wrong.
         trouble: Trouble,
+        /// Whether nothing was acknowledged for too long.
+        is_timeout: bool,
     },
     /// No answer in time.
     #[error("the API server{} did not answer within {} s", place(address), after.as_secs())]
@@ -55,8 +57,14 @@ pub(super) enum ApiError {
     #[error(transparent)]
     Malformed(#[from] Malformed),
     /// More bytes than a page may have.
-    #[error("a list page of one object is longer than {PAGE_BYTES_MAX} bytes")]
+    #[error(
+        "a list page of one object is longer than {PAGE_BYTES_MAX} bytes, or than what memory.pages \
+         has room for"
+    )]
     PageTooLong,
+    /// Nothing was sent: the circuit breaker is open.
+    #[error("{0}")]
+    HeldBack(Box<Self>),
     /// A list at one resource version was asked for, and another one came: the server does not know
     /// `resourceVersionMatch=Exact`.
     #[error("the API server answers with another resource version than the one asked for")]
@@ -87,7 +95,9 @@ impl ApiError {
         }
         let tls = causes().find_map(|cause| cause.downcast_ref::<rustls::Error>());
         let transport = causes().filter_map(|cause| cause.downcast_ref::<io::Error>());
-        let trouble = match (tls, transport.last()) {
+        let transport = transport.last();
+        let is_timeout = transport.is_some_and(|error| error.kind() == io::ErrorKind::TimedOut);
+        let trouble = match (tls, transport) {
             (Some(error), _) => tls_trouble(error),
             (None, Some(error)) => transport_trouble(error, &chain(error)),
             (None, None) => Trouble {
@@ -98,6 +108,7 @@ impl ApiError {
         Self::Transport {
             address: None,
             trouble,
+            is_timeout,
         }
     }
 
@@ -109,6 +120,22 @@ impl ApiError {
         self
     }
 
+    /// Whether nothing came back, not even a refusal.
+    pub(super) fn is_no_answer(&self) -> bool {
+        matches!(self, Self::Transport { .. } | Self::Timeout { .. })
+    }
+
+    /// Whether the connection has ended because nothing was acknowledged.
+    pub(super) fn is_unacknowledged(&self) -> bool {
+        matches!(
+            self,
+            Self::Transport {
+                is_timeout: true,
+                ..
+            }
+        )
+    }
+
     /// What a session needs to know.
     pub(super) fn failure(&self) -> Failure {
         match self {
@@ -116,6 +143,25 @@ impl ApiError {
             _ => Failure::Other {
                 retry_after_ms: None,
             },
+        }
+    }
+
+    /// Whether it may be the cluster's fault, and not that of what was asked for. A server answers
+    /// with 429 and 5xx also where only one resource is in trouble.
+    pub(super) fn may_be_the_clusters(&self) -> bool {
+        match self {
+            Self::Status { status, .. } => match status.code {
+                401 | 429 => true,
+                504 => !status.is_too_large,
+                code => code >= 500,
+            },
+            Self::Credentials(_)
+            | Self::Client(_)
+            | Self::Transport { .. }
+            | Self::Timeout { .. } => true,
+            Self::Malformed(_) | Self::PageTooLong | Self::OtherVersion | Self::HeldBack(_) => {
+                false
+            }
         }
     }
 
@@ -129,6 +175,7 @@ impl ApiError {
                 Condition::Degraded
             }
             Self::Transport { .. } | Self::Timeout { .. } => Condition::Unreachable,
+            Self::HeldBack(cause) => cause.condition(),
         }
     }
 
@@ -152,6 +199,7 @@ impl ApiError {
     pub(super) fn hint(&self, selector: &StreamSelector, source: &Source) -> String {
         match self {
             Self::Status { status, .. } if status.code != 401 => status_hint(status, selector),
+            Self::HeldBack(cause) => cause.hint(selector, source),
             _ => self.hint_whatever_was_asked(source),
         }
     }
@@ -170,6 +218,7 @@ impl ApiError {
             Self::Malformed(Malformed::Json(_)) => {
                 "does the kubeconfig's `server` lead to an API server, and not to a proxy?".into()
             }
+            Self::HeldBack(cause) => cause.hint_whatever_was_asked(source),
             Self::Status { .. }
             | Self::Credentials(_)
             | Self::Client(_)

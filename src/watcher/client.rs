@@ -10,13 +10,9 @@ use std::{
 use bytes::{Bytes, BytesMut};
 use http::{Request, Response, StatusCode, header};
 use http_body_util::BodyExt as _;
-use hyper_util::{
-    client::legacy::{self, connect::HttpConnector},
-    rt::{TokioExecutor, TokioTimer},
-};
 use kube::{
     Client, Config,
-    client::{Body, ConfigExt as _},
+    client::Body,
     config::{AuthInfo, KubeConfigOptions, Kubeconfig, KubeconfigError, LoadDataError},
 };
 use tokio::{
@@ -24,35 +20,32 @@ use tokio::{
     task::JoinHandle,
     time::{Instant, timeout},
 };
-use tower::ServiceBuilder;
 
 use super::{
     CredentialError, CredentialPolicy, WatchPolicy,
-    api_error::{ApiError, PAGE_BYTES_MAX, credential_trouble},
+    api_error::{ApiError, PAGE_BYTES_MAX},
+    breaker::Breaker,
+    connect::{connect, is_plain},
     credentials::{parse, reject_credentials, without_terminal},
     frames::{Status, read_list_version, read_status, read_uid},
+    liveness::Liveness,
+    network::{self, Network},
     requests,
 };
-use crate::domain::{
-    cluster::{Cluster, Source, StreamSelector},
-    position::ResourceVersion,
+use crate::{
+    domain::{
+        cluster::{Cluster, Source, StreamSelector},
+        position::ResourceVersion,
+    },
+    memory::Reservation,
 };
 
-/// Silence on a connection after which the kernel asks whether the other side is there (T13).
-const KEEPALIVE_IDLE: Duration = Duration::from_secs(2);
-/// How often it asks again.
-const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(1);
-/// Data that is not acknowledged for so long means a broken connection.
-#[cfg(target_os = "linux")]
-const USER_TIMEOUT: Duration = Duration::from_secs(5);
-/// Read buffer of a connection. Hyper's own grows to 400 KiB during a burst and stays so.
-const READ_BUFFER_BYTES: usize = 16 * 1024;
-/// Idle connections that are kept: probes and lists of several streams come together.
-const IDLE_CONNECTIONS_MAX: usize = 4;
-/// Below the time after which load balancers forget idle connections.
-const IDLE_CONNECTION_LIFE: Duration = Duration::from_secs(50);
 /// Longest body of an error that is read.
 const ERROR_BYTES_MAX: usize = 64 * 1024;
+/// An answer that is no page is not counted up to this length.
+const ANSWER_BYTES: usize = 1024 * 1024;
+/// A page is in memory as it came and, object by object, once more while it is taken apart.
+pub(super) const COPIES: usize = 2;
 /// A client is not built again within this time: its streams would otherwise each run a credential
 /// plugin.
 const BUILD_PAUSE: Duration = Duration::from_secs(1);
@@ -60,6 +53,13 @@ const BUILD_PAUSE: Duration = Duration::from_secs(1);
 /// One cluster's API server. Cheap to clone; clones share connections.
 #[derive(Clone)]
 pub(super) struct ApiServer(Arc<Shared>);
+
+fn command_hangs(after: Duration) -> ApiError {
+    ApiError::Client(format!(
+        "the credential command does not end, for {} s already; run it by hand to see why",
+        after.as_secs()
+    ))
+}
 
 /// Where requests go.
 #[derive(Clone, Debug)]
@@ -73,6 +73,8 @@ struct Shared {
     cluster: Arc<Cluster>,
     credentials: Arc<CredentialPolicy>,
     policy: WatchPolicy,
+    breaker: Breaker,
+    liveness: Liveness,
     client: Mutex<Slot>,
     /// `host:port` of the API server, once a kubeconfig has named it.
     address: OnceLock<Arc<str>>,
@@ -95,9 +97,11 @@ impl ApiServer {
         policy: WatchPolicy,
     ) -> Self {
         Self(Arc::new(Shared {
+            breaker: policy.breakers.of(&cluster, &policy.chance),
             cluster,
             credentials,
             policy,
+            liveness: Liveness::default(),
             client: Mutex::default(),
             address: OnceLock::new(),
         }))
@@ -112,9 +116,34 @@ impl ApiServer {
         })
     }
 
+    /// The cluster's name.
+    pub(super) fn cluster(&self) -> &str {
+        self.0.cluster.spec.name.as_str()
+    }
+
     /// Limits and times.
     pub(super) fn policy(&self) -> &WatchPolicy {
         &self.0.policy
+    }
+
+    /// What holds requests back while the API server is in trouble.
+    pub(super) fn breaker(&self) -> &Breaker {
+        &self.0.breaker
+    }
+
+    /// What notices that the API server has fallen silent.
+    pub(super) fn liveness(&self) -> &Liveness {
+        &self.0.liveness
+    }
+
+    /// Sends a request that is not held back, and reads the answer.
+    pub(super) async fn read_all(
+        &self,
+        request: http::Result<Request<Body>>,
+    ) -> Result<(), ApiError> {
+        let mut body = self.send(request).await?;
+        while self.next_chunk(&mut body).await?.is_some() {}
+        Ok(())
     }
 
     /// The resource version of a consistent list, and the cluster's identity; the latter is empty
@@ -134,15 +163,23 @@ impl ApiServer {
         Ok((version, uid))
     }
 
-    /// Sends a request and reads the whole answer.
+    /// Sends a request and reads the whole answer, which is small, unless the API server does not
+    /// know how to limit a list.
     pub(super) async fn get(
         &self,
         request: http::Result<Request<Body>>,
     ) -> Result<Bytes, ApiError> {
         let mut body = self.open(request).await?;
         let mut bytes = BytesMut::new();
+        let mut held = None;
         while let Some(chunk) = self.next_chunk(&mut body).await? {
-            if bytes.len() + chunk.len() > PAGE_BYTES_MAX {
+            let needed = bytes.len() + chunk.len();
+            if needed > ANSWER_BYTES && held.is_none() {
+                // All at once: who waits for memory must not hold some.
+                let pages = &self.0.policy.budgets.pages;
+                held = Some(pages.reserve(PAGE_BYTES_MAX).await);
+            }
+            if held.as_ref().is_some_and(|held| held.bytes() < needed) {
                 return Err(ApiError::PageTooLong);
             }
             bytes.extend_from_slice(&chunk);
@@ -150,21 +187,49 @@ impl ApiServer {
         Ok(bytes.freeze())
     }
 
-    /// Sends a request and waits for the head of the answer; what is no success is an error.
+    /// Sends a request and reads a page of a list. `held` is its memory, and grows with it where
+    /// there is some; where there is none the page is too long.
+    pub(super) async fn get_page(
+        &self,
+        request: http::Result<Request<Body>>,
+        held: &mut Reservation,
+    ) -> Result<Bytes, ApiError> {
+        let mut body = self.open(request).await?;
+        let mut bytes = BytesMut::new();
+        while let Some(chunk) = self.next_chunk(&mut body).await? {
+            let needed = COPIES * (bytes.len() + chunk.len());
+            let grown = needed.max(2 * held.bytes()).min(COPIES * PAGE_BYTES_MAX);
+            let fits = needed <= held.bytes()
+                || held.try_resize(grown) && needed <= held.bytes()
+                || held.try_resize(needed) && needed <= held.bytes();
+            if !fits {
+                return Err(ApiError::PageTooLong);
+            }
+            bytes.extend_from_slice(&chunk);
+        }
+        Ok(bytes.freeze())
+    }
+
+    /// Sends a request, unless the breaker holds it back, and waits for the head of the answer;
+    /// what is no success is an error.
     pub(super) async fn open(
         &self,
         request: http::Result<Request<Body>>,
     ) -> Result<Body, ApiError> {
+        self.0.breaker.admit()?;
+        let answer = self.send(request).await;
+        self.0.breaker.learn(&answer);
+        answer
+    }
+
+    async fn send(&self, request: http::Result<Request<Body>>) -> Result<Body, ApiError> {
         let request =
             request.map_err(|_| ApiError::Client("a selector does not fit in a URL".into()))?;
         let verb = requests::verb(&request);
         let limit = self.0.policy.response_timeout;
-        let client = timeout(limit, self.client()).await.map_err(|_| {
-            ApiError::Client(format!(
-                "the credential command does not end, for {} s already; run it by hand to see why",
-                limit.as_secs()
-            ))
-        })??;
+        let client = timeout(limit, self.client())
+            .await
+            .map_err(|_| command_hangs(limit))??;
         let response = match timeout(limit, client.send(request)).await {
             Ok(Ok(response)) => response,
             Ok(Err(error)) => return Err(ApiError::of(&error).at(self.address())),
@@ -182,6 +247,16 @@ impl ApiServer {
 
     fn address(&self) -> Option<Arc<str>> {
         self.0.address.get().cloned()
+    }
+
+    /// Why there was no answer within so long, where whoever waited has given up.
+    pub(super) fn no_answer(&self, after: Duration) -> ApiError {
+        let is_building = self.0.client.try_lock();
+        if is_building.map_or(true, |slot| slot.building.is_some()) {
+            command_hangs(after)
+        } else {
+            self.timed_out(after)
+        }
     }
 
     fn timed_out(&self, after: Duration) -> ApiError {
@@ -255,17 +330,21 @@ impl ApiServer {
     }
 
     async fn build(&self) -> Result<Client, ApiError> {
+        if let Network::InProcess(server) = &self.0.policy.network {
+            return Ok(network::client(server, self.cluster()));
+        }
         let config = self.configure().await?;
         if let Some(authority) = config.cluster_url.authority() {
             let (host, port) = (authority.host(), authority.port_u16());
-            let is_plain = config.cluster_url.scheme_str() == Some("http");
-            let port = port.unwrap_or(if is_plain { 80 } else { 443 });
+            let usual = if is_plain(&config) { 80 } else { 443 };
+            let port = port.unwrap_or(usual);
             // The first stays: a file that names another server is read by another run.
             let _ = self.0.address.set(format!("{host}:{port}").into());
         }
         let connect_timeout = self.0.policy.connect_timeout;
+        let platform = self.0.credentials.platform.clone();
         // A credential plugin runs inside, and is waited for without yielding.
-        tokio::task::spawn_blocking(move || connect(&config, connect_timeout))
+        tokio::task::spawn_blocking(move || connect(&config, connect_timeout, &platform))
             .await
             .unwrap_or_else(|_| Err(ApiError::Client("the credential command panicked".into())))
     }
@@ -363,42 +442,4 @@ pub(super) async fn read_chunk(body: &mut Body) -> Result<Option<Bytes>, ApiErro
             }
         }
     }
-}
-
-/// Builds the client. Our own HTTP stack under kube's layers: no retries below the session, small
-/// read buffers, and a connection that notices when the other side is gone.
-fn connect(config: &Config, connect_timeout: Duration) -> Result<Client, ApiError> {
-    let mut tcp = HttpConnector::new();
-    tcp.enforce_http(false);
-    tcp.set_nodelay(true);
-    tcp.set_connect_timeout(Some(connect_timeout));
-    tcp.set_keepalive(Some(KEEPALIVE_IDLE));
-    tcp.set_keepalive_interval(Some(KEEPALIVE_INTERVAL));
-    #[cfg(target_os = "linux")]
-    tcp.set_tcp_user_timeout(Some(USER_TIMEOUT));
-    let tls = config
-        .rustls_https_connector_with_connector(tcp)
-        .map_err(|_| {
-            ApiError::Client("the kubeconfig's certificates or key are not valid PEM".into())
-        })?;
-    let http = legacy::Client::builder(TokioExecutor::new())
-        .pool_timer(TokioTimer::new())
-        .pool_idle_timeout(IDLE_CONNECTION_LIFE)
-        .pool_max_idle_per_host(IDLE_CONNECTIONS_MAX)
-        .http1_read_buf_exact_size(READ_BUFFER_BYTES)
-        .build::<_, Body>(tls);
-    let authentication = config.auth_layer().map_err(|error| match error {
-        kube::Error::Auth(error) => ApiError::Client(credential_trouble(&error)),
-        _ => ApiError::Client("the credentials cannot be used".into()),
-    })?;
-    let headers = config.extra_headers_layer().map_err(|_| {
-        ApiError::Client("the kubeconfig's impersonation cannot be sent in headers".into())
-    })?;
-    let service = ServiceBuilder::new()
-        .layer(config.base_uri_layer())
-        .option_layer(authentication)
-        .layer(headers)
-        .map_err(tower::BoxError::from)
-        .service(http);
-    Ok(Client::new(service, config.default_namespace.clone()))
 }

@@ -5,9 +5,11 @@ use std::{
     collections::BTreeMap,
     fmt,
     path::{Path, PathBuf},
+    sync::{Arc, Mutex, PoisonError},
 };
 
 use kube::config::{AuthInfo, Cluster, ExecInteractiveMode, Kubeconfig, KubeconfigError};
+use rustls_platform_verifier::Verifier;
 
 /// What this replica allows kubeconfigs to do.
 #[derive(Clone, Debug, Default)]
@@ -20,6 +22,33 @@ pub struct CredentialPolicy {
     pub allow_exec: Vec<String>,
     /// Whether a kubeconfig may refer to files (`tokenFile`, `client-certificate` and so on).
     pub allow_file_references: bool,
+    /// What is trusted where a kubeconfig names no certificate authority.
+    pub platform: PlatformTrust,
+}
+
+/// The certificate authorities that this machine trusts: some 150, which take 65 KiB. They are read
+/// when the first kubeconfig names none, and shared by all clients from then on. Clones share them.
+#[derive(Clone, Debug, Default)]
+pub struct PlatformTrust(Arc<Mutex<Option<Arc<Verifier>>>>);
+
+impl PlatformTrust {
+    /// Blocks while the certificates are being read. A machine that has none is asked again.
+    pub(super) fn verifier(&self) -> Result<Arc<Verifier>, rustls::Error> {
+        let mut read = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(verifier) = &*read {
+            return Ok(Arc::clone(verifier));
+        }
+        let provider = rustls::crypto::ring::default_provider();
+        let verifier = Arc::new(Verifier::new(Arc::new(provider))?);
+        *read = Some(Arc::clone(&verifier));
+        Ok(verifier)
+    }
+
+    /// Whether the certificates have been read.
+    #[cfg(test)]
+    pub(super) fn is_read(&self) -> bool {
+        self.0.lock().unwrap().is_some()
+    }
 }
 
 /// A kubeconfig as text. Its `Debug` does not show it.

@@ -1,12 +1,14 @@
 //! Raw bytes of watches and lists to [`Frame`]s. Only metadata is read; the object's bytes are
 //! kept as they came. Nothing here panics, whatever the bytes.
 
-use bytes::{Bytes, BytesMut};
+use std::borrow::Cow;
+
+use bytes::{Buf as _, Bytes, BytesMut};
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
 use crate::domain::{
-    frame::{Change, Frame},
+    frame::{Change, Frame, ObjectKey},
     id::UnixMillis,
     position::ResourceVersion,
 };
@@ -35,44 +37,50 @@ pub(super) enum Malformed {
     Version(String),
 }
 
-/// Cuts a body into lines.
+/// Cuts a body into lines, without a copy of those that came whole.
 #[derive(Debug, Default)]
 pub(super) struct LineSplitter {
-    buffer: BytesMut,
-    /// How much of `buffer` is known to have no line end.
-    searched: usize,
+    /// What was read last, less the lines that were taken from it.
+    chunk: Bytes,
+    /// The beginning of a line whose end was not read yet.
+    torn: BytesMut,
 }
 
 impl LineSplitter {
     /// Takes in what was read.
-    pub(super) fn push(&mut self, chunk: &[u8]) {
-        self.buffer.extend_from_slice(chunk);
+    pub(super) fn push(&mut self, chunk: Bytes) {
+        self.chunk = if self.chunk.is_empty() {
+            chunk
+        } else {
+            [&self.chunk[..], &chunk].concat().into()
+        };
     }
 
     /// The next whole line, without its end.
     pub(super) fn next_line(&mut self) -> Result<Option<Bytes>, Malformed> {
-        let unsearched = &self.buffer[self.searched..];
-        let Some(offset) = memchr::memchr(b'\n', unsearched) else {
-            self.searched = self.buffer.len();
-            return if self.searched > LINE_BYTES_MAX {
-                Err(Malformed::LineTooLong)
-            } else {
-                Ok(None)
-            };
+        let end = memchr::memchr(b'\n', &self.chunk);
+        let line = match end {
+            Some(end) => {
+                let line = self.chunk.split_to(end);
+                self.chunk.advance(1);
+                line
+            }
+            None => std::mem::take(&mut self.chunk),
         };
-        let end = self.searched + offset;
-        self.searched = 0;
-        if end > LINE_BYTES_MAX {
+        if self.torn.len() + line.len() > LINE_BYTES_MAX {
             return Err(Malformed::LineTooLong);
         }
-        let mut line = self.buffer.split_to(end + 1);
-        line.truncate(end);
-        Ok(Some(line.freeze()))
+        if end.is_some() && self.torn.is_empty() {
+            return Ok(Some(line));
+        }
+        self.torn.extend_from_slice(&line);
+        Ok(end.map(|_| self.torn.split().freeze()))
     }
 
     /// Whether a line has begun and not ended.
     pub(super) fn is_torn(&self) -> bool {
-        !self.buffer.iter().all(u8::is_ascii_whitespace)
+        let mut rest = self.torn.iter().chain(&self.chunk);
+        !rest.all(u8::is_ascii_whitespace)
     }
 }
 
@@ -91,6 +99,8 @@ pub(super) struct Status {
     /// For people.
     pub(super) message: String,
     pub(super) retry_after_ms: Option<u64>,
+    /// Whether it says that the resource version asked for was not reached yet.
+    pub(super) is_too_large: bool,
 }
 
 #[derive(Deserialize)]
@@ -102,17 +112,32 @@ struct RawLine<'a> {
 }
 
 #[derive(Deserialize)]
-struct RawObject {
-    metadata: RawMetadata,
+struct RawObject<'a> {
+    #[serde(borrow)]
+    metadata: RawMetadata<'a>,
 }
+
+/// Text that is copied only where it has escapes.
+#[derive(Default, Deserialize)]
+#[serde(transparent)]
+struct Text<'a>(#[serde(borrow)] Cow<'a, str>);
 
 #[derive(Default, Deserialize)]
 #[serde(rename_all = "camelCase")]
-struct RawMetadata {
-    name: Option<Box<str>>,
-    namespace: Option<Box<str>>,
-    uid: Option<Box<str>>,
-    resource_version: Option<Box<str>>,
+struct RawMetadata<'a> {
+    #[serde(borrow)]
+    name: Option<Text<'a>>,
+    #[serde(borrow)]
+    namespace: Option<Text<'a>>,
+    #[serde(borrow)]
+    uid: Option<Text<'a>>,
+    #[serde(borrow)]
+    resource_version: Option<Text<'a>>,
+}
+
+/// What is there; empty where nothing is.
+fn text<'a>(field: &'a Option<Text<'_>>) -> &'a str {
+    field.as_ref().map_or("", |text| &text.0)
 }
 
 #[derive(Default, Deserialize)]
@@ -128,13 +153,19 @@ struct RawStatus {
 #[serde(default, rename_all = "camelCase")]
 struct RawDetails {
     retry_after_seconds: Option<u32>,
+    causes: Option<Vec<RawCause>>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct RawCause {
+    reason: Option<String>,
 }
 
 #[derive(Deserialize)]
-struct RawPage<'a> {
+struct RawPage<T> {
     metadata: RawPageMetadata,
-    #[serde(borrow, default)]
-    items: Option<Vec<&'a RawValue>>,
+    items: Option<Vec<T>>,
 }
 
 #[derive(Deserialize)]
@@ -145,17 +176,30 @@ struct RawPageMetadata {
     next: Option<String>,
 }
 
+/// How the API server begins each line of a change.
+const CHANGES: [(&str, Change); 3] = [
+    (r#"{"type":"ADDED","object":"#, Change::Added),
+    (r#"{"type":"MODIFIED","object":"#, Change::Modified),
+    (r#"{"type":"DELETED","object":"#, Change::Deleted),
+];
+
 /// Reads one line of a watch.
 pub(super) fn read_line(line: &[u8], seen: UnixMillis) -> Result<Line, Malformed> {
+    let line = std::str::from_utf8(line).map_err(|_| Malformed::Json("watch event"))?;
+    if let Some((change, object)) = as_written(line)
+        && let Ok(metadata) = read_metadata(object)
+    {
+        return frame(&metadata, object, change, seen).map(Line::Frame);
+    }
     let raw: RawLine<'_> =
-        serde_json::from_slice(line).map_err(|_| Malformed::Json("watch event"))?;
+        serde_json::from_str(line).map_err(|_| Malformed::Json("watch event"))?;
     let change = match &*raw.kind {
         "ADDED" => Change::Added,
         "MODIFIED" => Change::Modified,
         "DELETED" => Change::Deleted,
         "BOOKMARK" => {
             let metadata = read_metadata(raw.object.get())?;
-            return read_version(metadata.resource_version).map(Line::Bookmark);
+            return read_version(text(&metadata.resource_version)).map(Line::Bookmark);
         }
         "ERROR" => return Ok(Line::Error(read_status(raw.object.get().as_bytes()))),
         _ => return Err(Malformed::Json("watch event of a known type")),
@@ -163,19 +207,41 @@ pub(super) fn read_line(line: &[u8], seen: UnixMillis) -> Result<Line, Malformed
     read_object(raw.object, change, seen).map(Line::Frame)
 }
 
+/// The change, and what is between its head and the last brace. Where that is one JSON value, it is
+/// the object, and the line needs not be read a second time to find where the object ends.
+fn as_written(line: &str) -> Option<(Change, &str)> {
+    let heads = CHANGES.iter();
+    let mut found = heads.filter_map(|(head, change)| Some((*change, line.strip_prefix(head)?)));
+    let (change, rest) = found.next()?;
+    let space = [' ', '\t', '\r'];
+    let object = rest.trim_end_matches(space).strip_suffix('}')?;
+    Some((change, object.trim_matches(space)))
+}
+
 /// Reads a `metav1.Status`; what is none has code 0.
 pub(super) fn read_status(bytes: &[u8]) -> Status {
     let raw: RawStatus = serde_json::from_slice(bytes).unwrap_or_default();
     let text = raw.message.or(raw.reason).unwrap_or_default();
+    let details = raw.details.unwrap_or_default();
+    let mut causes = details.causes.iter().flatten();
+    // Servers before the cause was introduced say it in words.
+    let is_too_large = causes.any(|cause| cause.reason.as_deref() == Some(TOO_LARGE))
+        || text.starts_with(TOO_LARGE_TEXT);
     Status {
         code: raw.code.unwrap_or_default(),
         message: text.chars().take(MESSAGE_CHARS_MAX).collect(),
-        retry_after_ms: raw
-            .details
-            .and_then(|details| details.retry_after_seconds)
+        retry_after_ms: details
+            .retry_after_seconds
             .map(|seconds| u64::from(seconds) * 1_000),
+        is_too_large,
     }
 }
+
+/// The cause by which a 504 of a version that was not reached is told from one of a server that
+/// took too long.
+const TOO_LARGE: &str = "ResourceVersionTooLarge";
+/// The same, in words.
+const TOO_LARGE_TEXT: &str = "Too large resource version";
 
 /// One page of a list.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -190,57 +256,108 @@ pub(super) struct Page {
 
 /// Reads one page of a list; each item becomes a frame with this change.
 pub(super) fn read_page(bytes: &[u8], change: Change, seen: UnixMillis) -> Result<Page, Malformed> {
-    let raw: RawPage<'_> = serde_json::from_slice(bytes).map_err(|_| Malformed::Json("list"))?;
+    let raw: RawPage<&RawValue> =
+        serde_json::from_slice(bytes).map_err(|_| Malformed::Json("list"))?;
     let items = raw.items.unwrap_or_default();
     let items: Result<Vec<_>, _> = items
         .into_iter()
         .map(|item| read_object(item, change, seen))
         .collect();
     Ok(Page {
-        rv: read_version(raw.metadata.resource_version)?,
+        rv: read_version(raw.metadata.resource_version.as_deref().unwrap_or_default())?,
         next: raw.metadata.next.filter(|token| !token.is_empty()),
         items: items?,
     })
 }
 
+/// Reads one page of a list for the identities and versions of its objects alone.
+pub(super) fn read_identities(bytes: &[u8]) -> Result<Identities, Malformed> {
+    let raw: RawPage<RawObject<'_>> =
+        serde_json::from_slice(bytes).map_err(|_| Malformed::Json("list"))?;
+    let items = raw.items.unwrap_or_default().into_iter().map(|item| {
+        let metadata = item.metadata;
+        Ok(Identity {
+            rv: read_version(text(&metadata.resource_version))?,
+            namespace: text(&metadata.namespace).into(),
+            name: text(&metadata.name).into(),
+            uid: text(&metadata.uid).into(),
+        })
+    });
+    Ok(Identities {
+        items: items.collect::<Result<_, _>>()?,
+        rv: read_version(raw.metadata.resource_version.as_deref().unwrap_or_default())?,
+        next: raw.metadata.next.filter(|token| !token.is_empty()),
+    })
+}
+
+/// One page of a list, without its objects.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Identities {
+    /// The list's resource version.
+    pub(super) rv: ResourceVersion,
+    /// What to continue with; `None` after the last page.
+    pub(super) next: Option<String>,
+    pub(super) items: Vec<Identity>,
+}
+
+/// Which object, and which state of it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Identity {
+    pub(super) rv: ResourceVersion,
+    pub(super) namespace: Box<str>,
+    pub(super) name: Box<str>,
+    pub(super) uid: Box<str>,
+}
+
 /// Reads the resource version of a list without looking at its items.
 pub(super) fn read_list_version(bytes: &[u8]) -> Result<ResourceVersion, Malformed> {
-    let raw: RawObject = serde_json::from_slice(bytes).map_err(|_| Malformed::Json("list"))?;
-    read_version(raw.metadata.resource_version)
+    let raw: RawObject<'_> = serde_json::from_slice(bytes).map_err(|_| Malformed::Json("list"))?;
+    read_version(text(&raw.metadata.resource_version))
 }
 
 /// Reads an object's UID.
 pub(super) fn read_uid(bytes: &[u8]) -> Result<String, Malformed> {
-    let raw: RawObject = serde_json::from_slice(bytes).map_err(|_| Malformed::Json("object"))?;
+    let raw: RawObject<'_> =
+        serde_json::from_slice(bytes).map_err(|_| Malformed::Json("object"))?;
     raw.metadata
         .uid
-        .map(String::from)
+        .map(|uid| uid.0.into_owned())
         .ok_or(Malformed::Json("object with a UID"))
 }
 
 fn read_object(object: &RawValue, change: Change, seen: UnixMillis) -> Result<Frame, Malformed> {
-    let metadata = read_metadata(object.get())?;
+    let object = object.get();
+    frame(&read_metadata(object)?, object, change, seen)
+}
+
+fn frame(
+    metadata: &RawMetadata<'_>,
+    object: &str,
+    change: Change,
+    seen: UnixMillis,
+) -> Result<Frame, Malformed> {
     Ok(Frame {
         change,
-        rv: read_version(metadata.resource_version)?,
-        namespace: metadata.namespace.unwrap_or_default(),
-        name: metadata.name.unwrap_or_default(),
-        uid: metadata.uid.unwrap_or_default(),
+        rv: read_version(text(&metadata.resource_version))?,
+        key: ObjectKey::new(
+            text(&metadata.namespace),
+            text(&metadata.name),
+            text(&metadata.uid),
+        ),
         // A copy of its own: a slice would keep the whole read buffer alive.
-        object: Bytes::copy_from_slice(object.get().as_bytes()),
+        object: Bytes::copy_from_slice(object.as_bytes()),
         metadata_only: false,
         seen,
     })
 }
 
-fn read_metadata(object: &str) -> Result<RawMetadata, Malformed> {
-    serde_json::from_str::<RawObject>(object)
+fn read_metadata(object: &str) -> Result<RawMetadata<'_>, Malformed> {
+    serde_json::from_str::<RawObject<'_>>(object)
         .map(|raw| raw.metadata)
         .map_err(|_| Malformed::Json("object with metadata"))
 }
 
-fn read_version(text: Option<Box<str>>) -> Result<ResourceVersion, Malformed> {
-    let text = text.unwrap_or_default();
+fn read_version(text: &str) -> Result<ResourceVersion, Malformed> {
     text.parse()
         .ok()
         .filter(|rv| *rv != ResourceVersion::ZERO)
@@ -255,8 +372,8 @@ mod tests {
     };
 
     use super::{
-        Change, LINE_BYTES_MAX, Line, LineSplitter, Malformed, UnixMillis, read_line, read_page,
-        read_status,
+        Bytes, Change, LINE_BYTES_MAX, Line, LineSplitter, Malformed, UnixMillis, read_line,
+        read_page, read_status,
     };
 
     const SEEN: UnixMillis = UnixMillis(7);
@@ -271,13 +388,15 @@ mod tests {
                       \"x\" : [1.0, 1e2, \"\\u00e9\"] }";
         for text in [
             format!("{{\"type\":\"ADDED\",\"object\":{object}}}"),
+            format!("{{\"type\":\"ADDED\",\"object\": {object}\t}} "),
+            format!("{{\"type\":\"ADDED\",\"object\":{object},\"more\":{{}}}}"),
             format!("{{\"object\":{object} , \"type\":\"ADDED\"}}"),
         ] {
             let Ok(Line::Frame(frame)) = line(&text) else {
                 panic!("{text} is a frame")
             };
             assert_eq!(frame.object, object);
-            assert_eq!((&*frame.name, &*frame.namespace), ("ab", ""));
+            assert_eq!((frame.name(), frame.namespace()), ("ab", ""));
             assert_eq!(frame.rv, 12.into());
             assert_eq!(frame.change, Change::Added);
         }
@@ -297,6 +416,16 @@ mod tests {
     }
 
     #[test]
+    fn a_version_that_was_not_reached_is_told_from_a_server_that_took_too_long() {
+        let too_large = br#"{"code":504,"reason":"Timeout","message":"x","details":{"causes":[{"reason":"ResourceVersionTooLarge","message":"y"}]}}"#;
+        assert!(read_status(too_large).is_too_large);
+        let in_words = br#"{"code":504,"reason":"Timeout","message":"Too large resource version: 9, current: 5"}"#;
+        assert!(read_status(in_words).is_too_large);
+        let timeout = br#"{"code":504,"reason":"Timeout","message":"request did not complete within the allotted timeout","details":{}}"#;
+        assert!(!read_status(timeout).is_too_large);
+    }
+
+    #[test]
     fn t21_versions_that_are_not_decimal_are_refused_with_the_reason() {
         let text = r#"{"type":"ADDED","object":{"metadata":{"resourceVersion":"0x1"}}}"#;
         assert_eq!(line(text), Err(Malformed::Version("0x1".into())));
@@ -309,7 +438,7 @@ mod tests {
             {"metadata":{"name":"a","resourceVersion":"1"}}, {"metadata":{"name":"b","resourceVersion":"2"}} ]}"#;
         let page = read_page(text.as_bytes(), Change::Snapshot, SEEN).unwrap();
         assert_eq!(page.next.as_deref(), Some("t"));
-        let names: Vec<_> = page.items.iter().map(|item| &*item.name).collect();
+        let names: Vec<_> = page.items.iter().map(|item| item.name()).collect();
         assert_eq!(names, ["a", "b"]);
         let empty = br#"{"metadata":{"resourceVersion":"5","continue":""},"items":null}"#;
         let page = read_page(empty, Change::Snapshot, SEEN).unwrap();
@@ -319,9 +448,9 @@ mod tests {
     #[test]
     fn a_line_without_end_is_an_error_not_a_leak() {
         let mut splitter = LineSplitter::default();
-        splitter.push(&vec![b'x'; LINE_BYTES_MAX]);
+        splitter.push(vec![b'x'; LINE_BYTES_MAX].into());
         assert_eq!(splitter.next_line(), Ok(None));
-        splitter.push(b"yz");
+        splitter.push(b"yz"[..].into());
         assert_eq!(splitter.next_line(), Err(Malformed::LineTooLong));
     }
 
@@ -333,10 +462,10 @@ mod tests {
         ) {
             let text: String = lines.iter().map(|line| format!("{line}\n")).collect();
             let mut splitter = LineSplitter::default();
-            let (mut rest, mut found) = (text.as_bytes(), Vec::new());
+            let (mut rest, mut found) = (text.as_bytes(), Vec::<String>::new());
             for cut in cuts.iter().cycle() {
                 let (head, tail) = rest.split_at((*cut).min(rest.len()));
-                splitter.push(head);
+                splitter.push(Bytes::copy_from_slice(head));
                 while let Some(line) = splitter.next_line().unwrap() {
                     found.push(String::from_utf8(line.to_vec()).unwrap());
                 }

@@ -10,10 +10,14 @@ use std::{
 
 use tokio::{sync::watch, time::Instant};
 
-use super::api_error::ApiError;
+use super::{
+    api_error::ApiError,
+    breaker::{Breaker, BreakerStatus},
+};
 use crate::{
     clock::unix_now,
     domain::{
+        breaker::State,
         cluster::{Condition, Health, Source, StreamSelector},
         id::StreamId,
         pace::Pace,
@@ -28,9 +32,12 @@ pub(super) struct Board {
     source: Arc<Source>,
     voice: Arc<Mutex<Voice>>,
     streams: Arc<Mutex<BTreeMap<StreamId, Report>>>,
+    breaker: watch::Receiver<BreakerStatus>,
     /// Whether the last probe could not see which cluster answers.
     is_stranger: Arc<AtomicBool>,
     health: Arc<watch::Sender<Health>>,
+    /// Whether no stream is on its way any more: each watch is open, or waits for an era.
+    opened: Arc<watch::Sender<bool>>,
 }
 
 /// What is logged of a cluster, and how often.
@@ -66,6 +73,8 @@ const STRANGER: &str = "the UID of the namespace kube-system may not be read, so
 enum Report {
     /// Nothing is known yet.
     Trying,
+    /// The owner must begin an era first.
+    AwaitingEra,
     Watching,
     Failing(Condition, String),
 }
@@ -81,7 +90,11 @@ pub(super) struct Reporter {
 
 impl Board {
     /// A board on which nothing is known yet.
-    pub(super) fn new(cluster: Arc<str>, source: Source) -> (Self, watch::Receiver<Health>) {
+    pub(super) fn new(
+        cluster: Arc<str>,
+        source: Source,
+        breaker: &Breaker,
+    ) -> (Self, watch::Receiver<Health>) {
         let (health, receiver) = watch::channel(Health::unknown(unix_now()));
         let board = Self {
             cluster,
@@ -93,8 +106,10 @@ impl Board {
                 is_introduced: false,
             })),
             streams: Arc::default(),
+            breaker: breaker.watch(),
             is_stranger: Arc::default(),
             health: Arc::new(health),
+            opened: Arc::default(),
         };
         (board, receiver)
     }
@@ -109,12 +124,39 @@ impl Board {
         }
     }
 
+    /// Whether the watches are open.
+    pub(super) fn opened(&self) -> watch::Receiver<bool> {
+        self.opened.subscribe()
+    }
+
+    /// Tells each change of the circuit breaker.
+    pub(super) async fn follow_breaker(self) {
+        let mut breaker = self.breaker.clone();
+        while breaker.changed().await.is_ok() {
+            self.summarise();
+        }
+    }
+
     fn set(&self, stream: StreamId, report: Report) {
-        let summary = {
-            let mut streams = self.streams.lock().unwrap_or_else(PoisonError::into_inner);
-            streams.insert(stream, report);
-            summarise(streams.values())
+        self.streams
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .insert(stream, report);
+        self.summarise();
+    }
+
+    fn is_failing(&self, stream: StreamId) -> bool {
+        let streams = self.streams.lock().unwrap_or_else(PoisonError::into_inner);
+        matches!(streams.get(&stream), Some(Report::Failing(..)))
+    }
+
+    fn summarise(&self) {
+        let (summary, opened) = {
+            let streams = self.streams.lock().unwrap_or_else(PoisonError::into_inner);
+            (summarise(streams.values()), streams.values().all(is_open))
         };
+        self.opened
+            .send_if_modified(|before| std::mem::replace(before, opened) != opened);
         let Some((condition, mut reason)) = summary else {
             return;
         };
@@ -125,6 +167,8 @@ impl Board {
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
             .say(&self.cluster, condition, &reason);
+        // Its changes have log lines of their own.
+        add_breaker(&mut reason, &self.breaker.borrow());
         self.health.send_if_modified(|health| {
             if health.condition == condition && health.reason == reason {
                 return false;
@@ -145,6 +189,11 @@ impl Reporter {
         self.board.set(self.stream, Report::Watching);
     }
 
+    /// The stream waits for its owner to begin an era.
+    pub(super) fn awaiting_era(&self) {
+        self.board.set(self.stream, Report::AwaitingEra);
+    }
+
     /// A probe saw which cluster answers, or could not. What that means is said with the next
     /// report.
     pub(super) fn probed(&self, cluster_uid: &str) {
@@ -156,15 +205,42 @@ impl Reporter {
         }
     }
 
+    /// The stream is not watched while the circuit breaker is open. What it met itself says more.
+    pub(super) fn held_back(&self, error: &ApiError) {
+        if !self.board.is_failing(self.stream) {
+            self.board.set(self.stream, self.report(error));
+        }
+    }
+
     /// The stream cannot be watched.
     pub(super) fn failing(&self, error: &ApiError) {
         let what = describe(&self.selector);
         tracing::debug!(stream = %self.stream, resource = %what, %error, "request failed");
+        self.board.set(self.stream, self.report(error));
+    }
+
+    fn report(&self, error: &ApiError) -> Report {
+        let what = describe(&self.selector);
         let hint = error.hint(&self.selector, &self.board.source);
         let separator = if hint.is_empty() { "" } else { "; " };
         let reason = format!("{what}: {error}{separator}{hint}");
-        let report = Report::Failing(error.condition(), reason);
-        self.board.set(self.stream, report);
+        Report::Failing(error.condition(), reason)
+    }
+}
+
+/// Adds that the breaker is open, and why where that was not said yet.
+fn add_breaker(reason: &mut String, breaker: &BreakerStatus) {
+    if breaker.state != State::Open {
+        return;
+    }
+    let says_why = reason.contains(&breaker.reason);
+    if !reason.is_empty() {
+        reason.push_str("; ");
+    }
+    reason.push_str("the circuit breaker is open");
+    if !says_why {
+        reason.push_str(": ");
+        reason.push_str(&breaker.reason);
     }
 }
 
@@ -177,10 +253,16 @@ pub(super) fn describe(selector: &StreamSelector) -> String {
     }
 }
 
+fn is_open(report: &Report) -> bool {
+    matches!(report, Report::AwaitingEra | Report::Watching)
+}
+
 /// The cluster's condition and the reason; `None` while nothing is known.
 fn summarise<'a>(reports: impl Iterator<Item = &'a Report> + Clone) -> Option<(Condition, String)> {
     let watching = reports.clone().any(|report| *report == Report::Watching);
-    let trying = reports.clone().any(|report| *report == Report::Trying);
+    let trying = reports
+        .clone()
+        .any(|report| matches!(report, Report::Trying | Report::AwaitingEra));
     let failing = reports.filter_map(|report| match report {
         Report::Failing(condition, reason) => Some((*condition, reason)),
         _ => None,
@@ -219,7 +301,37 @@ fn to_be_mended(condition: Condition) -> u8 {
 
 #[cfg(test)]
 mod tests {
-    use super::{Condition, Report, summarise};
+    use super::{BreakerStatus, Condition, Report, State, add_breaker, summarise};
+    use crate::domain::id::UnixMillis;
+
+    #[test]
+    fn an_open_breaker_is_told_with_its_reason_unless_that_was_said() {
+        let breaker = |state| BreakerStatus {
+            state,
+            since: UnixMillis(0),
+            reason: "refused".into(),
+        };
+        let cases = [
+            (State::Open, "", "the circuit breaker is open: refused"),
+            (
+                State::Open,
+                "v1/pods: timeout",
+                "v1/pods: timeout; the circuit breaker is open: refused",
+            ),
+            (
+                State::Open,
+                "v1/pods: refused",
+                "v1/pods: refused; the circuit breaker is open",
+            ),
+            (State::HalfOpen, "v1/pods: refused", "v1/pods: refused"),
+            (State::Closed, "", ""),
+        ];
+        for (state, before, after) in cases {
+            let mut reason = before.to_owned();
+            add_breaker(&mut reason, &breaker(state));
+            assert_eq!(reason, after);
+        }
+    }
 
     #[test]
     fn the_condition_follows_the_worst_stream_and_tells_part_from_all() {

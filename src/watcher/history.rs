@@ -3,26 +3,23 @@
 
 use std::{fmt, sync::Arc};
 
-use tokio::{
-    sync::{Semaphore, mpsc},
-    time::sleep,
-};
+use tokio::sync::{Semaphore, mpsc};
 
 use super::{
-    HistoryItem, MESSAGES_MAX, Tasks,
-    api_error::ApiError,
-    backoff::Backoff,
-    lists::Pager,
-    outlet::{Batch, Outlet, Stopped},
+    HistoryItem, Tasks,
+    attempts::Attempts,
+    outlet::{Outlet, Stopped},
     repair::{Publication, RepairError},
-    requests::Detail,
+    snapshot,
     stream_watcher::{Setting, StreamWatcher},
 };
-use crate::domain::{
-    frame::{Change, Frame},
-    id::Era,
-    position::{Position, ResourceVersion},
-    stream::ResumePoint,
+use crate::{
+    domain::{
+        id::Era,
+        position::{Position, ResourceVersion},
+        stream::ResumePoint,
+    },
+    memory::Budgets,
 };
 
 /// Most catch-up watches of one cluster at a time: each is a connection and replays up to five
@@ -30,8 +27,8 @@ use crate::domain::{
 const CATCH_UPS_MAX: usize = 16;
 /// Most lists of one cluster at a time: they are what an API server suffers most from.
 const LISTS_MAX: usize = 2;
-/// Failures in a row after which a list is given up; whoever asked may ask again.
-const LIST_FAILURES_MAX: u32 = 8;
+/// Messages that the receiver may be behind. What it has not taken is counted where it was read.
+const MESSAGES_MAX: usize = 4;
 
 /// What the histories of one cluster share.
 #[derive(Clone, Debug)]
@@ -77,8 +74,8 @@ impl StreamHistory {
         }))
     }
 
-    /// A second watch, from after `from`: the same session with its own repair, without eras.
-    /// It goes on until the receiver is dropped, or ends with [`HistoryItem::Expired`].
+    /// A second watch, from after `from`: the same session, without eras. It goes on until the
+    /// receiver is dropped, or ends with [`HistoryItem::WatchLost`] or [`HistoryItem::Expired`].
     pub fn catch_up(&self, from: ResourceVersion) -> mpsc::Receiver<HistoryItem> {
         self.spawn(|shared, items| async move {
             let Ok(_permit) = shared.limits.catch_ups.acquire().await else {
@@ -87,18 +84,16 @@ impl StreamHistory {
             let setting = shared.setting.without_reporter();
             // The era does not matter: positions are made by whoever receives.
             let resume = ResumePoint::At(Position::closed(Era(0), from));
-            let outlet = Outlet::CatchUp(items);
+            let outlet = Outlet::catch_up(items, &shared.budgets().snapshots);
             Box::pin(StreamWatcher::new(setting, resume, outlet).run()).await;
         })
     }
 
-    /// A consistent list, ended by [`HistoryItem::Synced`].
-    pub fn snapshot(&self) -> mpsc::Receiver<HistoryItem> {
+    /// A consistent list of exactly this version, or of the newest: from [`HistoryItem::Listing`] to
+    /// [`HistoryItem::Synced`]. A version that is gone is [`HistoryItem::Expired`].
+    pub fn snapshot(&self, exactly: Option<ResourceVersion>) -> mpsc::Receiver<HistoryItem> {
         self.spawn(|shared, items| async move {
-            let Ok(_permit) = shared.limits.lists.acquire().await else {
-                return;
-            };
-            let _ = shared.send_snapshot(&items).await;
+            let _ = snapshot::send(&shared.setting, &shared.limits.lists, exactly, &items).await;
         })
     }
 
@@ -129,40 +124,8 @@ impl StreamHistory {
 }
 
 impl Shared {
-    async fn send_snapshot(&self, items: &mpsc::Sender<HistoryItem>) -> Result<(), Stopped> {
-        let mut pager = self.pager();
-        let mut attempts = Attempts::new(&self.setting);
-        let mut begun = false;
-        loop {
-            match pager.next_page().await {
-                Ok(Some(page)) => {
-                    attempts.succeeded();
-                    begun |= !page.is_empty();
-                    send_page(items, page).await?;
-                }
-                Ok(None) => break,
-                // The list's own past is gone (trap T17). Pages of two lists are never mixed.
-                Err(error) if error.code() == Some(410) && begun => {
-                    let reason = "the list expired while it was being sent; begin anew";
-                    return send(items, HistoryItem::Failed(reason.into())).await;
-                }
-                Err(error) => {
-                    if error.code() == Some(410) {
-                        pager = self.pager();
-                    }
-                    attempts.failed(items, &error).await?;
-                }
-            }
-        }
-        match pager.version() {
-            Some(version) => send(items, HistoryItem::Synced(version.clone())).await,
-            None => Ok(()),
-        }
-    }
-
-    fn pager(&self) -> Pager {
-        let Setting { api, selector, .. } = &self.setting;
-        Pager::new(api, selector, None, Detail::Full, Change::Snapshot)
+    fn budgets(&self) -> &Budgets {
+        &self.setting.api.policy().budgets
     }
 
     async fn send_repair(
@@ -174,69 +137,16 @@ impl Shared {
         let Setting { api, selector, .. } = &self.setting;
         let mut attempts = Attempts::new(&self.setting);
         let mut publication = Publication::resume(None, from, to);
-        let mut outlet = Outlet::CatchUp(items.clone());
+        let mut outlet = Outlet::catch_up(items.clone(), &self.budgets().snapshots);
         loop {
             match publication.run(api, selector, &mut outlet).await? {
                 Ok(()) => return Ok(()),
-                Err(RepairError::Irreparable) => return send(&items, HistoryItem::Expired).await,
+                Err(RepairError::Irreparable) => {
+                    tracing::debug!(cluster = api.cluster(), "no exact lists to compare");
+                    return items.send(HistoryItem::Expired).await.map_err(|_| Stopped);
+                }
                 Err(RepairError::Failed(error)) => attempts.failed(&items, &error).await?,
             }
         }
     }
-}
-
-/// Failures in a row, and the wait after each.
-struct Attempts {
-    backoff: Backoff,
-    failures: u32,
-}
-
-impl Attempts {
-    fn new(setting: &Setting) -> Self {
-        let policy = setting.api.policy();
-        Self {
-            backoff: Backoff::new(policy.backoff_min, policy.backoff_max),
-            failures: 0,
-        }
-    }
-
-    fn succeeded(&mut self) {
-        self.failures = 0;
-    }
-
-    /// Waits before the next attempt, or gives up and says so.
-    async fn failed(
-        &mut self,
-        items: &mpsc::Sender<HistoryItem>,
-        error: &ApiError,
-    ) -> Result<(), Stopped> {
-        self.failures += 1;
-        if self.failures >= LIST_FAILURES_MAX {
-            send(items, HistoryItem::Failed(error.to_string())).await?;
-            return Err(Stopped);
-        }
-        let delay = self
-            .backoff
-            .next(self.failures == 1, error.retry_after_ms());
-        sleep(delay).await;
-        Ok(())
-    }
-}
-
-async fn send_page(items: &mpsc::Sender<HistoryItem>, page: Vec<Frame>) -> Result<(), Stopped> {
-    let mut batch = Batch::default();
-    for frame in page {
-        if let Some(full) = batch.push(frame) {
-            send(items, HistoryItem::Snapshot(full)).await?;
-        }
-    }
-    let rest = batch.take();
-    if rest.is_empty() {
-        return Ok(());
-    }
-    send(items, HistoryItem::Snapshot(rest)).await
-}
-
-async fn send(items: &mpsc::Sender<HistoryItem>, item: HistoryItem) -> Result<(), Stopped> {
-    items.send(item).await.map_err(|_| Stopped)
 }

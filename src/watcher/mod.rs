@@ -13,38 +13,62 @@ use tokio_util::{
 };
 use tracing::Instrument as _;
 
-use crate::domain::{
-    cluster::{Cluster, Health, StreamSelector},
-    frame::{Frame, GapReason},
-    history::HistoryItem,
-    id::StreamId,
-    position::ResourceVersion,
-    stream::ResumePoint,
-    watch_session::SessionPolicy,
+use crate::{
+    domain::{
+        cluster::{Cluster, Health, StreamSelector},
+        frame::{Frame, GapReason},
+        history::HistoryItem,
+        id::StreamId,
+        position::ResourceVersion,
+        stream::ResumePoint,
+        watch_session::SessionPolicy,
+    },
+    memory::Budgets,
 };
 
 pub mod access;
 mod api_error;
+mod attempts;
 mod backoff;
+mod breaker;
+mod chance;
 mod client;
+mod connect;
 mod credentials;
 mod frames;
 mod health;
 mod history;
+mod holding;
 mod lists;
+mod liveness;
+mod liveness_probe;
+mod network;
 mod outlet;
+mod queue;
+mod readiness;
 mod repair;
 mod requests;
+mod snapshot;
 mod stream_watcher;
+mod verify;
 
-pub use credentials::{CredentialError, CredentialPolicy, InlineKubeconfig, reject_credentials};
+pub use breaker::{Breaker, BreakerStatus, Breakers};
+pub use chance::Chance;
+pub use credentials::{
+    CredentialError, CredentialPolicy, InlineKubeconfig, PlatformTrust, reject_credentials,
+};
 pub use history::StreamHistory;
+pub use network::{Answer, Asked, Network, Server};
+pub use queue::Signals;
+pub use verify::Verifications;
 
 use client::ApiServer;
 use health::Board;
 use history::HistoryLimits;
 use outlet::Outlet;
+use queue::queue;
 use stream_watcher::{Identity, Setting, StreamWatcher};
+use verify::Auditor;
 
 /// One stream to watch, and where to begin.
 #[derive(Clone, Debug)]
@@ -101,6 +125,14 @@ pub struct WatchPolicy {
     pub response_timeout: Duration,
     /// Objects asked for in one page of a list.
     pub page_items: u32,
+    /// Memory, shared by all watchers of a replica.
+    pub budgets: Budgets,
+    /// The clusters' circuit breakers, shared by all watchers of a replica.
+    pub breakers: Breakers,
+    /// How API servers are reached.
+    pub network: Network,
+    /// Where random numbers come from.
+    pub chance: Chance,
 }
 
 /// How long connecting may take: an API server that needs longer is in trouble, and the next
@@ -124,6 +156,10 @@ impl Default for WatchPolicy {
             connect_timeout: CONNECT_TIMEOUT,
             response_timeout: RESPONSE_TIMEOUT,
             page_items: PAGE_ITEMS,
+            budgets: Budgets::default(),
+            breakers: Breakers::default(),
+            network: Network::default(),
+            chance: Chance::default(),
         }
     }
 }
@@ -131,18 +167,17 @@ impl Default for WatchPolicy {
 /// What [`ShardWatcher::start`] gives.
 pub type Started = (
     ShardWatcher,
-    Vec<(StreamId, mpsc::Receiver<Signal>)>,
+    Vec<(StreamId, Signals)>,
     watch::Receiver<Health>,
 );
-
-/// Messages that a receiver may be behind before its session stops reading. With the size of a
-/// message this bounds memory at 8 MiB per stream.
-const MESSAGES_MAX: usize = 32;
 
 /// One cluster's connection, shared by its streams. Dropping it ends everything.
 #[derive(Debug)]
 pub struct ShardWatcher {
     histories: BTreeMap<StreamId, StreamHistory>,
+    opened: watch::Receiver<bool>,
+    auditor: Auditor,
+    breaker: Breaker,
     tasks: Tasks,
     /// Ends the tasks when this is dropped.
     _ends: DropGuard,
@@ -156,6 +191,17 @@ struct Tasks {
 }
 
 impl Tasks {
+    /// Runs `work` until it is done, or everything ends.
+    fn run(&self, work: impl Future<Output = ()> + Send + 'static) {
+        let ended = self.ended.clone();
+        self.tracker.spawn(async move {
+            tokio::select! {
+                () = work => {}
+                () = ended.cancelled() => {}
+            }
+        });
+    }
+
     /// Runs `work` until it is done, its receiver is gone, or everything ends.
     fn spawn<T: Send + 'static>(
         &self,
@@ -175,7 +221,8 @@ impl Tasks {
 
 impl ShardWatcher {
     /// Begins to watch; to be called within a runtime. Never fails: an unreachable or refusing
-    /// cluster is retried with back-off and told through the health.
+    /// cluster is retried, as its circuit breaker or a back-off of the stream says, and told
+    /// through the health.
     pub fn start(
         cluster: Arc<Cluster>,
         streams: Vec<StreamStart>,
@@ -183,29 +230,44 @@ impl ShardWatcher {
         policy: WatchPolicy,
     ) -> Started {
         let name: Arc<str> = cluster.spec.name.as_str().into();
-        let (board, health) = Board::new(name.clone(), cluster.spec.source.clone());
+        let source = cluster.spec.source.clone();
+        let budgets = policy.budgets.clone();
         let api = ApiServer::new(cluster, credentials, policy);
+        let (board, health) = Board::new(name.clone(), source, api.breaker());
         let tasks = Tasks::default();
+        tasks.run(board.clone().follow_breaker());
         let limits = HistoryLimits::default();
+        let auditor = Auditor::default();
         let mut histories = BTreeMap::new();
         let mut signals = Vec::new();
+        if let Some(first) = streams.first() {
+            tasks.run(liveness_probe::watch_over(
+                api.clone(),
+                first.selector.clone(),
+            ));
+        }
         for start in streams {
             let setting = Setting {
                 api: api.clone(),
                 reporter: Some(board.reporter(start.stream, &start.selector)),
                 selector: start.selector,
                 identity: Arc::new(Identity::new(start.cluster_uid)),
+                auditor: auditor.clone(),
             };
             let history = StreamHistory::new(setting.without_reporter(), &limits, &tasks);
             histories.insert(start.stream, history);
-            let (sender, receiver) = mpsc::channel(MESSAGES_MAX);
+            let (queue, receiver) = queue(&budgets.queues);
+            let sender = queue.sender();
             signals.push((start.stream, receiver));
-            let watcher = StreamWatcher::new(setting, start.resume, Outlet::live(sender.clone()));
+            let watcher = StreamWatcher::new(setting, start.resume, Outlet::live(queue));
             let span = tracing::info_span!("stream", cluster = %name, stream = %start.stream);
             tasks.spawn(sender, watcher.run().instrument(span));
         }
         let watcher = Self {
             histories,
+            opened: board.opened(),
+            auditor,
+            breaker: api.breaker().clone(),
             _ends: tasks.ended.clone().drop_guard(),
             tasks,
         };
@@ -215,6 +277,21 @@ impl ShardWatcher {
     /// The history of one of its streams.
     pub fn history(&self, stream: StreamId) -> Option<StreamHistory> {
         self.histories.get(&stream).cloned()
+    }
+
+    /// The cluster's circuit breaker.
+    pub fn breaker(&self) -> &Breaker {
+        &self.breaker
+    }
+
+    /// Whether the watch of each stream is open, or waits for the owner to begin an era.
+    pub fn opened(&self) -> watch::Receiver<bool> {
+        self.opened.clone()
+    }
+
+    /// What the verifications of its streams have cost and found so far.
+    pub fn verifications(&self) -> Verifications {
+        self.auditor.counted()
     }
 
     /// Ends everything, and waits until it has ended.

@@ -8,23 +8,25 @@ use tokio::{
     time::Instant,
 };
 
-use super::{HistoryItem, Signal};
-use crate::domain::{
-    frame::{Frame, GapReason},
-    position::ResourceVersion,
+use super::{
+    HistoryItem, Signal,
+    holding::{cost_bytes, hold_for},
+    queue::{BATCH_BYTES_MAX, Queue},
 };
+use crate::{
+    domain::{
+        frame::{Frame, GapReason},
+        position::ResourceVersion,
+    },
+    memory::{Allowance, Budget},
+};
+
+pub(super) use super::queue::Stopped;
 
 /// Most frames of one message: enough that a message costs nothing beside its frames.
 const BATCH_FRAMES_MAX: usize = 256;
-/// Most bytes of one message, a single larger frame apart. With the length of the channel this
-/// bounds what a stream whose receiver is behind keeps in memory.
-const BATCH_BYTES_MAX: usize = 256 * 1024;
 /// How often `Heard` is told.
 const HEARD_PAUSE: Duration = Duration::from_secs(1);
-
-/// The receiver is gone, or has ended the session.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Stopped;
 
 /// Frames that are on their way.
 #[derive(Debug, Default)]
@@ -54,20 +56,35 @@ impl Batch {
 pub(super) enum Outlet {
     /// To the stream's owner.
     Live {
-        signals: mpsc::Sender<Signal>,
+        signals: Queue,
         heard: Option<Instant>,
     },
-    /// To whoever asked for a catch-up. There are no eras: what is repaired goes on, what is not
-    /// has expired.
-    CatchUp(mpsc::Sender<HistoryItem>),
+    /// To a reader that asked for a catch-up. There are no eras: it ends where one would begin.
+    CatchUp {
+        items: mpsc::Sender<HistoryItem>,
+        /// For what was sent, until the last who asked has it.
+        allowance: Allowance,
+    },
 }
 
 impl Outlet {
-    pub(super) fn live(signals: mpsc::Sender<Signal>) -> Self {
+    pub(super) fn live(signals: Queue) -> Self {
         Self::Live {
             signals,
             heard: None,
         }
+    }
+
+    /// Whether it leads to whoever asked for a catch-up.
+    pub(super) fn is_catch_up(&self) -> bool {
+        matches!(self, Self::CatchUp { .. })
+    }
+
+    pub(super) fn catch_up(items: mpsc::Sender<HistoryItem>, budget: &Budget) -> Self {
+        // Its own suffices for anything, so that nothing that is in progress, and holds a page
+        // meanwhile, waits for what others do not take.
+        let allowance = Allowance::new(budget, usize::MAX);
+        Self::CatchUp { items, allowance }
     }
 
     pub(super) async fn frames(&mut self, frames: Vec<Frame>) -> Result<(), Stopped> {
@@ -75,15 +92,28 @@ impl Outlet {
             return Ok(());
         }
         match self {
-            Self::Live { signals, .. } => send(signals, Signal::Frames(frames)).await,
-            Self::CatchUp(items) => send(items, HistoryItem::Frames(frames)).await,
+            Self::Live { signals, .. } => {
+                let bytes = cost_bytes(&frames);
+                signals.send(Signal::Frames(frames), bytes).await
+            }
+            Self::CatchUp { items, allowance } => {
+                let bytes = cost_bytes(&frames);
+                let hold = match allowance.try_take(bytes) {
+                    Some(hold) => hold,
+                    None => {
+                        send(items, HistoryItem::Scarce).await?;
+                        allowance.take(bytes).await
+                    }
+                };
+                send(items, HistoryItem::Frames(hold_for(frames, hold))).await
+            }
         }
     }
 
     pub(super) async fn closed(&mut self, rv: ResourceVersion) -> Result<(), Stopped> {
         match self {
-            Self::Live { signals, .. } => send(signals, Signal::Closed(rv)).await,
-            Self::CatchUp(items) => send(items, HistoryItem::Closed(rv)).await,
+            Self::Live { signals, .. } => signals.send(Signal::Closed(rv), 0).await,
+            Self::CatchUp { items, .. } => send(items, HistoryItem::Closed(rv)).await,
         }
     }
 
@@ -95,9 +125,13 @@ impl Outlet {
     ) -> Result<(), Stopped> {
         match self {
             Self::Live { .. } if frames.is_empty() => Ok(()),
-            Self::Live { signals, .. } => send(signals, Signal::Repaired(frames)).await,
-            Self::CatchUp(items) => {
+            Self::Live { signals, .. } => {
+                let bytes = cost_bytes(&frames);
+                signals.send(Signal::Repaired(frames), bytes).await
+            }
+            Self::CatchUp { items, allowance } => {
                 let to = to.clone();
+                let frames = allowed(allowance, frames).await;
                 send(items, HistoryItem::Repaired { to, frames, last }).await
             }
         }
@@ -121,12 +155,17 @@ impl Outlet {
                     cluster_uid,
                     granted,
                 };
-                send(signals, signal).await?;
+                signals.send(signal, 0).await?;
                 grant.await.map_err(|_| Stopped)
             }
-            Self::CatchUp(_) if repaired => Ok(()),
-            Self::CatchUp(items) => {
-                send(items, HistoryItem::Expired).await?;
+            Self::CatchUp { items, .. } => {
+                tracing::debug!(?reason, %to, repaired, "no history to catch up with");
+                let item = if repaired {
+                    HistoryItem::WatchLost { to }
+                } else {
+                    HistoryItem::Expired
+                };
+                send(items, item).await?;
                 Err(Stopped)
             }
         }
@@ -137,12 +176,19 @@ impl Outlet {
         let Self::Live { signals, heard } = self else {
             return;
         };
-        if heard.is_none_or(|at| at.elapsed() >= HEARD_PAUSE)
-            && signals.try_send(Signal::Heard).is_ok()
-        {
+        if heard.is_none_or(|at| at.elapsed() >= HEARD_PAUSE) && signals.try_send(Signal::Heard) {
             *heard = Some(Instant::now());
         }
     }
+}
+
+/// The same frames, with memory that is held until the last of them is dropped.
+async fn allowed(allowance: &Allowance, frames: Vec<Frame>) -> Vec<Frame> {
+    if frames.is_empty() {
+        return frames;
+    }
+    let hold = allowance.take(cost_bytes(&frames)).await;
+    hold_for(frames, hold)
 }
 
 async fn send<T>(sender: &mpsc::Sender<T>, message: T) -> Result<(), Stopped> {

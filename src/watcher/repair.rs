@@ -16,6 +16,7 @@ use crate::domain::{
     cluster::StreamSelector,
     frame::{Change, Frame},
     position::ResourceVersion,
+    watch_session::Listing,
 };
 
 /// Why net changes cannot be had.
@@ -29,12 +30,21 @@ pub(super) enum RepairError {
 
 impl From<ApiError> for RepairError {
     fn from(error: ApiError) -> Self {
-        match (error.code(), &error) {
-            // Compacted; not reached yet, or never to be; or not understood.
-            (Some(400 | 405 | 406 | 410 | 415 | 422 | 504), _) | (_, ApiError::OtherVersion) => {
-                Self::Irreparable
+        let is_irreparable = match &error {
+            // Not understood, or compacted.
+            ApiError::Status { status, .. } => {
+                matches!(status.code, 400 | 405 | 406 | 410 | 415 | 422)
+                    // Not reached yet, or never to be. Every other 504 is of a server that took
+                    // too long, and may answer the next time.
+                    || (status.code == 504 && status.is_too_large)
             }
-            _ => Self::Failed(error),
+            ApiError::OtherVersion => true,
+            _ => false,
+        };
+        if is_irreparable {
+            Self::Irreparable
+        } else {
+            Self::Failed(error)
         }
     }
 }
@@ -58,6 +68,25 @@ pub(super) async fn check(
         }
     }
     Ok(())
+}
+
+/// Whether exact lists at both ends show the same, where one at `from` answers. One page at a time
+/// is held: whoever waits for memory for a page holds no other.
+pub(super) async fn compare(
+    api: &ApiServer,
+    selector: &StreamSelector,
+    from: &ResourceVersion,
+    [old, new]: [&ResourceVersion; 2],
+) -> Result<bool, RepairError> {
+    check(api, selector, [from, new]).await?;
+    let listing = async |at: &ResourceVersion| {
+        let at = Some(at.clone());
+        let mut pager = Pager::new(api, selector, at, Detail::Metadata, Change::Snapshot);
+        pager.listing(Listing::new(None)).await
+    };
+    let before = listing(old).await?;
+    let now = listing(new).await?;
+    Ok(before.shows_the_same_as(&now))
 }
 
 /// The publishing of a repair. It remembers how far it came, so that it can go on after a failure.
@@ -198,7 +227,7 @@ impl Side {
             };
             for mut frame in page {
                 frame.metadata_only = matches!(self.detail, Detail::Metadata);
-                let key = (frame.namespace.clone(), frame.name.clone());
+                let key = (frame.namespace().into(), frame.name().into());
                 let ordered = self
                     .last
                     .as_ref()
@@ -229,7 +258,7 @@ fn merge_step(
     let was = order.is_le().then(|| old.pop_front()).flatten();
     let is = order.is_ge().then(|| new.pop_front()).flatten();
     match (was, is) {
-        (Some(was), Some(is)) if was.uid != is.uid => changes.extend([was, is]),
+        (Some(was), Some(is)) if was.uid() != is.uid() => changes.extend([was, is]),
         (Some(was), Some(is)) if was.rv != is.rv => changes.push(Frame {
             change: Change::Modified,
             ..is
@@ -241,7 +270,7 @@ fn merge_step(
 }
 
 fn compare_frames(a: &Frame, b: &Frame) -> Ordering {
-    compare_parts([&a.namespace, &a.name], [&b.namespace, &b.name])
+    compare_parts([a.namespace(), a.name()], [b.namespace(), b.name()])
 }
 
 fn compare_keys(a: &Key, b: &Key) -> Ordering {
@@ -267,7 +296,7 @@ mod tests {
     };
 
     use super::{Change, Frame, Ordering, VecDeque, compare_parts, merge_step};
-    use crate::domain::id::UnixMillis;
+    use crate::domain::{frame::ObjectKey, id::UnixMillis};
 
     /// Name to UID and version.
     type Objects = BTreeMap<String, (u8, u64)>;
@@ -276,9 +305,7 @@ mod tests {
         let frame = |(name, (uid, rv)): (&String, &(u8, u64))| Frame {
             change,
             rv: (*rv).into(),
-            namespace: "".into(),
-            name: name.as_str().into(),
-            uid: uid.to_string().into(),
+            key: ObjectKey::new("", name, &uid.to_string()),
             object: bytes::Bytes::new(),
             metadata_only: false,
             seen: UnixMillis(0),
@@ -308,8 +335,8 @@ mod tests {
             while merge_step(left, right, &mut changes) {}
             let mut state = old;
             for frame in &changes {
-                let name = frame.name.to_string();
-                let value = (frame.uid.parse().unwrap(), frame.rv.as_u64().unwrap());
+                let name = frame.name().to_owned();
+                let value = (frame.uid().parse().unwrap(), frame.rv.as_u64().unwrap());
                 match frame.change {
                     Change::Deleted => prop_assert_eq!(state.remove(&name), Some(value)),
                     Change::Added => prop_assert_eq!(state.insert(name, value), None),

@@ -6,7 +6,7 @@ use std::fmt::Write as _;
 use http::{Request, header};
 use kube::client::Body;
 
-use crate::domain::{cluster::StreamSelector, position::ResourceVersion};
+use crate::domain::{cluster::StreamSelector, position::ResourceVersion, watch_session::Question};
 
 /// Objects as they are.
 const ACCEPT_FULL: &str = "application/json";
@@ -41,6 +41,11 @@ pub(super) fn identity() -> http::Result<Request<Body>> {
         "/api/v1/namespaces/kube-system?resourceVersion=0".into(),
         ACCEPT_METADATA,
     )
+}
+
+/// Whether the API server is ready. Every user may ask that, where nobody has taken it away.
+pub(super) fn readiness() -> http::Result<Request<Body>> {
+    get("/readyz".into(), "*/*")
 }
 
 /// A consistent list of one object, for its resource version. Labels cannot change that version,
@@ -78,11 +83,29 @@ pub(super) fn list(
     get(query.0, accept)
 }
 
+/// One object as it was at a resource version. By its name within its namespace, so that the server
+/// reads one key, and without the stream's selectors, which it need not match any more.
+pub(super) fn object(
+    selector: &StreamSelector,
+    question: &Question,
+) -> http::Result<Request<Body>> {
+    let mut query = Query::new(&StreamSelector {
+        namespace: question.witness.key.namespace().to_owned(),
+        ..selector.clone()
+    });
+    let name = format!("metadata.name={}", question.witness.key.name());
+    query.add("fieldSelector", &name);
+    query.add("limit", "1");
+    query.add("resourceVersion", &question.at.to_string());
+    query.add("resourceVersionMatch", "Exact");
+    get(query.0, ACCEPT_METADATA_LIST)
+}
+
 /// A watch after a resource version.
 pub(super) fn watch(
     selector: &StreamSelector,
     from: &ResourceVersion,
-    timeout_seconds: u32,
+    timeout_seconds: u64,
 ) -> http::Result<Request<Body>> {
     let mut query = Query::new(selector);
     query.select(selector);
@@ -100,6 +123,8 @@ pub(super) fn verb(request: &Request<Body>) -> &'static str {
         "watch"
     } else if request.uri().path().ends_with("/kube-system") {
         "get"
+    } else if request.uri().path().ends_with("/readyz") {
+        "readiness check"
     } else {
         "list"
     }

@@ -7,18 +7,19 @@ use std::{
 };
 
 use quorumwatch::proto::internal::v1::{
-    Envelope, HeartbeatRequest, HeartbeatResponse, HelloRequest, HelloResponse, JoinRequest,
-    JoinResponse, ObserveRequest, ObserveResponse, ProposeRequest, ProposeResponse, RelayRequest,
-    RelayResponse, RemoveRequest, RemoveResponse, VoteRequest,
-    peer_service_client::PeerServiceClient,
-    peer_service_server::{PeerService, PeerServiceServer},
+    Envelope, HeartbeatRequest, HelloRequest, HelloResponse, JoinRequest, JoinResponse,
+    VoteRequest,
+    leader_service_client::LeaderServiceClient,
+    membership_service_client::MembershipServiceClient,
+    membership_service_server::{MembershipService, MembershipServiceServer},
     raft_service_client::RaftServiceClient,
 };
+use quorumwatch::raft::protocol::PROTOCOL;
 use tokio::{net::TcpListener, sync::mpsc};
 use tokio_stream::wrappers::{ReceiverStream, TcpListenerStream};
 use tokio_util::task::AbortOnDropHandle;
 use tonic::{
-    Code, Request, Response, Status, Streaming,
+    Code, Request, Response, Status,
     transport::{Channel, Server},
 };
 
@@ -36,17 +37,11 @@ const FOREIGN: (u32, &str) = (99, "9.9.9");
 /// What is said of it.
 const FOREIGN_IS: &str = "runs version 9.9.9 and speaks protocol 99, this replica runs version";
 
-/// An answer stream that is never used.
-type Nothing<T> = ReceiverStream<Result<T, Status>>;
-
 /// A replica of another version, as far as another one asks it anything at its start.
 struct Foreigner;
 
 #[tonic::async_trait]
-impl PeerService for Foreigner {
-    type HeartbeatStream = Nothing<HeartbeatResponse>;
-    type RelayStream = Nothing<RelayResponse>;
-
+impl MembershipService for Foreigner {
     async fn hello(&self, _: Request<HelloRequest>) -> Result<Response<HelloResponse>, Status> {
         Ok(Response::new(HelloResponse {
             name: "b".into(),
@@ -60,35 +55,6 @@ impl PeerService for Foreigner {
     async fn join(&self, _: Request<JoinRequest>) -> Result<Response<JoinResponse>, Status> {
         Err(Status::unimplemented(""))
     }
-
-    async fn propose(
-        &self,
-        _: Request<ProposeRequest>,
-    ) -> Result<Response<ProposeResponse>, Status> {
-        Err(Status::unimplemented(""))
-    }
-
-    async fn heartbeat(
-        &self,
-        _: Request<Streaming<HeartbeatRequest>>,
-    ) -> Result<Response<Self::HeartbeatStream>, Status> {
-        Err(Status::unimplemented(""))
-    }
-
-    async fn observe(
-        &self,
-        _: Request<ObserveRequest>,
-    ) -> Result<Response<ObserveResponse>, Status> {
-        Err(Status::unimplemented(""))
-    }
-
-    async fn remove(&self, _: Request<RemoveRequest>) -> Result<Response<RemoveResponse>, Status> {
-        Err(Status::unimplemented(""))
-    }
-
-    async fn relay(&self, _: Request<RelayRequest>) -> Result<Response<Self::RelayStream>, Status> {
-        Err(Status::unimplemented(""))
-    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -96,7 +62,7 @@ async fn a_peer_of_another_version_ends_the_start_and_both_versions_are_named() 
     let mut group = Group::prepare(1, &Options::default()).await;
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let foreign = listener.local_addr().unwrap();
-    let server = Server::builder().add_service(PeerServiceServer::new(Foreigner));
+    let server = Server::builder().add_service(MembershipServiceServer::new(Foreigner));
     let serving = server.serve_with_incoming(TcpListenerStream::new(listener));
     let _serving = AbortOnDropHandle::new(tokio::spawn(serving));
     let peers = format!("{},b={foreign}", group.peers());
@@ -112,7 +78,10 @@ async fn a_peer_of_another_version_ends_the_start_and_both_versions_are_named() 
 async fn a_replica_refuses_every_kind_of_call_of_another_version() {
     let group = Group::start(1).await;
     let address = format!("http://127.0.0.1:{}", group.replicas[0].peer_port);
-    let mut peer = PeerServiceClient::connect(address.clone()).await.unwrap();
+    let mut peer = MembershipServiceClient::connect(address.clone())
+        .await
+        .unwrap();
+    let mut leader = LeaderServiceClient::connect(address.clone()).await.unwrap();
     let (protocol, version) = (FOREIGN.0, FOREIGN.1.to_owned());
     let hello = HelloRequest {
         name: "z".into(),
@@ -152,7 +121,8 @@ async fn a_replica_refuses_every_kind_of_call_of_another_version() {
     let refusals = [
         peer.join(join).await.unwrap_err(),
         raft.vote(vote).await.unwrap_err(),
-        peer.heartbeat(beats)
+        leader
+            .heartbeat(beats)
             .await
             .unwrap()
             .into_inner()
@@ -165,7 +135,7 @@ async fn a_replica_refuses_every_kind_of_call_of_another_version() {
         assert!(status.message().contains(FOREIGN_IS), "{status}");
     }
     let log = group.replicas[0].log();
-    let says = "a peer of another version says hello";
+    let says = "peer runs an incompatible version";
     let lines: Vec<_> = log.lines().filter(|line| line.contains(says)).collect();
     assert_eq!(lines.len(), 1, "{lines:?}");
     assert!(lines[0].contains(FOREIGN_IS), "{lines:?}");
@@ -178,7 +148,7 @@ async fn ghost(
     ahead: Duration,
     version: &'static str,
 ) -> AbortOnDropHandle<()> {
-    let peer = PeerServiceClient::connect(address).await.unwrap();
+    let peer = LeaderServiceClient::connect(address).await.unwrap();
     AbortOnDropHandle::new(tokio::spawn(async move {
         // A leader that grants no leases at the moment ends the exchange; then it begins again.
         loop {
@@ -189,7 +159,7 @@ async fn ghost(
 
 /// One exchange of heartbeats, until the leader ends it.
 async fn haunt(
-    mut peer: PeerServiceClient<Channel>,
+    mut peer: LeaderServiceClient<Channel>,
     replica_id: u64,
     ahead: Duration,
     version: &'static str,
@@ -204,7 +174,7 @@ async fn haunt(
                 replica_id,
                 incarnation: u64::MAX,
                 sequence,
-                protocol: 3,
+                protocol: PROTOCOL,
                 version: version.into(),
                 clock_ms: u64::try_from(clock.as_millis()).unwrap(),
                 ..HeartbeatRequest::default()

@@ -1,6 +1,6 @@
-//! Load, for a release build on a machine of its own:
+//! Load that is judged, for a release build on a machine of its own:
 //! `cargo test --release --test it -- --ignored --nocapture load`.
-//! `RATE`, `SECONDS`, `SUBSCRIBERS` and `CLUSTERS` change what is asked for.
+//! What it costs is measured by `benches/load`. `RATE`, `SECONDS`, `SUBSCRIBERS` and `CLUSTERS` change what is asked for.
 
 use std::{
     collections::HashMap,
@@ -20,13 +20,10 @@ use quorumwatch::proto::v1::{
 use tokio_util::task::AbortOnDropHandle;
 use tonic::Streaming;
 
-use crate::harness::{PATIENCE, World, WorldOptions, holds};
+use crate::harness::{PATIENCE, Usage, World, WorldOptions, holds};
 
 /// How often the replicas are looked at.
 const SAMPLE: Duration = Duration::from_secs(10);
-
-/// What `/proc` counts CPU time in, on every Linux there is.
-const TICKS_PER_SECOND: f64 = 100.0;
 
 fn asked<T: FromStr>(name: &str, usual: T) -> T {
     let given = env::var(name).ok();
@@ -116,32 +113,6 @@ impl Count {
     }
 }
 
-/// What a process has used, and uses.
-#[derive(Clone, Copy, Debug)]
-struct Usage {
-    cpu_seconds: f64,
-    rss_mib: f64,
-}
-
-fn usage(pid: u32) -> Usage {
-    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap();
-    // The name in parentheses may hold anything; what is of interest comes after it.
-    let fields: Vec<_> = stat
-        .rsplit_once(')')
-        .unwrap()
-        .1
-        .split_whitespace()
-        .collect();
-    let ticks = |index: usize| fields[index].parse::<f64>().unwrap();
-    let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
-    let rss = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
-    let rss_kib: f64 = rss.unwrap().trim().trim_end_matches(" kB").parse().unwrap();
-    Usage {
-        cpu_seconds: (ticks(11) + ticks(12)) / TICKS_PER_SECOND,
-        rss_mib: rss_kib / 1024.0,
-    }
-}
-
 /// Bytes on disk.
 fn disk_mib(folder: &Path) -> f64 {
     fn bytes(folder: &Path) -> u64 {
@@ -172,7 +143,7 @@ impl Meter {
         pids.push(std::process::id());
         Self {
             start: Instant::now(),
-            first: pids.iter().copied().map(usage).collect(),
+            first: pids.iter().copied().map(Usage::of).collect(),
             pids,
         }
     }
@@ -182,7 +153,7 @@ impl Meter {
         let seconds = self.start.elapsed().as_secs_f64();
         let mut line = format!("{seconds:>5.0} s  {more}");
         for (index, pid) in self.pids.iter().enumerate() {
-            let now = usage(*pid);
+            let now = Usage::of(*pid);
             let cpu = (now.cpu_seconds - self.first[index].cpu_seconds) / seconds * 100.0;
             let rss = now.rss_mib;
             match world.group.replicas.get(index) {

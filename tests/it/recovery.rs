@@ -68,7 +68,7 @@ async fn old_cursors_are_served_without_a_gap_from_rings_that_hold_next_to_nothi
         clusters: 3,
         group: crate::harness::Options {
             // The least that is accepted: about fifty events.
-            config: "[limits]\nring_bytes = 65536\nhub_ring_bytes = 65536\n".into(),
+            config: "[limits]\nring_bytes = 65536\n".into(),
         },
         ..Default::default()
     })

@@ -10,6 +10,7 @@ use quorumwatch::{
     client::Begin,
     domain::{
         cursor::{Cursor, CursorCodec},
+        delivery::place::Place,
         id::{Era, GroupId, StreamId},
         position::Position,
     },
@@ -121,8 +122,8 @@ pub(crate) fn future(whole: &str) -> String {
 fn ahead(group_id: &str) -> String {
     let group = uuid::Uuid::parse_str(group_id).unwrap();
     let mut cursor = Cursor::default();
-    let position = Position::closed(Era(1), 7.into());
-    cursor.positions.insert(StreamId(1_000_000), position);
+    let place = Place::At(Position::closed(Era(1), 7.into()));
+    cursor.places.insert(StreamId(1_000_000), place);
     CursorCodec::new(GroupId(group.into_bytes())).whole(&cursor)
 }
 

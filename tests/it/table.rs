@@ -17,7 +17,7 @@ use quorumwatch::{
 };
 use rand::{Rng as _, SeedableRng as _, rngs::SmallRng};
 
-use crate::harness::{PATIENCE, World, WorldOptions, masked_update};
+use crate::harness::{PATIENCE, World, WorldOptions, from_environment, masked_update};
 
 const CLUSTERS: usize = 3;
 const NAMESPACES: [&str; 3] = ["a", "b", "c"];
@@ -421,11 +421,6 @@ async fn walk(seed: u64, steps: usize) {
         "SEED={seed}: {steps} steps, {} writes, {lines} objects in the copy, 0 differences",
         walk.written
     );
-}
-
-fn from_environment(name: &str, default: u64) -> u64 {
-    let text = std::env::var(name).ok();
-    text.map_or(default, |text| text.parse().expect(name))
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -77,6 +77,15 @@ async fn an_owner_that_freezes_is_replaced_and_fenced_when_it_wakes() {
         .owned_by_the_living(&client, count, TAKEOVER)
         .await;
     eprintln!("every shard is owned again after {took:?}");
+    // It is left because no heartbeat comes, and the subscription goes on while it is frozen.
+    world.flows(&beside, 100).await;
+    let interruptions = beside.record().interruptions.clone();
+    assert!(
+        interruptions
+            .iter()
+            .any(|why| why.contains("nothing was received for 1.5s")),
+        "{interruptions:?}"
+    );
     let five_seconds = async || frozen.elapsed() >= Duration::from_secs(5);
     holds("five seconds have passed", PATIENCE, five_seconds).await;
     world.group.replicas[victim].thaw();

@@ -15,7 +15,7 @@ use crate::{
 };
 
 /// The smallest rings, which [`MIX`] overflows: only the API server knows what came before.
-pub(crate) const SMALL_RINGS: &[&str] = &["--ring-bytes=65536", "--hub-ring-bytes=65536"];
+pub(crate) const SMALL_RINGS: &[&str] = &["--ring-bytes=65536"];
 /// Events above all. Of ConfigMaps no more than the API server's watch cache always holds.
 pub(crate) const MIX: Mix = Mix {
     weights: [(Kind::Event, 4), (Kind::ConfigMap, 1), (Kind::Widget, 0)],

@@ -30,4 +30,5 @@ mod everything;
 mod health;
 mod in_cluster;
 mod lost_history;
+mod outages;
 mod rbac;

@@ -200,6 +200,8 @@ impl Record {
                 return Err("Closing without the whole cursor".into());
             }
             Frame::StreamChange(_) | Frame::Progress(_) | Frame::Closing(_) => {}
+            Frame::Heartbeat(_) if !is_first && !has_whole && !has_delta => {}
+            Frame::Heartbeat(_) => return Err("a heartbeat that is early, or has a cursor".into()),
             _ if is_first => return Err("a frame before the first Progress".into()),
             _ => {}
         }
@@ -209,6 +211,7 @@ impl Record {
             Frame::Gap(gap) => self.gap(gap),
             Frame::Synced(synced) => self.snapshot_ended(synced),
             Frame::Progress(progress) => self.progress(progress),
+            Frame::Heartbeat(_) => Ok(()),
             Frame::Closing(_) => {
                 self.connection.is_closing = true;
                 Ok(())

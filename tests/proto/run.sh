@@ -108,7 +108,7 @@ check_the_checks() {
     refuses lint COMMENT_FIELD "a comment deleted" v1/position.proto '/^  \/\/ The stream/d'
     accepts "a reserved field added" v1/cluster.proto \
         's/reserved 14 to 19;/\/\/ Its weight.\n  uint32 weight = 14;\n  reserved 15 to 19;/; s/"weight", //'
-    accepts "a field between replicas renumbered" internal/v1/peer_service.proto 's/string name = 1;/string name = 99;/'
+    accepts "a field between replicas renumbered" internal/v1/membership_service.proto 's/string name = 1;/string name = 99;/'
 }
 
 check() {

@@ -1,6 +1,6 @@
 //! Who may depend on whom: the table that keeps the core pure and each big dependency in one place.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use crate::{Findings, repository::Repository, source::Source};
 
@@ -18,14 +18,7 @@ struct Rule {
 const PLAIN: &[&str] = &["bytes", "thiserror", "tracing"];
 
 /// Asynchronous work; for the modules that act.
-const TOKIO: &[&str] = &[
-    "arc_swap",
-    "async_trait",
-    "futures",
-    "tokio",
-    "tokio_stream",
-    "tokio_util",
-];
+const TOKIO: &[&str] = &["futures", "tokio", "tokio_stream", "tokio_util"];
 
 /// Crates that code may need only to be tested.
 const FOR_TESTS: &[&str] = &["tempfile"];
@@ -37,11 +30,12 @@ const RULES: &[Rule] = &[
     rule(
         "domain/cursor",
         &[],
-        &["base64", "bytes", "crc32c", "prost", "thiserror"],
+        &["base64", "crc32c", "prost", "thiserror"],
     ),
     rule("clock", &["domain"], &[]),
     rule("docs", &[], &[]),
     rule("config", &["domain"], &["strsim", "toml"]),
+    rule("memory", &["config"], &[]),
     rule(
         "proto",
         &[],
@@ -52,90 +46,89 @@ const RULES: &[Rule] = &[
             "serde",
             "serde_json",
             "tonic",
-            "tonic_prost",
         ],
     ),
+    rule("net", &[], &["http", "hyper_util", "tonic", "tower"]),
+    rule("changes", &["domain"], &[]),
+    // The adapter: it knows neither shards nor how a group comes together.
     rule(
         "raft",
-        &["domain", "config", "peer", "proto", "clock"],
-        &[
-            "crc32c",
-            "openraft",
-            "openraft_macros",
-            "prost",
-            "rand",
-            "tonic",
-            "uuid",
-        ],
+        &["domain", "changes", "net", "proto", "telemetry"],
+        &["crc32c", "openraft", "prost", "tonic"],
     ),
     rule(
         "raft/storage",
-        &["domain", "config", "raft", "proto"],
+        &["domain", "raft", "proto"],
         &["crc32c", "openraft", "prost", "rand", "sled"],
     ),
     rule(
         "watcher",
-        &["domain", "config", "clock"],
+        &["domain", "config", "memory", "clock"],
         &[
             "backoff",
             "base64",
             "http",
             "http_body",
             "http_body_util",
+            "hyper_rustls",
             "hyper_util",
-            "k8s_openapi",
             "kube",
             "memchr",
             "rand",
             "rustls",
+            "rustls_platform_verifier",
             "serde",
             "serde_json",
             "tower",
         ],
     ),
-    rule(
-        "pipeline",
-        &["domain", "config", "clock"],
-        &["memchr", "serde", "serde_json"],
-    ),
+    rule("pipeline", &["domain", "memory"], &["serde", "serde_json"]),
     rule(
         "agent",
         &[
-            "domain", "config", "raft", "peer", "watcher", "pipeline", "proto", "clock",
+            "domain", "raft", "group", "net", "watcher", "pipeline", "proto", "clock",
         ],
         &["tonic"],
     ),
     rule("controller", &["domain", "raft", "clock"], &[]),
     rule(
-        "peer",
-        &["domain", "config", "pipeline", "proto"],
-        &["http", "tonic"],
+        "group",
+        &[
+            "domain",
+            "config",
+            "net",
+            "raft",
+            "controller",
+            "proto",
+            "telemetry",
+            "clock",
+        ],
+        &["rand", "tonic", "uuid"],
+    ),
+    rule(
+        "relay",
+        &["domain", "memory", "net", "pipeline", "proto"],
+        &["tonic"],
     ),
     // It asks `watcher` one thing: whether a kubeconfig carries credentials, to refuse it.
     rule(
         "api",
         &[
-            "domain",
-            "config",
-            "raft",
-            "controller",
-            "pipeline",
-            "peer",
-            "proto",
-            "watcher",
-            "clock",
+            "domain", "config", "memory", "changes", "raft", "group", "pipeline", "net", "proto",
+            "watcher", "clock",
         ],
         &[
             "base64",
             "crc32c",
             "http",
+            "http_body",
             "prost",
             "prost_types",
             "tonic",
             "tonic_health",
             "tonic_prost",
-            "tonic_reflection",
             "tonic_types",
+            "tower",
             "uuid",
         ],
     ),
@@ -154,11 +147,7 @@ const RULES: &[Rule] = &[
             "uuid",
         ],
     ),
-    rule(
-        "telemetry",
-        &["config", "domain", "clock"],
-        &["axum", "chrono", "tracing_subscriber"],
-    ),
+    rule("telemetry", &["config", "domain"], &["tracing_subscriber"]),
     rule(
         "sim",
         &["domain", "clock"],
@@ -179,26 +168,20 @@ const RULES: &[Rule] = &[
         &[
             "domain",
             "config",
+            "memory",
             "raft",
             "watcher",
             "pipeline",
             "agent",
             "controller",
-            "peer",
+            "group",
+            "net",
+            "relay",
             "api",
-            "telemetry",
-            "sim",
             "proto",
             "clock",
         ],
-        &[
-            "http",
-            "rustls",
-            "tonic",
-            "tonic_health",
-            "tonic_reflection",
-            "tonic_types",
-        ],
+        &["tonic", "tonic_health", "tonic_reflection", "tonic_types"],
     ),
     rule(
         "cli",
@@ -206,7 +189,6 @@ const RULES: &[Rule] = &[
             "client",
             "config",
             "domain",
-            "peer",
             "server",
             "sim",
             "telemetry",
@@ -218,7 +200,6 @@ const RULES: &[Rule] = &[
             "clap",
             "clap_complete",
             "crc32c",
-            "http",
             "prost_types",
             "rustix",
             "serde",
@@ -234,7 +215,7 @@ const RULES: &[Rule] = &[
     rule(
         "cli/check",
         &[
-            "cli", "config", "domain", "peer", "proto", "raft", "server", "watcher",
+            "cli", "config", "domain", "net", "proto", "raft", "server", "watcher",
         ],
         &["clap", "rustix", "serde", "tonic"],
     ),
@@ -273,12 +254,16 @@ impl Rule {
 
 /// The rule for a file; none for the crate's two roots, which only list or start modules.
 fn rule_for(path: &str) -> Option<&'static Rule> {
+    rule_in(RULES, path)
+}
+
+fn rule_in<'a>(rules: &'a [Rule], path: &str) -> Option<&'a Rule> {
     let module = path.strip_prefix("src/")?.strip_suffix(".rs")?;
     let within = |rule: &&Rule| {
         let rest = module.strip_prefix(rule.module);
         rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
     };
-    RULES
+    rules
         .iter()
         .filter(within)
         .max_by_key(|rule| rule.module.len())
@@ -380,4 +365,123 @@ fn the_table_names_only_what_exists() {
         }
     }
     findings.expect_none();
+}
+
+/// Crates that no source names, and why they stand in Cargo.toml.
+const NAMED_NOWHERE: &[(&str, &str)] = &[
+    ("k8s_openapi", "chooses the version that kube is built for"),
+    ("openraft_macros", "pinned with openraft"),
+    ("openraft_rt", "pinned with openraft"),
+    ("openraft_rt_tokio", "pinned with openraft"),
+];
+
+/// What some sources name, for each rule: modules of this crate, and crates.
+fn named<'a>(
+    rules: &'a [Rule],
+    sources: &[Source],
+) -> BTreeMap<&'a str, (BTreeSet<String>, BTreeSet<String>)> {
+    let mut named: BTreeMap<_, (BTreeSet<String>, BTreeSet<String>)> = BTreeMap::new();
+    for source in sources {
+        let Some(rule) = rule_in(rules, &source.path) else {
+            continue;
+        };
+        let (modules, crates) = named.entry(rule.module).or_default();
+        for path in source.paths() {
+            match (path.segments[0].as_str(), path.segments.get(1)) {
+                ("crate", Some(module)) => drop(modules.insert(module.clone())),
+                (first, _) => drop(crates.insert(first.to_owned())),
+            }
+        }
+    }
+    named
+}
+
+/// What rules grant and nobody uses.
+fn unused_grants(rules: &[Rule], sources: &[Source]) -> Vec<String> {
+    let named = named(rules, sources);
+    let mut unused = Vec::new();
+    for rule in rules {
+        let (modules, crates) = named.get(rule.module).cloned().unwrap_or_default();
+        let idle = |names: &[&str], used: &BTreeSet<String>| {
+            let idle = names.iter().filter(|name| !used.contains(**name));
+            idle.map(|name| format!("`{}` may use `{name}`, and does not", rule.module))
+                .collect::<Vec<_>>()
+        };
+        unused.extend(idle(rule.modules, &modules));
+        unused.extend(idle(rule.crates, &crates));
+    }
+    unused
+}
+
+/// Crates that no source names.
+fn unused_crates(crates: &BTreeSet<String>, sources: &[Source]) -> Vec<String> {
+    let named: BTreeSet<String> = sources
+        .iter()
+        .flat_map(|source| source.paths().into_iter())
+        .map(|path| path.segments[0].clone())
+        .collect();
+    let excused = |name: &&String| NAMED_NOWHERE.iter().any(|(excused, _)| excused == name);
+    let unused = crates.iter().filter(|name| !named.contains(*name));
+    unused.filter(|name| !excused(name)).cloned().collect()
+}
+
+#[test]
+fn what_the_table_grants_is_used() {
+    let mut findings = Findings::default();
+    for unused in unused_grants(RULES, &Repository::open().sources(&["src"])) {
+        findings.add("tests/tidy/dependencies.rs", unused);
+    }
+    findings.expect_none();
+}
+
+#[test]
+fn crates_of_cargo_toml_are_used() {
+    let repository = Repository::open();
+    let mut findings = Findings::default();
+    let tests = ["tests", "benches", "deploy/clients/rust"];
+    for (section, folders) in [("dependencies", &["src"][..]), ("dev-dependencies", &tests)] {
+        // Tests within a module use crates that are for tests, too.
+        let sources = repository.sources(&[folders, &["src"]].concat());
+        for name in unused_crates(&repository.dependencies(section), &sources) {
+            findings.add(
+                "Cargo.toml",
+                format!("[{section}] no source names `{name}`: remove it"),
+            );
+        }
+    }
+    findings.expect_none();
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{BTreeSet, Source, rule, unused_crates, unused_grants};
+
+    fn source(path: &str, text: &str) -> Source {
+        Source::new(path.to_owned(), text.to_owned())
+    }
+
+    #[test]
+    fn a_grant_that_nobody_uses_is_found() {
+        let rules = [
+            rule("a", &["b", "c"], &["tonic"]),
+            rule("a/x", &["b"], &["prost"]),
+        ];
+        let sources = [
+            source("src/a/mod.rs", "use crate::b::B;\n// crate::c\n"),
+            source("src/a/x.rs", "fn f() { prost::f(tonic::g) }\n"),
+        ];
+        let expected = [
+            "`a` may use `c`, and does not",
+            "`a` may use `tonic`, and does not",
+            "`a/x` may use `b`, and does not",
+        ];
+        assert_eq!(unused_grants(&rules, &sources), expected);
+    }
+
+    #[test]
+    fn a_crate_that_nobody_names_is_found() {
+        let crates = BTreeSet::from(["sled", "tonic", "openraft_rt"].map(str::to_owned));
+        let sources = [source("src/a.rs", "// sled::open\nuse tonic::Status;\n")];
+        assert_eq!(unused_crates(&crates, &sources), ["sled"]);
+    }
 }

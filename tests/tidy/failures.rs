@@ -30,7 +30,7 @@ fn every_failure_is_provoked_by_a_test() {
 }
 
 /// Whether `path::name` is a function under `#[test]`, or another test attribute.
-fn exists(repository: &Repository, test: &str) -> bool {
+pub(crate) fn exists(repository: &Repository, test: &str) -> bool {
     let Some((path, name)) = test.split_once("::") else {
         return false;
     };
@@ -52,7 +52,7 @@ fn exists(repository: &Repository, test: &str) -> bool {
 }
 
 /// The lines of all tables but for their heads, with their numbers. A `|` within a cell is `\|`.
-fn rows(text: &str) -> Vec<(usize, Vec<&str>)> {
+pub(crate) fn rows(text: &str) -> Vec<(usize, Vec<&str>)> {
     let mut rows = Vec::new();
     let mut lines = text.lines().enumerate().peekable();
     while let Some((index, line)) = lines.next() {
@@ -84,7 +84,7 @@ fn cells(line: &str) -> Vec<&str> {
 }
 
 /// What stands between backticks.
-fn code_spans(cell: &str) -> impl Iterator<Item = &str> {
+pub(crate) fn code_spans(cell: &str) -> impl Iterator<Item = &str> {
     cell.split('`').skip(1).step_by(2)
 }
 

@@ -3,12 +3,14 @@
 //! A rule that is wrong for one line is switched off there by a comment on it or above it:
 //! `// tidy: <reason>`.
 
+mod circles;
 mod dependencies;
 mod failures;
 mod readme;
 mod repository;
 mod shape;
 mod source;
+mod traps;
 mod words;
 
 use std::fmt::Display;

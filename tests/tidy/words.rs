@@ -174,6 +174,8 @@ fn runs_in_virtual_time(source: &Source, sources: &[Source]) -> bool {
     let (mut tests, mut paused) = (0, 0);
     for sibling in siblings {
         tests += sibling.code.matches("tokio::test").count();
+        // A test that makes its own runtimes.
+        tests += sibling.code.matches("Builder::new_current_thread").count();
         paused += sibling.code.matches("start_paused").count();
     }
     tests > 0 && tests == paused

@@ -17,7 +17,7 @@ use axum::{
 use futures::{StreamExt, stream};
 use tokio::{
     net::TcpListener,
-    sync::{mpsc, oneshot},
+    sync::{mpsc, oneshot, watch},
     time::timeout,
 };
 
@@ -39,6 +39,10 @@ pub(crate) struct World {
     pub(crate) tokens_expire: bool,
     /// Everything answers with this status.
     pub(crate) refuses: Option<u16>,
+    /// Exact lists answer 504, as of a server that takes too long.
+    pub(crate) is_slow: bool,
+    /// Exact lists that were asked for.
+    pub(crate) exact_lists: u32,
     /// The objects, by the version at which they came to be so.
     states: BTreeMap<u64, Vec<String>>,
 }
@@ -51,9 +55,15 @@ impl World {
         self.version = self.version.max(version);
     }
 
-    fn page(&self, version: u64, from: usize, limit: usize) -> Response {
+    fn page(&self, version: u64, from: usize, limit: usize, name: &str) -> Response {
         let state = self.states.range(..=version).next_back();
         let objects = state.map_or(&[][..], |(_, objects)| objects);
+        let named = format!(r#""name":"{name}""#);
+        let objects: Vec<_> = objects
+            .iter()
+            .filter(|object| name.is_empty() || object.contains(&named))
+            .cloned()
+            .collect();
         let end = objects.len().min(from + limit);
         let next = if end < objects.len() {
             format!("{version}:{end}")
@@ -70,23 +80,26 @@ impl World {
     fn list(&self, query: &BTreeMap<String, String>) -> Response {
         let number = |name: &str| query.get(name).and_then(|text| text.parse().ok());
         let limit = number("limit").unwrap_or(usize::MAX);
+        let fields = query.get("fieldSelector").map_or("", String::as_str);
+        let name = fields.strip_prefix("metadata.name=").unwrap_or("");
         if let Some(token) = query.get("continue") {
             let (version, from) = token.split_once(':').unwrap();
             let version = version.parse().unwrap();
             if self.tokens_expire || version < self.compacted {
                 return status(410);
             }
-            return self.page(version, from.parse().unwrap(), limit);
+            return self.page(version, from.parse().unwrap(), limit, name);
         }
         let Some(version) = number("resourceVersion") else {
-            return self.page(self.version, 0, limit);
+            return self.page(self.version, 0, limit, name);
         };
         assert_eq!(query["resourceVersionMatch"], "Exact");
         match u64::try_from(version).unwrap() {
-            _ if self.ignores_exact => self.page(self.version, 0, limit),
+            _ if self.ignores_exact => self.page(self.version, 0, limit, name),
+            _ if self.is_slow => status(504),
             version if version < self.compacted => status(410),
-            version if version > self.version => status(504),
-            version => self.page(version, 0, limit),
+            version if version > self.version => too_large(),
+            version => self.page(version, 0, limit, name),
         }
     }
 }
@@ -97,11 +110,19 @@ pub(crate) fn status(code: u16) -> Response {
     (StatusCode::from_u16(code).unwrap(), body).into_response()
 }
 
+/// How a server says that it has not reached a version.
+fn too_large() -> Response {
+    let body = r#"{"kind":"Status","code":504,"reason":"Timeout","message":"scripted",
+        "details":{"causes":[{"reason":"ResourceVersionTooLarge","message":"scripted"}]}}"#;
+    (StatusCode::GATEWAY_TIMEOUT, body).into_response()
+}
+
 /// The server. Dropping it stops it.
 pub(crate) struct Api {
     pub(crate) address: String,
     world: Arc<Mutex<World>>,
     watches: mpsc::Receiver<Asked>,
+    pages: watch::Receiver<usize>,
     serving: tokio::task::JoinHandle<()>,
 }
 
@@ -115,6 +136,8 @@ impl Drop for Api {
 struct Shared {
     world: Arc<Mutex<World>>,
     watches: mpsc::Sender<Asked>,
+    /// How many pages of lists were served.
+    pages: watch::Sender<usize>,
 }
 
 /// A watch that was asked for.
@@ -145,7 +168,9 @@ impl Api {
         let shared = Shared {
             world: world.clone(),
             watches: sender,
+            pages: watch::Sender::new(0),
         };
+        let pages = shared.pages.subscribe();
         let app = Router::new().fallback(answer).with_state(shared);
         let serving = tokio::spawn(async move {
             axum::serve(listener, app).await.unwrap();
@@ -154,12 +179,40 @@ impl Api {
             address,
             world,
             watches,
+            pages,
             serving,
         }
     }
 
     pub(crate) fn set(&self, change: impl FnOnce(&mut World)) {
         change(&mut self.world.lock().unwrap());
+    }
+
+    /// Waits until what was asked makes the world so.
+    pub(crate) async fn until(&self, condition: impl Fn(&World) -> bool) {
+        let reached = async {
+            while !condition(&self.world.lock().unwrap()) {
+                tokio::task::yield_now().await;
+            }
+        };
+        timeout(PATIENCE, reached).await.expect("it comes to that");
+    }
+
+    /// Waits until so many pages of lists were served.
+    pub(crate) async fn served(&mut self, pages: usize) {
+        let served = self.pages.wait_for(|served| *served >= pages);
+        let served = timeout(PATIENCE, served).await;
+        served.expect("the pages are asked for").unwrap();
+    }
+
+    /// Waits until no page of a list was asked for within a while.
+    pub(crate) async fn no_page_for(&mut self, duration: Duration) {
+        let quiet = async { while timeout(duration, self.pages.changed()).await.is_ok() {} };
+        timeout(PATIENCE, quiet).await.expect("it stops");
+    }
+
+    pub(crate) fn pages_served(&self) -> usize {
+        *self.pages.borrow()
     }
 
     /// The next watch.
@@ -250,9 +303,16 @@ async fn answer(
     Query(query): Query<BTreeMap<String, String>>,
     headers: HeaderMap,
 ) -> Result<Response, Infallible> {
-    let world = shared.world.lock().unwrap().clone();
+    let world = {
+        let mut world = shared.world.lock().unwrap();
+        world.exact_lists += u32::from(query.contains_key("resourceVersionMatch"));
+        world.clone()
+    };
     if let Some(code) = world.refuses {
         return Ok(status(code));
+    }
+    if uri.path() == "/readyz" {
+        return Ok("ok".into_response());
     }
     if uri.path() == "/api/v1/namespaces/kube-system" {
         let uid = world.uid;
@@ -260,7 +320,9 @@ async fn answer(
         return Ok(namespace.into_response());
     }
     if !query.contains_key("watch") {
-        return Ok(world.list(&query));
+        let page = world.list(&query);
+        shared.pages.send_modify(|pages| *pages += 1);
+        return Ok(page);
     }
     let (reply, response) = oneshot::channel();
     let asked = Asked {

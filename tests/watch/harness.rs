@@ -9,12 +9,14 @@ use quorumwatch::{
         },
         frame::{Change, Frame, GapReason},
         history::HistoryItem,
-        id::{ClusterId, Era, Revision, StreamId, UnixMillis},
+        id::{ClusterId, Epoch, Era, Revision, StreamId, UnixMillis},
         position::Position,
         stream::ResumePoint,
         watch_session::SessionPolicy,
     },
-    watcher::{CredentialPolicy, InlineKubeconfig, ShardWatcher, Signal, StreamStart, WatchPolicy},
+    watcher::{
+        CredentialPolicy, InlineKubeconfig, ShardWatcher, Signal, Signals, StreamStart, WatchPolicy,
+    },
 };
 use tokio::{
     sync::{mpsc, oneshot, watch},
@@ -30,6 +32,7 @@ pub(crate) fn policy() -> WatchPolicy {
     WatchPolicy {
         session: SessionPolicy {
             idle_grace_ms: 300,
+            settle_ms: 300,
             ..SessionPolicy::default()
         },
         backoff_min: Duration::from_millis(10),
@@ -53,7 +56,7 @@ pub(crate) fn closed(rv: u64) -> ResumePoint {
 /// A watcher of one stream.
 pub(crate) struct Watched {
     pub(crate) watcher: ShardWatcher,
-    pub(crate) signals: mpsc::Receiver<Signal>,
+    pub(crate) signals: Signals,
     pub(crate) health: watch::Receiver<Health>,
 }
 
@@ -62,11 +65,21 @@ pub(crate) fn start(address: &str, resume: ResumePoint) -> Watched {
 }
 
 pub(crate) fn start_with(address: &str, resume: ResumePoint, policy: WatchPolicy) -> Watched {
+    start_stream(address, selector("v1/configmaps"), resume, policy)
+}
+
+pub(crate) fn start_stream(
+    address: &str,
+    selector: StreamSelector,
+    resume: ResumePoint,
+    policy: WatchPolicy,
+) -> Watched {
+    let is_known = resume != ResumePoint::Fresh;
     let stream = StreamStart {
         stream: STREAM,
-        selector: selector("v1/configmaps"),
+        selector,
         resume,
-        cluster_uid: Some("uid-1".into()),
+        cluster_uid: is_known.then(|| "uid-1".into()),
     };
     let (watcher, mut streams, health) = start_all(address, vec![stream], policy);
     let (_, signals) = streams.pop().unwrap();
@@ -104,10 +117,16 @@ pub(crate) fn start_all(
         configured: BTreeMap::from([("here".into(), configured)]),
         ..CredentialPolicy::default()
     };
-    let cluster = Cluster {
-        id: ClusterId(1),
+    let cluster = cluster(1, &streams);
+    ShardWatcher::start(Arc::new(cluster), streams, Arc::new(credentials), policy)
+}
+
+/// A cluster with these streams, named by its number.
+pub(crate) fn cluster(number: u64, streams: &[StreamStart]) -> Cluster {
+    Cluster {
+        id: ClusterId(number),
         spec: Arc::new(ClusterSpec {
-            name: "scripted".into(),
+            name: format!("scripted-{number}"),
             labels: BTreeMap::new(),
             source: Source::Configured {
                 name: "here".into(),
@@ -122,9 +141,9 @@ pub(crate) fn start_all(
         updated: UnixMillis(0),
         revision: Revision(1),
         watch_revision: Revision(1),
+        health_epoch: Epoch(0),
         health: Health::unknown(UnixMillis(0)),
-    };
-    ShardWatcher::start(Arc::new(cluster), streams, Arc::new(credentials), policy)
+    }
 }
 
 impl Watched {
@@ -217,7 +236,7 @@ pub(crate) fn seen(frames: &[Frame]) -> Vec<(Change, &str, &str)> {
         .iter()
         .map(|frame| {
             let object = std::str::from_utf8(&frame.object).unwrap();
-            (frame.change, &*frame.name, object)
+            (frame.change, frame.name(), object)
         })
         .collect()
 }

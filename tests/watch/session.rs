@@ -9,7 +9,7 @@ use quorumwatch::{
     domain::{
         cluster::Condition,
         frame::{Change, GapReason},
-        id::{Era, StreamId},
+        id::StreamId,
         stream::ResumePoint,
     },
     watcher::{StreamStart, WatchPolicy},
@@ -77,40 +77,6 @@ async fn a_refused_era_ends_the_stream() {
 }
 
 #[tokio::test]
-async fn t2_history_that_is_gone_in_either_form_begins_an_era() {
-    for in_stream in [false, true] {
-        let mut api = Api::start().await;
-        api.set(|world| {
-            world.put(50, &[]);
-            world.compacted = 40;
-        });
-        let mut watched = start(&api.address, closed(5));
-        let asked = api.watch().await;
-        if in_stream {
-            asked.open().error(410).await;
-        } else {
-            asked.refuse(status(410));
-        }
-        watched.grant(GapReason::HistoryExpired, 50, false).await;
-        api.open(50).await;
-    }
-}
-
-#[tokio::test]
-async fn t3_a_watch_that_closes_in_silence_twice_is_not_tried_a_third_time() {
-    let mut api = Api::start().await;
-    api.set(|world| {
-        world.put(50, &[]);
-        world.compacted = 40;
-    });
-    let mut watched = start(&api.address, closed(5));
-    drop(api.open(5).await);
-    drop(api.open(5).await);
-    watched.grant(GapReason::HistoryExpired, 50, false).await;
-    api.open(50).await;
-}
-
-#[tokio::test]
 async fn t4_a_list_behind_the_checkpoint_is_a_reset_history() {
     let mut api = Api::start().await;
     api.set(|world| world.put(4, &[]));
@@ -148,29 +114,8 @@ async fn t7_deletions_that_share_a_version_come_once_across_a_broken_watch() {
     let open = api.open(7).await;
     deletions(&open, 3).await;
     let more = watched.frames(1).await;
-    let names: Vec<_> = frames.iter().chain(&more).map(|f| &*f.name).collect();
+    let names: Vec<_> = frames.iter().chain(&more).map(|f| f.name()).collect();
     assert_eq!(names, ["x", "y", "z"]);
-}
-
-#[tokio::test]
-async fn t12_an_error_that_stays_is_passed_by_a_repair() {
-    let mut api = Api::start().await;
-    let a = object("a", "1", 6);
-    api.set(|world| {
-        world.put(5, &[]);
-        world.put(6, &[&a]);
-    });
-    let mut watched = start(&api.address, closed(5));
-    for _ in 0..3 {
-        api.open(5).await.error(500).await;
-    }
-    watched.closed(5).await;
-    watched.grant(GapReason::WatchCacheReset, 6, true).await;
-    assert_eq!(
-        seen(&watched.repaired(6).await),
-        [(Change::Added, "a", a.as_str())]
-    );
-    api.open(6).await;
 }
 
 #[tokio::test]
@@ -200,13 +145,14 @@ async fn bookmarks_close_versions() {
 }
 
 #[tokio::test]
-async fn t1_a_silent_watch_closes_the_list_before_it_and_what_comes_late_begins_an_era() {
+async fn t1_a_silent_watch_is_verified_by_lists_and_what_comes_late_begins_an_era() {
     let mut api = Api::start().await;
     api.set(|world| world.put(9, &[]));
     let mut watched = start(&api.address, closed(5));
     let open = api.open(5).await;
     watched.closed(9).await;
     api.set(|world| world.version = 12);
+    // Created and deleted in between, so that no list could show it.
     open.event("ADDED", &object("late", "1", 8)).await;
     watched
         .grant(GapReason::UpstreamInconsistent, 12, false)
@@ -215,12 +161,110 @@ async fn t1_a_silent_watch_closes_the_list_before_it_and_what_comes_late_begins_
 }
 
 #[tokio::test]
-async fn a_frame_that_comes_slowly_is_not_silence() {
+async fn t1_a_list_that_shows_what_did_not_come_closes_nothing() {
     let mut api = Api::start().await;
-    api.set(|world| world.put(9, &[]));
+    let late = object("late", "1", 8);
+    api.set(|world| {
+        world.put(5, &[]);
+        world.put(8, &[&late]);
+        world.version = 9;
+    });
+    let mut watched = start(&api.address, closed(5));
+    let silent = api.open(5).await;
+    // It is given up for another one, at the same place.
+    let open = api.open(5).await;
+    silent.abandoned().await;
+    open.event("ADDED", &late).await;
+    assert_eq!(
+        seen(&watched.frames(1).await),
+        [(Change::Added, "late", late.as_str())]
+    );
+    watched.closed(9).await;
+}
+
+#[tokio::test]
+async fn t1_what_a_quiet_watch_never_delivers_is_repaired() {
+    let mut api = Api::start().await;
+    let (a, b) = (object("a", "1", 4), object("b", "2", 8));
+    api.set(|world| {
+        world.put(5, &[&a]);
+        world.put(9, &[&b]);
+    });
+    let mut watched = start(&api.address, closed(5));
+    let _first = api.open(5).await;
+    let _second = api.open(5).await;
+    watched.closed(5).await;
+    watched.grant(GapReason::WatchCacheReset, 9, true).await;
+    let frames = watched.repaired(9).await;
+    assert_eq!(
+        seen(&frames),
+        [
+            (Change::Deleted, "a", a.as_str()),
+            (Change::Added, "b", b.as_str())
+        ]
+    );
+    api.open(9).await;
+    let counted = watched.watcher.verifications();
+    assert_eq!((counted.doubtful, counted.stuck, counted.lost), (1, 1, 0));
+    assert!(counted.bytes > 0 && counted.requests >= 3, "{counted:?}");
+}
+
+#[tokio::test]
+async fn t11_what_the_api_server_leaves_out_begins_an_era() {
+    let mut api = Api::start().await;
+    let (a, b) = (object("a", "1", 6), object("b", "2", 7));
+    api.set(|world| {
+        world.put(5, &[]);
+        world.put(6, &[&a]);
+        world.put(7, &[&a, &b]);
+    });
+    let mut policy = policy();
+    policy.session.audit_ms = 100;
+    let mut watched = start_with(&api.address, closed(5), policy);
+    let open = api.open(5).await;
+    open.event("ADDED", &b).await;
+    watched.frames(1).await;
+    watched
+        .grant(GapReason::UpstreamInconsistent, 7, false)
+        .await;
+    api.open(7).await;
+    assert_eq!(watched.watcher.verifications().lost, 1);
+}
+
+#[tokio::test]
+async fn t4_a_history_that_was_rewound_and_overtaken_is_noticed_when_a_watch_is_opened() {
+    let mut api = Api::start().await;
+    let (old, new) = (object("old", "1", 8), object("new", "2", 8));
+    api.set(|world| {
+        world.put(5, &[]);
+        world.put(8, &[&old]);
+    });
     let mut watched = start(&api.address, closed(5));
     let open = api.open(5).await;
-    let line = format!(r#"{{"type":"ADDED","object":{}}}"#, object("slow", "1", 8));
+    open.event("ADDED", &old).await;
+    watched.frames(1).await;
+    // The same version, reached again on another way, and more.
+    api.set(|world| {
+        world.put(8, &[&new]);
+        world.version = 20;
+    });
+    open.break_off().await;
+    watched.grant(GapReason::HistoryReset, 20, false).await;
+    api.open(20).await;
+}
+
+#[tokio::test]
+async fn a_frame_that_comes_slowly_is_not_silence() {
+    let mut api = Api::start().await;
+    let slow = object("slow", "1", 8);
+    api.set(|world| {
+        world.put(5, &[]);
+        world.put(8, &[&slow]);
+        world.version = 9;
+    });
+    let mut watched = start(&api.address, closed(5));
+    let open = api.open(5).await;
+    let line = format!(r#"{{"type":"ADDED","object":{slow}}}"#);
     let (head, tail) = line.split_at(40);
     open.bytes(head).await;
     let nothing = timeout(Duration::from_millis(900), watched.next()).await;
@@ -233,7 +277,14 @@ async fn a_frame_that_comes_slowly_is_not_silence() {
 #[tokio::test]
 async fn what_lies_unread_while_the_receiver_is_behind_is_not_silence() {
     let mut api = Api::start().await;
-    api.set(|world| world.put(500, &[]));
+    let state = |rv| format!(r#"{{"metadata":{{"name":"a","resourceVersion":"{rv}"}}}}"#);
+    api.set(|world| {
+        world.put(5, &[&state(5)]);
+        for rv in 10..150 {
+            world.put(rv, &[&state(rv)]);
+        }
+        world.version = 500;
+    });
     let mut watched = start(&api.address, closed(5));
     let open = api.open(5).await;
     let (sent, progress) = watch::channel(10);
@@ -252,65 +303,13 @@ async fn t1_long_silence_opens_another_watch_where_the_list_was() {
     let mut api = Api::start().await;
     api.set(|world| world.put(9, &[]));
     let mut policy = policy();
-    policy.session.silence_ms = 600;
+    policy.session.silence_ms = 2_000;
     let mut watched = start_with(&api.address, closed(5), policy);
     let first = api.open(5).await;
     watched.closed(9).await;
     api.set(|world| world.version = 20);
     let _second = api.open(9).await;
     first.abandoned().await;
-    watched.closed(20).await;
-}
-
-#[tokio::test]
-async fn t29_a_reset_watch_cache_is_repaired_with_the_net_changes() {
-    let mut api = Api::start().await;
-    let [a, b, c, e] = [("a", 1), ("b", 2), ("c", 3), ("e", 4)].map(|(n, rv)| object(n, n, rv));
-    let [new_b, d, new_e] =
-        [("b", "b", 7), ("d", "d", 8), ("e", "e2", 9)].map(|(name, uid, rv)| object(name, uid, rv));
-    api.set(|world| {
-        world.put(5, &[&a, &b, &c, &e]);
-        world.put(9, &[&a, &new_b, &d, &new_e]);
-    });
-    let mut watched = start(&api.address, closed(5));
-    api.watch().await.refuse(status(410));
-    watched.closed(5).await;
-    watched.grant(GapReason::WatchCacheReset, 9, true).await;
-    let frames = watched.repaired(9).await;
-    let expected = [
-        (Change::Modified, "b", new_b.as_str()),
-        (Change::Deleted, "c", c.as_str()),
-        (Change::Added, "d", d.as_str()),
-        (Change::Deleted, "e", e.as_str()),
-        (Change::Added, "e", new_e.as_str()),
-    ];
-    assert_eq!(seen(&frames), expected);
-    // What is deleted is only in the old list, of which nothing but the metadata is asked for.
-    for frame in &frames {
-        assert_eq!(frame.metadata_only, frame.change == Change::Deleted);
-    }
-    let open = api.open(9).await;
-    watched.watcher.stop().await;
-    open.abandoned().await;
-
-    // A successor does it again, from the log, and sends the same.
-    let resume = ResumePoint::Repair {
-        era: Era(2),
-        from: 5.into(),
-        to: 9.into(),
-    };
-    api.set(|world| world.version = 30);
-    let mut successor = start(&api.address, resume.clone());
-    assert_eq!(seen(&successor.repaired(9).await), expected);
-    let open = api.open(9).await;
-    successor.watcher.stop().await;
-    open.abandoned().await;
-
-    // Once the lists are gone too, it says so.
-    api.set(|world| world.compacted = 20);
-    let mut late = start(&api.address, resume);
-    late.grant(GapReason::HistoryExpired, 30, false).await;
-    api.open(30).await;
 }
 
 #[tokio::test]
@@ -448,4 +447,25 @@ async fn stalled(mut progress: watch::Receiver<u64>) -> u64 {
         .is_ok()
     {}
     *progress.borrow()
+}
+
+#[tokio::test]
+async fn frames_that_were_held_back_until_the_watch_broke_come_with_the_next_one() {
+    let mut api = Api::start().await;
+    let late = object("late", "1", 8);
+    api.set(|world| {
+        world.put(5, &[]);
+        world.put(8, &[&late]);
+        world.version = 9;
+    });
+    let mut policy = policy();
+    policy.session.settle_ms = 60_000;
+    let mut watched = start_with(&api.address, closed(5), policy);
+    let open = api.open(5).await;
+    let nothing = timeout(Duration::from_millis(400), watched.next()).await;
+    assert!(nothing.is_err(), "{nothing:?} out of silence");
+    open.break_off().await;
+    let open = api.open(5).await;
+    open.event("ADDED", &late).await;
+    watched.frames(1).await;
 }

@@ -119,10 +119,14 @@ func receive(
 		case err != nil:
 			return err
 		}
+		within = times.silence
+		if frame.GetHeartbeat() != nil {
+			// It has been heard, and that is all that it is for.
+			continue
+		}
 		if err := hand(frame); err != nil {
 			return err
 		}
-		within = times.silence
 	}
 }
 

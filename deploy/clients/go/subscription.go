@@ -42,6 +42,9 @@ type Options struct {
 	Until quorumwatchv1.Until
 	// ClientName is for the logs and statistics of replicas.
 	ClientName string
+	// Silence: a replica that sends nothing for longer is left; 1.5 s unless it says otherwise. A
+	// heartbeat comes every half a second.
+	Silence time.Duration
 	// Dial adds to how replicas are reached: plaintext, unless it says otherwise.
 	Dial []grpc.DialOption
 	// Logger learns of replicas that serve and fail; slog.Default() where it is nil.
@@ -51,20 +54,24 @@ type Options struct {
 }
 
 type times struct {
-	// A replica sends Progress at least every five seconds; one that misses two is left.
+	// A replica sends a Heartbeat after half a second without any other frame; one that misses
+	// three is left.
 	silence time.Duration
 	// While there are others to try, the connection and the first frame take no longer.
 	firstFrame time.Duration
-	// How exact the two above are.
+	// Nor this, where there are none.
+	onlyFrame time.Duration
+	// How exact these are.
 	tick time.Duration
 	// A call that lives so long is no failed attempt: the longest pause between two of those.
 	settled time.Duration
 }
 
 var usualTimes = times{
-	silence:    12 * time.Second,
+	silence:    1500 * time.Millisecond,
 	firstFrame: 5 * time.Second,
-	tick:       500 * time.Millisecond,
+	onlyFrame:  12 * time.Second,
+	tick:       100 * time.Millisecond,
 	settled:    pauseMax,
 }
 
@@ -93,6 +100,11 @@ func Subscribe(ctx context.Context, options Options) (*Subscription, error) {
 	}
 	if options.times == nil {
 		options.times = &usualTimes
+	}
+	if options.Silence > 0 {
+		times := *options.times
+		times.silence = options.Silence
+		options.times = &times
 	}
 	ctx, leave := context.WithCancel(ctx)
 	s := &Subscription{
@@ -226,7 +238,7 @@ func (s *Subscription) try(ctx context.Context, attempt attempt) error {
 // follow takes what one replica sends. It returns the Closing where that was the last.
 func (s *Subscription) follow(ctx context.Context, attempt attempt) (*quorumwatchv1.Closing, error) {
 	started := time.Now()
-	within := s.options.times.silence
+	within := s.options.times.onlyFrame
 	if attempt.isHurried {
 		within = s.options.times.firstFrame
 	}

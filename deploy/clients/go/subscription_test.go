@@ -20,6 +20,7 @@ import (
 
 var quick = times{
 	silence:    300 * time.Millisecond,
+	onlyFrame:  300 * time.Millisecond,
 	firstFrame: 200 * time.Millisecond,
 	tick:       20 * time.Millisecond,
 	settled:    2 * time.Second,
@@ -161,6 +162,29 @@ func TestASilentReplicaIsLeftBeforeAndAfterItsFirstFrame(t *testing.T) {
 	))
 	last := fake.Serve(t, fake.Plays(nil, fake.Complete()))
 	mustComplete(t, subscribe(t, Options{times: &quick}, deaf, mute, last), "x")
+	mustResume(t, last, "w1,d1")
+}
+
+func TestHeartbeatsKeepAReplicaAndAreNotHandedOut(t *testing.T) {
+	first := fake.Serve(t, fake.PlaysSlowly(
+		quick.silence/3, fake.Progress("w1", false),
+		fake.Heartbeat(), fake.Heartbeat(), fake.Heartbeat(), fake.Heartbeat(), fake.Heartbeat(),
+		fake.Event("ADDED", "1", "x", 1, "d1"),
+	))
+	last := fake.Serve(t, fake.Plays(nil, fake.Complete()))
+	usual := quick
+	usual.silence = time.Hour
+	options := Options{times: &usual, Silence: quick.silence}
+	subscription := subscribe(t, options, first, last)
+	for taken := 0; ; taken++ {
+		frame, err := subscription.Next(t.Context())
+		if errors.Is(err, io.EOF) && taken == 3 {
+			break
+		}
+		if err != nil || frame.GetHeartbeat() != nil {
+			t.Fatal(taken, frame, err)
+		}
+	}
 	mustResume(t, last, "w1,d1")
 }
 

@@ -188,7 +188,7 @@ impl ClusterService for Clusters {
             patience,
         };
         let clusters = select::Clusters::new(&request.cluster_selector)?;
-        let log = self.writer.raft.cluster_changes();
+        let log = self.writer.raft.changes().clusters.clone();
         let watch = Watch::open(clusters, self.reads().clone(), log, from).await?;
         Ok(Response::new(Box::pin(self.watches.serve(watch))))
     }

@@ -11,6 +11,7 @@ use crate::{
         status::invalid_fields,
         watch::{Update, Watched},
     },
+    changes::ClusterChanged,
     domain::{
         cluster::{Cluster, ClusterSpec},
         id::ClusterId,
@@ -18,7 +19,6 @@ use crate::{
     },
     pipeline::filter::LabelSelector,
     proto::v1::{self, WatchClustersResponse, watch_clusters_response},
-    raft::ClusterChanged,
 };
 
 /// Clusters whose labels match a selector.

@@ -12,7 +12,8 @@ use crate::{
         observed::LeaderView,
         reads::{APPLY_WITHIN, Read, Reads, patience},
         status::{
-            Kind, etag_mismatch, invalid, not_found, outcome_unknown, propose_error, rejected,
+            Kind, etag_mismatch, invalid, no_leader, not_found, outcome_unknown, propose_error,
+            rejected,
         },
     },
     clock::unix_now,
@@ -24,7 +25,7 @@ use crate::{
         state::State,
     },
     proto::v1::{DeleteClusterRequest, UpdateClusterRequest},
-    raft::{self, Raft},
+    raft::{self, ProposeError, Raft},
 };
 
 /// How long a write may take where its caller sets no deadline.
@@ -192,7 +193,10 @@ impl Writer {
             return Ok(tried(&self.reads.now(), &command));
         }
         let proposed = self.raft.submit_within(command, write.patience()).await;
-        let proposed = proposed.map_err(|error| propose_error(&error))?;
+        let proposed = match proposed {
+            Err(ProposeError::NoLeader) => return Err(no_leader(&self.leader.problem().await)),
+            proposed => proposed.map_err(|error| propose_error(&error))?,
+        };
         let revision = proposed.revision.0;
         let patience = write.patience().max(APPLY_WITHIN);
         match self.reads.at_least(revision, patience).await {

@@ -4,8 +4,6 @@
 mod cluster;
 mod shard;
 
-use std::time::Duration;
-
 pub(super) use cluster::{cluster, cluster_change, cluster_spec, specified};
 use prost_types::Timestamp;
 pub(super) use shard::{shard, shard_change, shard_id};
@@ -36,11 +34,6 @@ pub(super) fn duration(millis: i64) -> prost_types::Duration {
         seconds: millis / 1_000,
         nanos,
     }
-}
-
-/// Whole milliseconds.
-pub(super) fn millis(duration: Duration) -> u64 {
-    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
 
 /// A place in a stream.

@@ -69,6 +69,7 @@ fn move_reason(reason: MoveReason) -> v1::MoveReason {
         MoveReason::Takeover => v1::MoveReason::Takeover,
         MoveReason::Handover => v1::MoveReason::Handover,
         MoveReason::Rebalance => v1::MoveReason::Rebalance,
+        MoveReason::Reachability => v1::MoveReason::Reachability,
         MoveReason::NoReplica => v1::MoveReason::NoReplica,
         MoveReason::Paused => v1::MoveReason::Paused,
         MoveReason::Deleted => v1::MoveReason::Deleted,

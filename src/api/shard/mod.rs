@@ -112,7 +112,7 @@ impl ShardService for Shards {
             patience,
         };
         let shards = select::Shards::new(request.clusters, request.owners);
-        let log = self.raft.shard_changes();
+        let log = self.raft.changes().shards.clone();
         let watch = Watch::open(shards, self.reads.clone(), log, from).await?;
         Ok(Response::new(Box::pin(self.watches.serve(watch))))
     }

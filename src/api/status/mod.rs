@@ -9,12 +9,9 @@ use tonic::{Code, Status};
 use tonic_types::{ErrorDetails, StatusExt as _};
 
 use crate::{
-    domain::{
-        command::{Outcome, Rejection},
-        cursor::InvalidCursor,
-    },
+    domain::{command::Rejection, cursor::InvalidCursor},
     proto::v1::ErrorReason,
-    raft::{JoinError, ProposeError, Proposed},
+    raft::ProposeError,
 };
 
 /// `ErrorInfo.domain`: whose reasons these are.
@@ -89,7 +86,9 @@ fn code(reason: ErrorReason) -> Code {
             Code::NotFound
         }
         ErrorReason::EtagMismatch => Code::Aborted,
-        ErrorReason::LimitReached | ErrorReason::SubscriberTooSlow => Code::ResourceExhausted,
+        ErrorReason::LimitReached | ErrorReason::ReplicaFull | ErrorReason::SubscriberTooSlow => {
+            Code::ResourceExhausted
+        }
         ErrorReason::MemberInUse | ErrorReason::Refused => Code::FailedPrecondition,
     }
 }
@@ -105,6 +104,8 @@ fn retry_delay(reason: ErrorReason) -> Option<Duration> {
         }
         // As long as a process takes to start again, or a group to form.
         ErrorReason::ReplicaStopping | ErrorReason::GroupNotFormed => 2_000,
+        // As long as slow subscribers need to be noticed, at least in part.
+        ErrorReason::ReplicaFull => 5_000,
         // As long as a rolling upgrade takes for one replica.
         ErrorReason::CursorTooNew => 10_000,
         _ => return None,
@@ -208,6 +209,20 @@ pub(super) fn too_slow(text: impl std::fmt::Display) -> Status {
     plain(ErrorReason::SubscriberTooSlow, text)
 }
 
+/// A limit of this replica is reached, which a configuration key sets.
+pub(super) fn replica_full(key: &'static str, limit: usize) -> Status {
+    let text = format!(
+        "this replica serves no more: {key} = {limit} is reached. Ask another one, end what is no \
+         longer needed, or raise {key}"
+    );
+    let details = Details {
+        quota: Some((key, text.clone())),
+        metadata: [("limit".to_owned(), key.to_owned())].into(),
+        ..Details::default()
+    };
+    status(ErrorReason::ReplicaFull, &text, details)
+}
+
 /// What a request can name that may not exist.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Kind {
@@ -237,14 +252,6 @@ pub(super) fn member_in_use(text: impl std::fmt::Display) -> Status {
     plain(ErrorReason::MemberInUse, text)
 }
 
-/// A membership that could not be changed.
-pub(super) fn membership_error(error: &JoinError) -> Status {
-    match error {
-        JoinError::NotLeader { .. } | JoinError::Busy(_) => no_quorum(error),
-        JoinError::Refused(_) => member_in_use(error),
-    }
-}
-
 /// Another etag than the request names.
 pub(super) fn etag_mismatch(current: &str) -> Status {
     let details = Details {
@@ -262,25 +269,23 @@ pub(super) fn outcome_unknown(text: impl std::fmt::Display) -> Status {
     plain(ErrorReason::OutcomeUnknown, text)
 }
 
+/// A write for which no leader was found; `problem` says why.
+pub(super) fn no_leader(problem: &str) -> Status {
+    no_quorum(format!(
+        "{problem}. Nothing was changed; reads may be stale"
+    ))
+}
+
 /// A command that has no outcome.
 pub(super) fn propose_error(error: &ProposeError) -> Status {
     let reason = match error {
-        ProposeError::NotLeader { .. } | ProposeError::NoLeader(_) => ErrorReason::NoQuorum,
+        ProposeError::NotLeader { .. } | ProposeError::NoLeader => ErrorReason::NoQuorum,
         ProposeError::Unknown(_) => ErrorReason::OutcomeUnknown,
         ProposeError::TooLarge(..) => ErrorReason::TooLarge,
         ProposeError::Refused(_) => ErrorReason::Refused,
         ProposeError::Stopped(_) => ErrorReason::ReplicaStopping,
     };
     plain(reason, error)
-}
-
-/// The outcome of a command, a rejection being an error.
-pub(super) fn outcome(result: Result<Proposed, ProposeError>) -> Result<Proposed, Status> {
-    let proposed = result.map_err(|error| propose_error(&error))?;
-    match &proposed.outcome {
-        Outcome::Rejected(rejection) => Err(rejected(rejection)),
-        _ => Ok(proposed),
-    }
 }
 
 /// A command that the group refuses.
@@ -305,30 +310,17 @@ pub(super) fn rejected(rejection: &Rejection) -> Status {
         | Rejection::StaleEpoch(_)
         | Rejection::StaleRun(_)
         | Rejection::StaleEra(_)
+        | Rejection::StaleCheckpoint
         | Rejection::NoSuchStream
         | Rejection::DuplicateCluster { .. } => plain(ErrorReason::Refused, rejection),
     }
 }
 
-/// The reason that a status carries, where it is one of ours.
-pub(super) fn reason_of(status: &Status) -> Option<ErrorReason> {
-    let info = status.get_details_error_info()?;
-    let is_ours = info.domain == DOMAIN;
-    is_ours
-        .then(|| ErrorReason::from_str_name(&format!("{REASON_PREFIX}{}", info.reason)))
-        .flatten()
-}
-
-/// The answer of another replica to what it was asked on behalf of a client. Its reason is kept;
-/// one without a reason comes from the transport, which cannot say whether anything was done.
-pub(super) fn forwarded(answer: &Status) -> Status {
-    match reason_of(answer) {
-        Some(reason) => plain(reason, answer.message()),
-        None => outcome_unknown(format!(
-            "the leader did not answer ({}); read again to see whether it took effect",
-            answer.message()
-        )),
-    }
+/// The leader was asked on behalf of a client, and it is not known whether it did anything.
+pub(super) fn leader_silent(why: &str) -> Status {
+    outcome_unknown(format!(
+        "the leader did not answer ({why}); read again to see whether it took effect"
+    ))
 }
 
 #[cfg(test)]

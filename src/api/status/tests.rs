@@ -1,19 +1,19 @@
 use tonic::{Code, Status};
-use tonic_types::{ErrorDetails, StatusExt as _};
+use tonic_types::StatusExt as _;
 
 use super::{
     DOMAIN, ErrorReason, FIELD_BYTES_MAX, FIELDS_BYTES_MAX, Kind, REASON_PREFIX, TEXT_BYTES_MAX,
-    code, cursor_from_lost_state, cut_off, etag_mismatch, forwarded, invalid, invalid_cursor,
-    invalid_fields, not_formed, not_found, outcome, plain, propose_error, rejected, retry_delay,
-    stopping, too_slow,
+    code, cursor_from_lost_state, cut_off, invalid, invalid_cursor, invalid_fields, leader_silent,
+    no_leader, not_formed, not_found, plain, propose_error, rejected, retry_delay, stopping,
+    too_slow,
 };
 use crate::{
     domain::{
-        command::{Outcome, Rejection},
+        command::Rejection,
         cursor::InvalidCursor,
         id::{Revision, StreamId},
     },
-    raft::{ProposeError, Proposed},
+    raft::ProposeError,
 };
 
 fn reasons() -> impl Iterator<Item = ErrorReason> {
@@ -120,11 +120,7 @@ fn commands_without_an_outcome_say_whether_they_may_have_taken_effect() {
 #[test]
 fn rejections_are_errors_and_say_what_programs_need() {
     let rejection = Rejection::RevisionMismatch(Revision(7));
-    let proposed = Proposed {
-        outcome: Outcome::Rejected(rejection),
-        revision: Revision(9),
-    };
-    let status = outcome(Ok(proposed)).unwrap_err();
+    let status = rejected(&rejection);
     assert_eq!(status.code(), Code::Aborted);
     let info = status.get_details_error_info().unwrap();
     assert_eq!(info.metadata["etag"], "7");
@@ -137,25 +133,14 @@ fn rejections_are_errors_and_say_what_programs_need() {
 }
 
 #[test]
-fn the_answer_of_the_leader_keeps_its_reason() {
-    assert_eq!(name_of(&forwarded(&etag_mismatch("5"))), "ETAG_MISMATCH");
-    let transport = forwarded(&Status::unavailable("connection reset"));
-    assert_eq!(name_of(&transport), "OUTCOME_UNKNOWN");
-    let foreign = Status::with_error_details(
-        Code::NotFound,
-        "x",
-        ErrorDetails::with_error_info("NO_QUORUM", "example.com", []),
-    );
-    assert_eq!(name_of(&forwarded(&foreign)), "OUTCOME_UNKNOWN");
-}
-
-#[test]
 fn statuses_without_arguments_have_their_reasons() {
     let cases = [
         (not_formed(), "GROUP_NOT_FORMED"),
         (cut_off(), "NO_QUORUM"),
         (stopping(), "REPLICA_STOPPING"),
         (too_slow("x"), "SUBSCRIBER_TOO_SLOW"),
+        (leader_silent("x"), "OUTCOME_UNKNOWN"),
+        (no_leader("x"), "NO_QUORUM"),
     ];
     for (status, reason) in cases {
         assert_eq!(name_of(&status), reason);

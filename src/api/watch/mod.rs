@@ -23,8 +23,8 @@ use super::{
     token::{Digest, Kind, NotAToken, Token},
 };
 use crate::{
+    changes::{Change, ChangeLog, Place, Placed},
     domain::{id::Revision, state::State},
-    raft::{Change, ChangeLog, Place, Placed},
 };
 
 /// Most items of a message of a snapshot.

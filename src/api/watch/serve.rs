@@ -18,6 +18,7 @@ use crate::{
         status::{cut_off, not_formed, stopping, too_slow},
     },
     clock::unix_now,
+    domain::lifecycle::Lifecycle,
 };
 
 /// After so long without any other message a watch says that it lives.
@@ -32,7 +33,7 @@ const MESSAGES_MAX: usize = 4;
 pub struct Watches {
     /// Whether this replica is in contact with a majority of the group. Without it what is sent
     /// would be out of date, and nobody could see that.
-    contact: watch::Receiver<bool>,
+    lifecycle: watch::Receiver<Lifecycle>,
     /// Ends every watch.
     stop: CancellationToken,
     slow_after: Duration,
@@ -57,12 +58,12 @@ pub(in crate::api) struct Outlet<R> {
 impl Watches {
     /// A watcher that takes nothing for `slow_after` is disconnected.
     pub fn new(
-        contact: watch::Receiver<bool>,
+        lifecycle: watch::Receiver<Lifecycle>,
         stop: CancellationToken,
         slow_after: Duration,
     ) -> Self {
         Self {
-            contact,
+            lifecycle,
             stop,
             slow_after,
         }
@@ -74,7 +75,7 @@ impl Watches {
             Err(stopping())
         } else if reads.state.borrow().group.is_none() {
             Err(not_formed())
-        } else if *self.contact.borrow() {
+        } else if self.lifecycle.borrow().is_in_contact() {
             Ok(())
         } else {
             Err(cut_off())
@@ -86,11 +87,11 @@ impl Watches {
         &self,
         watch: Watch<W>,
     ) -> ReceiverStream<Result<W::Response, Status>> {
-        let (mut contact, stopped) = (self.contact.clone(), self.stopped());
+        let (mut lifecycle, stopped) = (self.lifecycle.clone(), self.stopped());
         let ends = async move {
             tokio::select! {
                 status = stopped => status,
-                Ok(_) = contact.wait_for(|contact| !contact) => cut_off(),
+                Ok(_) = lifecycle.wait_for(|now| !now.is_in_contact()) => cut_off(),
             }
         };
         self.serve_until(ends, |outlet| run(watch, outlet))

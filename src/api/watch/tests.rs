@@ -14,7 +14,8 @@ use super::{
 };
 use crate::domain::{
     command::Command,
-    id::{GroupId, ReplicaId, UnixMillis},
+    id::{GroupId, Incarnation, ReplicaId, UnixMillis},
+    lifecycle::{Lifecycle, Milestone, Registration},
 };
 
 /// Members whose names begin with a letter.
@@ -308,18 +309,22 @@ async fn a_group_that_is_not_formed_cannot_be_watched() {
 }
 
 /// Serves watches that end with the contact, or when it is cancelled.
-fn watches() -> (watch::Sender<bool>, CancellationToken, Watches) {
-    let (contact, receiver) = watch::channel(true);
+fn watches() -> (watch::Sender<Lifecycle>, CancellationToken, Watches) {
+    let registration = Registration {
+        incarnation: Incarnation(1),
+        at: UnixMillis(0),
+    };
+    let (lifecycle, receiver) = watch::channel(Lifecycle::InContact(registration));
     let stop = CancellationToken::new();
     let slow_after = Duration::from_secs(10);
     let watches = Watches::new(receiver, stop.clone(), slow_after);
-    (contact, stop, watches)
+    (lifecycle, stop, watches)
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_watch_that_has_nothing_to_say_says_that_it_lives() {
     let replica = Replica::of(&["a1"]);
-    let (_contact, _stop, watches) = watches();
+    let (_lifecycle, _stop, watches) = watches();
     let begun = tokio::time::Instant::now();
     let mut served = watches.serve(replica.watch('a', "").await);
     let mut next = async || served.next().await.unwrap().unwrap().2;
@@ -337,20 +342,20 @@ async fn a_watch_that_has_nothing_to_say_says_that_it_lives() {
 
 #[tokio::test(start_paused = true)]
 async fn a_watch_ends_with_the_reason() {
-    let reason_of_end = async |ends: fn(&watch::Sender<bool>, &CancellationToken)| {
+    let reason_of_end = async |ends: fn(&watch::Sender<Lifecycle>, &CancellationToken)| {
         let replica = Replica::of(&["a1"]);
-        let (contact, stop, watches) = watches();
+        let (lifecycle, stop, watches) = watches();
         assert!(watches.check(&replica.watch('a', "").await.reads).is_ok());
         let served = watches.serve(replica.watch('a', "").await);
-        ends(&contact, &stop);
+        ends(&lifecycle, &stop);
         let messages: Vec<_> = served.collect().await;
         let end = messages.into_iter().next_back().unwrap().unwrap_err();
         let refused = watches.check(&replica.watch('a', "").await.reads);
         assert_eq!(refused.unwrap_err().message(), end.message());
         end.get_details_error_info().unwrap().reason
     };
-    let cut_off = reason_of_end(|contact, _| {
-        contact.send_replace(false);
+    let cut_off = reason_of_end(|lifecycle, _| {
+        lifecycle.send_modify(|now| *now = now.after(Milestone::ContactLost));
     });
     assert_eq!(cut_off.await, "NO_QUORUM");
     let stopping = reason_of_end(|_, stop| stop.cancel());
@@ -360,7 +365,7 @@ async fn a_watch_ends_with_the_reason() {
 #[tokio::test(start_paused = true)]
 async fn a_watcher_that_takes_nothing_is_disconnected() {
     let replica = Replica::of(&["a1"]);
-    let (_contact, _stop, watches) = watches();
+    let (_lifecycle, _stop, watches) = watches();
     let served = watches.serve(replica.watch('a', "").await);
     tokio::time::sleep(Duration::from_secs(60)).await;
     let messages: Vec<_> = served.collect().await;

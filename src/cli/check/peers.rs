@@ -1,6 +1,6 @@
 //! The other replicas.
 
-use std::{net::SocketAddr, time::Duration};
+use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use tokio::{
     net::{TcpStream, lookup_host},
@@ -15,9 +15,11 @@ use super::{
 use crate::{
     config::{Peer, Serve},
     domain::id::GroupId,
-    peer::Channels,
+    net::{Channels, Tcp},
     proto::{
-        internal::v1::{HelloRequest, HelloResponse, peer_service_client::PeerServiceClient},
+        internal::v1::{
+            HelloRequest, HelloResponse, membership_service_client::MembershipServiceClient,
+        },
         v1::{GetGroupRequest, group_service_client::GroupServiceClient},
     },
     raft::protocol::{PROTOCOL, VERSION},
@@ -100,11 +102,11 @@ pub(super) async fn ask(address: &str, own: &str, expected: &str) -> Reached {
     if let Err((reason, advice)) = connect(address).await {
         return Reached::Nobody(reason, advice);
     }
-    let channel = match Channels::new().channel(address) {
+    let channel = match Channels::new(Arc::new(Tcp)).channel(address) {
         Ok(channel) => channel,
         Err(error) => return Reached::Stranger(error.to_string()),
     };
-    let mut client = PeerServiceClient::new(channel.clone());
+    let mut client = MembershipServiceClient::new(channel.clone());
     let hello = client.hello(HelloRequest {
         name: own.to_owned(),
         // No replica has this id: the check is none.
@@ -125,7 +127,7 @@ pub(super) async fn ask(address: &str, own: &str, expected: &str) -> Reached {
 
 fn said(status: &Status) -> String {
     match status.code() {
-        Code::Unimplemented => "it speaks gRPC, but knows no PeerService".to_owned(),
+        Code::Unimplemented => "it speaks gRPC, but knows no MembershipService".to_owned(),
         _ if status.message().contains("protocol error") => "it does not speak gRPC".to_owned(),
         _ if status.message().is_empty() => format!("{:?}", status.code()),
         _ => status.message().to_owned(),

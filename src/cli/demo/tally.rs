@@ -69,7 +69,7 @@ impl Tally {
                 Ok(())
             }
             // The subscription itself goes on elsewhere.
-            Some(Frame::Closing(_)) => Ok(()),
+            Some(Frame::Closing(_) | Frame::Heartbeat(_)) => Ok(()),
             None => Err("a frame without a kind".into()),
         };
         if let Err(problem) = understood
@@ -155,6 +155,8 @@ impl Tally {
     fn gap(&mut self, gap: &Gap) -> Result<(), String> {
         let Some(reason) = gap_reason(gap.reason())? else {
             // Nothing is missing: the snapshot of an earlier gap begins again.
+            let resource = resource(&gap.resource)?;
+            self.audit.restarted(&gap.cluster, &resource);
             return Ok(());
         };
         self.gaps += 1;

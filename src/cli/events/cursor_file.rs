@@ -66,11 +66,12 @@ impl CursorFile {
             ));
             return Ok(None);
         }
-        let of_a_cursor = |b: &u8| b.is_ascii_alphanumeric() || b"-_=\n".contains(b);
+        let of_a_cursor = |b: &u8| b.is_ascii_alphanumeric() || b"-_=,\n".contains(b);
         let is_whole = bytes.len() as u64 <= CURSOR_BYTES_MAX;
         match std::str::from_utf8(cursor) {
             Ok(text) if is_whole && cursor.iter().all(of_a_cursor) => {
-                let parts = text.lines().filter(|line| !line.is_empty());
+                // On one line with commas between its parts where it comes from `-o cursor`.
+                let parts = text.split(['\n', ',']).filter(|part| !part.is_empty());
                 self.saved = Cursor::from_parts(parts.map(str::to_owned).collect());
                 Ok(Some(self.saved.clone()))
             }
@@ -163,7 +164,14 @@ mod tests {
         let mut file = CursorFile::new(path.clone()).unwrap();
         let saved = cursor(&["two", "d1", "d-_2"]);
         assert_eq!(file.read().unwrap(), Some(saved));
-        assert_eq!(fs::read_to_string(path).unwrap(), "two\nd1\nd-_2\n");
+        assert_eq!(fs::read_to_string(&path).unwrap(), "two\nd1\nd-_2\n");
+        fs::write(&path, "two,d1,d-_2\n").unwrap();
+        let printed = CursorFile::new(path).unwrap().read().unwrap();
+        assert_eq!(
+            printed,
+            Some(cursor(&["two", "d1", "d-_2"])),
+            "as it is printed"
+        );
     }
 
     #[test]
@@ -171,7 +179,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("notes");
         let long = "A".repeat(5 * 1024 * 1024);
-        for text in ["my notes", "one,two", "caf\u{e9}", long.as_str()] {
+        for text in ["my notes", "one;two", "caf\u{e9}", long.as_str()] {
             fs::write(&path, text).unwrap();
             let error = CursorFile::new(path.clone()).unwrap().read().unwrap_err();
             assert!(matches!(error, Error::CursorFile { .. }), "{error}");

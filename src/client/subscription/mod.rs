@@ -13,9 +13,10 @@ use crate::proto::v1::{
     SubscribeResponse, Until, View, subscribe_request::From, subscribe_response::Frame,
 };
 
-/// A replica that sends nothing for longer is left: it sends its progress every five seconds, and
-/// one that is frozen still answers the connection's own probes.
-const SILENCE_MAX: Duration = Duration::from_secs(12);
+/// For how long a replica may send nothing, where the [`Options`] do not say: three of its
+/// heartbeats. One that is frozen, or cut off, says nothing else; what comes of a mistake is that
+/// the subscription goes on at another replica.
+pub const SILENCE_MAX: Duration = Duration::from_millis(1500);
 
 /// What to subscribe to.
 #[derive(Clone, Debug, Default)]
@@ -28,6 +29,9 @@ pub struct Options {
     pub begin: Begin,
     /// When the server ends the subscription.
     pub until: Until,
+    /// A replica that sends nothing for longer is left; [`SILENCE_MAX`] where it is not given. A
+    /// heartbeat comes every half a second.
+    pub silence: Option<Duration>,
     /// The name of the client, for the replicas' logs and statistics.
     pub client_name: String,
 }
@@ -92,7 +96,8 @@ impl Subscription {
             by_call(
                 |connection, request| async move { connection.events().subscribe(request).await },
             );
-        Self::through(Failover::new(endpoints, SILENCE_MAX, open), options)
+        let silence = options.silence.unwrap_or(SILENCE_MAX);
+        Self::through(Failover::new(endpoints, silence, open), options)
     }
 
     fn through(
@@ -162,7 +167,14 @@ impl Subscription {
             return Ok(self.leave(closing));
         }
         let (options, cursor) = (&self.options, &self.cursor);
-        let update = match self.replicas.step(|| request(options, cursor)).await? {
+        let step = loop {
+            match self.replicas.step(|| request(options, cursor)).await? {
+                // It has been heard, and that is all that it is for.
+                Step::Message(response) if is_heartbeat(&response) => {}
+                step => break step,
+            }
+        };
+        let update = match step {
             Step::Connected(endpoint) => Update::Connected(endpoint),
             Step::Interrupted(endpoint, why) => Update::Interrupted { endpoint, why },
             Step::Message(response) => {
@@ -214,6 +226,10 @@ impl fmt::Debug for Subscription {
             .field("endpoint", &self.replicas.endpoint())
             .finish_non_exhaustive()
     }
+}
+
+fn is_heartbeat(response: &SubscribeResponse) -> bool {
+    matches!(response.frame, Some(Frame::Heartbeat(_)))
 }
 
 fn is_stop(closing: &Closing) -> bool {

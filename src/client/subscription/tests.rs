@@ -8,7 +8,7 @@ use super::{
 };
 use crate::{
     client::scripted::{Attempt, Script, Scripted, Then, answer, replicas, sends},
-    proto::v1::{ClosingReason, Event, Filter, Progress, Until, View},
+    proto::v1::{ClosingReason, Event, Filter, Heartbeat, Progress, Until, View},
 };
 
 type Replicas = Arc<Scripted<SubscribeRequest, SubscribeResponse>>;
@@ -39,6 +39,13 @@ fn progress(cursor: &str) -> SubscribeResponse {
     SubscribeResponse {
         cursor: cursor.into(),
         frame: Some(Frame::Progress(Progress::default())),
+        ..SubscribeResponse::default()
+    }
+}
+
+fn heartbeat() -> SubscribeResponse {
+    SubscribeResponse {
+        frame: Some(Frame::Heartbeat(Heartbeat::default())),
         ..SubscribeResponse::default()
     }
 }
@@ -159,6 +166,7 @@ async fn every_option_is_in_every_request() {
         filters: vec![Filter::default(), Filter::default()],
         view: View::Metadata,
         until: Until::UpToDate,
+        silence: None,
         client_name: "test".into(),
         begin: Begin::Now,
     };
@@ -230,19 +238,26 @@ async fn a_stop_with_an_error_is_that_error() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_replica_that_is_silent_for_twelve_seconds_is_left() {
-    let within = |seconds, cursor| (Duration::from_secs(seconds), progress(cursor));
+async fn a_replica_without_a_heartbeat_is_left_and_the_cursor_goes_on_elsewhere() {
+    let within = |milliseconds, frame| (Duration::from_millis(milliseconds), frame);
+    let mut frames = vec![within(0, progress("w1"))];
+    // For as long as heartbeats come it is not left.
+    frames.extend((0..20).map(|_| within(500, heartbeat())));
+    frames.push(within(200, event("d1")));
     let scripts = [
-        Script::Sends(vec![within(0, "w1"), within(11, "w2")], Then::Silence),
-        sends([progress("w3")], Then::Silence),
+        Script::Sends(frames, Then::Silence),
+        sends([progress("w2")], Then::Silence),
     ];
     let (replicas, mut subscription) = subscribe(scripts, 2, Begin::Now);
     let interruptions = take(&mut subscription, 3).await;
     assert!(matches!(&interruptions[..], [Interruption::Silent(span)] if *span == SILENCE_MAX));
+    let attempts = replicas.attempts();
+    let left_at = Duration::from_millis(10_200) + SILENCE_MAX;
     assert_eq!(
-        whole_seconds(&replicas.attempts()),
-        [("a:1", 0), ("b:1", 23)]
+        attempts.iter().map(|it| it.after).collect::<Vec<_>>(),
+        [Duration::ZERO, left_at]
     );
+    assert_eq!(cursors(&attempts)[1], ["w1", "d1"]);
 }
 
 #[tokio::test(start_paused = true)]
@@ -313,8 +328,9 @@ async fn replicas_that_accept_and_end_at_once_are_not_asked_without_a_pause() {
 
 #[tokio::test(start_paused = true)]
 async fn a_stream_that_has_lasted_is_resumed_at_once() {
+    const LASTS: Duration = Duration::from_millis(1200);
     let lasts = || {
-        let later = (Duration::from_secs(2), progress("w"));
+        let later = (LASTS, progress("w"));
         Script::Sends(vec![(Duration::ZERO, progress("w")), later], Then::Ends)
     };
     let scripts = [Script::Unreachable, Script::Unreachable, lasts(), lasts()];
@@ -322,7 +338,7 @@ async fn a_stream_that_has_lasted_is_resumed_at_once() {
     take(&mut subscription, 4).await;
     let attempts = replicas.attempts();
     let pause = attempts[3].after - attempts[2].after;
-    assert_eq!(pause, Duration::from_secs(2));
+    assert_eq!(pause, LASTS);
 }
 
 #[tokio::test(start_paused = true)]

@@ -109,7 +109,7 @@ impl Table {
             Some(Frame::Synced(synced)) => self.synced(synced),
             Some(Frame::Progress(progress)) => self.progress(progress),
             // A frame of a later version says nothing about objects.
-            Some(Frame::Closing(_)) | None => Ok(Vec::new()),
+            Some(Frame::Closing(_) | Frame::Heartbeat(_)) | None => Ok(Vec::new()),
         }
     }
 

@@ -2,9 +2,13 @@
 //! is derived from it: what is read, what is unknown, the flags of the command line, and the
 //! reference in `src/docs/configuration.md`.
 
+mod limits;
+mod memory;
 mod nearest;
 mod table;
 
+pub(super) use limits::*;
+pub(super) use memory::*;
 pub use nearest::nearest;
 pub use table::KEYS;
 pub(super) use table::*;
@@ -32,6 +36,19 @@ pub struct Key {
     /// One line of TOML that sets it, or the beginning of a table.
     pub example: &'static str,
 }
+
+/// A key of the file alone, to be filled in.
+const KEY: Key = Key {
+    path: "",
+    kind: Kind::Text,
+    unit: "",
+    absent: Absent::Nothing,
+    flag: None,
+    variable: None,
+    about: "",
+    reason: "",
+    example: "",
+};
 
 /// What a key may hold.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -129,10 +146,15 @@ mod tests {
 
     #[test]
     fn every_key_is_found_in_its_table() {
-        assert_eq!(groups().collect::<Vec<_>>(), ["limits", "log"]);
+        assert_eq!(
+            groups().collect::<Vec<_>>(),
+            ["limits", "watch", "memory", "log"]
+        );
         let tables = [
             "",
             "limits",
+            "watch",
+            "memory",
             "log",
             "sources.*",
             "clusters[]",

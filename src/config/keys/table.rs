@@ -1,18 +1,15 @@
 //! The table itself.
 
-use super::{Absent, Key, Kind};
-
-/// A key of the file alone, to be filled in.
-const KEY: Key = Key {
-    path: "",
-    kind: Kind::Text,
-    unit: "",
-    absent: Absent::Nothing,
-    flag: None,
-    variable: None,
-    about: "",
-    reason: "",
-    example: "",
+use super::{
+    Absent, KEY, Key, Kind,
+    limits::{
+        CLIENT_CONNECTIONS, CLIENT_SUBSCRIPTIONS, CONNECTION_STREAMS, CONNECTIONS, SUBSCRIPTIONS,
+        UNREAD_MS,
+    },
+    memory::{
+        MEMORY_PAGES, MEMORY_QUEUES, MEMORY_RESPONSES, MEMORY_RINGS, MEMORY_SNAPSHOTS,
+        MEMORY_SUBSCRIPTIONS, MEMORY_TOTAL,
+    },
 };
 
 /// Below, one large object fills a ring; above, one ring fills a machine.
@@ -158,30 +155,18 @@ pub(in crate::config) const INSECURE_PLAINTEXT: Key = Key {
     ..KEY
 };
 
-pub(in crate::config) const RING_BYTES_OWNED: Key = Key {
+pub(in crate::config) const RING_BYTES_MAX: Key = Key {
     path: "limits.ring_bytes",
     kind: RING_BYTES,
     unit: "bytes per stream",
     absent: Absent::Value("4194304"),
     flag: Some("ring-bytes"),
     variable: Some("QUORUMWATCH_RING_BYTES"),
-    about: "Memory of the ring that the owner of a stream keeps.",
+    about: "Memory for the newest part of each stream that a replica owns or serves.",
     reason: "A few thousand Events of 1 KB: seconds of a busy cluster, so that a short pause of a \
              reader is bridged from memory and not by its API server. Below the least, one large \
              object fills a ring; above the most, one ring fills a machine.",
     example: "limits.ring_bytes = 8388608",
-};
-
-pub(in crate::config) const RING_BYTES_HUB: Key = Key {
-    path: "limits.hub_ring_bytes",
-    kind: RING_BYTES,
-    unit: "bytes per stream",
-    absent: Absent::Value("4194304"),
-    flag: Some("hub-ring-bytes"),
-    variable: Some("QUORUMWATCH_HUB_RING_BYTES"),
-    about: "Memory of the ring from which a replica serves its subscribers.",
-    reason: "As for limits.ring_bytes.",
-    example: "limits.hub_ring_bytes = 8388608",
 };
 
 pub(in crate::config) const SLOW_SUBSCRIBER_MS: Key = Key {
@@ -196,6 +181,51 @@ pub(in crate::config) const SLOW_SUBSCRIBER_MS: Key = Key {
              that its cursor can still be resumed from. Below the least, a network hiccup counts as \
              slow; above the most, history ends before the subscriber is told.",
     example: "limits.slow_subscriber_ms = 10000",
+};
+
+/// Below, lists would burden an API server more than its other clients do.
+const VERIFY_MS: Kind = Kind::Number(10_000, 86_400_000);
+
+pub(in crate::config) const AUDIT: Key = Key {
+    path: "watch.audit",
+    kind: Kind::Switch,
+    absent: Absent::Value("true"),
+    flag: Some("watch-audit"),
+    variable: Some("QUORUMWATCH_WATCH_AUDIT"),
+    about: "Whether every stream is compared with a list of its objects' metadata every so often, \
+            so that what the API server left out of a watch is noticed.",
+    reason: "API servers and etcd have left out events without a word. What a list costs is in \
+             [operations](operations.md#what-verification-costs).",
+    example: "watch.audit = false",
+    ..KEY
+};
+
+pub(in crate::config) const AUDIT_INTERVAL_MS: Key = Key {
+    path: "watch.audit_interval_ms",
+    kind: VERIFY_MS,
+    unit: "milliseconds",
+    absent: Absent::Value("300000"),
+    flag: Some("watch-audit-interval-ms"),
+    variable: Some("QUORUMWATCH_WATCH_AUDIT_INTERVAL_MS"),
+    about: "How often each stream is compared so. Up to a fifth more is added, and one list of a \
+            cluster is taken at a time.",
+    reason: "As often as Kubernetes compares its own caches with etcd.",
+    example: "watch.audit_interval_ms = 900000",
+};
+
+pub(in crate::config) const QUIET_INTERVAL_MS: Key = Key {
+    path: "watch.quiet_interval_ms",
+    kind: VERIFY_MS,
+    unit: "milliseconds",
+    absent: Absent::Value("120000"),
+    flag: Some("watch-quiet-interval-ms"),
+    variable: Some("QUORUMWATCH_WATCH_QUIET_INTERVAL_MS"),
+    about: "After how long without an event and without a bookmark a stream is compared so, because \
+            nothing else proves where it stands. It cannot be switched off.",
+    reason: "Well below the five minutes after which an API server compacts its history: a position \
+             that is older than that is lost. Where it compacts sooner, choose less than half of \
+             its interval.",
+    example: "watch.quiet_interval_ms = 60000",
 };
 
 pub(in crate::config) const LOG_FORMAT: Key = Key {
@@ -258,9 +288,24 @@ pub const KEYS: &[Key] = &[
     KUBECONFIG_DIRS,
     ALLOW_EXEC,
     ALLOW_FILE_REFERENCES,
-    RING_BYTES_OWNED,
-    RING_BYTES_HUB,
+    RING_BYTES_MAX,
     SLOW_SUBSCRIBER_MS,
+    UNREAD_MS,
+    SUBSCRIPTIONS,
+    CLIENT_SUBSCRIPTIONS,
+    CONNECTIONS,
+    CLIENT_CONNECTIONS,
+    CONNECTION_STREAMS,
+    AUDIT,
+    AUDIT_INTERVAL_MS,
+    QUIET_INTERVAL_MS,
+    MEMORY_TOTAL,
+    MEMORY_RINGS,
+    MEMORY_QUEUES,
+    MEMORY_PAGES,
+    MEMORY_SNAPSHOTS,
+    MEMORY_SUBSCRIPTIONS,
+    MEMORY_RESPONSES,
     LOG_FORMAT,
     LOG_LEVEL,
     SOURCES,

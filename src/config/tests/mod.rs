@@ -542,3 +542,14 @@ fn a_peer_is_named_once_and_lives_alone() {
     }));
     expect_one(&found, "flag --peers: \"b\" is named twice", "");
 }
+
+#[test]
+fn memory_follows_from_its_total_and_what_is_set_of_it_must_fit() {
+    let memory = serve("name = 'a'\nmemory.total = 268435456\nmemory.rings = 67108864").memory;
+    assert_eq!((memory.total, memory.rings), (256 << 20, 64 << 20));
+    let others = memory.snapshots + memory.pages + memory.queues;
+    let others = others + memory.responses + memory.subscriptions;
+    assert!(others <= 56 << 20, "{memory:?}");
+    let found = problems("name = 'a'\nmemory.total = 268435456\nmemory.rings = 134217728");
+    expect_one(&found, "quorumwatch.toml:2: memory.total: ", "memory.rings");
+}

@@ -8,7 +8,7 @@ pub use validate::{InvalidSpec, is_cluster_name};
 
 use std::{collections::BTreeMap, fmt, sync::Arc};
 
-use super::id::{ClusterId, Revision, UnixMillis};
+use super::id::{ClusterId, Epoch, Revision, UnixMillis};
 
 /// Where the credentials for a cluster come from. Credentials themselves never enter the state.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -95,7 +95,12 @@ pub struct Cluster {
     pub watch_revision: Revision,
     /// How its owner fares with it.
     pub health: Health,
+    /// The epoch of the owner that has reported the health: a later owner may fare otherwise.
+    pub health_epoch: Epoch,
 }
+
+/// What is added to the reason where every replica has tried.
+const CONFIRMED_OUTAGE: &str = "; no other replica can watch it either";
 
 /// How an owner fares with a cluster.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -118,9 +123,34 @@ impl Health {
         }
     }
 
+    /// Whether it says that no other replica can watch the cluster.
+    pub fn is_confirmed_outage(&self) -> bool {
+        self.reason.ends_with(CONFIRMED_OUTAGE)
+    }
+
+    /// No other replica can watch the cluster; whether that is news.
+    pub fn confirm_outage(&mut self) -> bool {
+        let is_news = self.condition.is_out_of_reach() && !self.is_confirmed_outage();
+        if is_news {
+            self.reason.push_str(CONFIRMED_OUTAGE);
+        }
+        is_news
+    }
+
     /// Whether it says the same as another, whenever that began.
     pub fn says_the_same_as(&self, other: &Self) -> bool {
         self.condition == other.condition && self.reason == other.reason
+    }
+}
+
+impl Condition {
+    /// Whether the API server could not be reached, or accepted nothing: another replica, with
+    /// another route and other files, may fare better.
+    pub fn is_out_of_reach(self) -> bool {
+        matches!(
+            self,
+            Self::Unreachable | Self::Unauthenticated | Self::PermissionDenied
+        )
     }
 }
 

@@ -2,6 +2,13 @@
 //! a shard without an owner is worse than any load.
 
 use super::Observed;
+use crate::domain::assignment::MoveReason;
+
+/// Most attempts at a time to reach clusters that their owners cannot reach. Each takes up to
+/// [`REACH_TIMEOUT`](crate::domain::preparation::REACH_TIMEOUT) where packets are dropped: when a
+/// thousand clusters are lost at once, two other replicas have tried all of them within some two
+/// minutes, and neither has more than these to do at a time.
+const REACHING_MAX: usize = 16;
 
 /// What an operator may decide about placement.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -11,9 +18,8 @@ pub struct Policy {
 }
 
 impl Policy {
-    /// Each voluntary move holds a shard's events back for some 50 ms and opens its watches a
-    /// second time. Sixteen at a time keep that unnoticeable, and a replica that joins still gets
-    /// its share of a thousand shards within a minute.
+    /// Each voluntary move opens a shard's watches a second time. Sixteen at a time are little to a
+    /// replica, and one that joins still gets its share of a thousand shards within a minute.
     pub const MOVES_IN_FLIGHT_MAX: usize = 16;
 }
 
@@ -37,6 +43,16 @@ impl Budget {
             left: policy
                 .moves_in_flight_max
                 .saturating_sub(observed.moves_in_flight),
+        }
+    }
+
+    /// The allowance of attempts to reach clusters that their owners cannot reach. They do not use up
+    /// that of voluntary moves, which would rest for as long as an outage lasts.
+    pub(super) fn of_attempts_to_reach(observed: &Observed) -> Self {
+        let preparing = observed.preparing.values();
+        let reaching = preparing.filter(|(_, reason)| *reason == MoveReason::Reachability);
+        Self {
+            left: REACHING_MAX.saturating_sub(reaching.count()),
         }
     }
 

@@ -4,13 +4,18 @@
 //! It is a function with a fixed point: once its moves are applied, it answers with none. It never
 //! proposes anything itself; `controller` does that with its answer.
 //!
-//! Three phases, in this order, so that what is urgent comes first in a plan:
+//! Four phases, in this order, so that what is urgent comes first in a plan:
 //!
 //! 1. **evict**: shards whose owner is unavailable, or no longer a member, go to another replica,
-//!    or to nobody where no replica can take them.
+//!    or to nobody where no replica can take them. Those of an owner that is about to stop are
+//!    prepared at their receiver first.
 //! 2. **place**: shards that have no owner and may have one get one.
-//! 3. **rebalance**: the counts of shards of two active replicas differ by one at most, with as few
+//! 3. **reach**: shards whose owner cannot reach their cluster are tried by another replica.
+//! 4. **rebalance**: the counts of shards of two active replicas differ by one at most, with as few
 //!    moves as possible, and only when the leader is sure of every replica.
+//!
+//! A move from an owner that works is planned: its receiver opens the watches first, and the move
+//! is committed once they are open ([`Plan::prepare`]). Other moves are committed at once.
 
 mod budget;
 mod score;
@@ -24,7 +29,7 @@ use self::{
 use super::{
     assignment::{Assignment, MoveReason},
     command::Move,
-    id::ReplicaId,
+    id::{ReplicaId, ShardId},
     member::Availability,
     state::State,
 };
@@ -37,18 +42,26 @@ pub struct Observed {
     /// Its opinion of each replica. A member that is not named is [`Availability::Suspect`]: the
     /// leader has no opinion yet.
     pub replicas: BTreeMap<ReplicaId, Availability>,
-    /// Those that are unavailable because they are about to stop, and said so.
+    /// Those that are unavailable because they are about to stop, and said so. They still work.
     pub leaving: BTreeSet<ReplicaId>,
-    /// Voluntary moves whose new owner has not yet been seen at work; they use up the
-    /// [`Policy`]'s allowance.
+    /// Voluntary moves that are being prepared; they use up the [`Policy`]'s allowance.
     pub moves_in_flight: usize,
+    /// Planned moves that a receiver is preparing: which, and why.
+    pub preparing: BTreeMap<ShardId, (ReplicaId, MoveReason)>,
+    /// Replicas that could not watch a shard when they tried last, not long ago.
+    pub unfit: BTreeSet<(ShardId, ReplicaId)>,
+    /// Shards whose owner cannot reach their cluster, or is refused by it, and how often a replica
+    /// could not watch them.
+    pub unreachable: BTreeMap<ShardId, u32>,
 }
 
 /// What should change.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Plan {
-    /// The moves, the most urgent first, at most one for each shard.
+    /// What is to be committed now, the most urgent first, at most one move for each shard.
     pub moves: Vec<Move>,
+    /// What is to be committed once the receiver has opened the watches.
+    pub prepare: Vec<Move>,
 }
 
 /// The moves that bring `state` to where every shard that may have an owner has an available one
@@ -57,7 +70,8 @@ pub fn plan(state: &State, observed: &Observed, policy: &Policy) -> Plan {
     let mut draft = Draft::new(state, observed);
     draft.evict();
     draft.place();
-    draft.rebalance(Budget::new(policy, observed));
+    draft.reach();
+    draft.rebalance(&mut Budget::new(policy, observed));
     draft.plan
 }
 
@@ -75,9 +89,9 @@ struct Draft<'a> {
 /// What an active replica owns.
 #[derive(Default)]
 struct Load<'a> {
-    /// What it owns already.
+    /// What it owns already, and keeps so far.
     kept: Vec<&'a Assignment>,
-    /// How many shards the plan gives to it.
+    /// How many others it will own, by this plan and by moves that are being prepared.
     gained: usize,
 }
 
@@ -106,13 +120,31 @@ impl<'a> Draft<'a> {
             }
         }
         for assignment in state.assignments.values() {
-            if let Some(owner) = assignment.owner()
+            if let Some(owner_to_be) = draft.owner_to_be(assignment) {
+                draft.count(owner_to_be);
+            } else if let Some(owner) = assignment.owner()
                 && let Some(load) = draft.loads.get_mut(&owner)
             {
                 load.kept.push(assignment);
             }
         }
         draft
+    }
+
+    /// Who will own a shard that is being prepared; nobody where no move is under way.
+    fn owner_to_be(&self, assignment: &Assignment) -> Option<ReplicaId> {
+        let receiver = self.receiver(assignment.shard())?;
+        match self.observed.preparing.get(&assignment.shard())? {
+            // Most likely nobody can reach the cluster. What else moves must not rest on it.
+            (_, MoveReason::Reachability) => assignment.owner(),
+            _ => Some(receiver),
+        }
+    }
+
+    /// The active replica that is preparing to take a shard.
+    fn receiver(&self, shard: ShardId) -> Option<ReplicaId> {
+        let (receiver, _) = *self.observed.preparing.get(&shard)?;
+        (self.availability(receiver) == Availability::Active).then_some(receiver)
     }
 
     fn availability(&self, replica: ReplicaId) -> Availability {
@@ -138,12 +170,19 @@ impl<'a> Draft<'a> {
             let Some(owner) = lost else {
                 continue;
             };
-            let reason = match self.observed.leaving.contains(&owner) {
-                true => MoveReason::Handover,
-                false => MoveReason::Takeover,
-            };
-            if let Some(taker) = self.least_loaded() {
-                self.give(assignment, taker, reason);
+            let receiver = self.receiver(assignment.shard());
+            if self.observed.leaving.contains(&owner) {
+                // It publishes until the receiver is ready.
+                if receiver.is_none()
+                    && let Some(taker) = self.least_loaded(assignment.shard())
+                {
+                    self.prepare(assignment, taker, MoveReason::Handover);
+                }
+            } else if let Some(receiver) = receiver {
+                // Whatever is open there by now serves a takeover as well.
+                self.push(assignment, Some(receiver), MoveReason::Takeover);
+            } else if let Some(taker) = self.least_loaded(assignment.shard()) {
+                self.give(assignment, taker, MoveReason::Takeover);
             } else if !self.doubtful {
                 self.push(assignment, None, MoveReason::NoReplica);
             }
@@ -156,74 +195,141 @@ impl<'a> Draft<'a> {
         for assignment in state.assignments.values() {
             if assignment.owner().is_none()
                 && state.is_ownable(assignment.shard())
-                && let Some(taker) = self.least_loaded()
+                && let Some(taker) = self.least_loaded(assignment.shard())
             {
                 self.give(assignment, taker, MoveReason::Placed);
             }
         }
     }
 
-    /// Phase 3. From the replica with the most to the one with the least until they differ by one
+    /// Phase 3. One replica after the other tries, and the shard moves to the first that can. Where
+    /// no other one can, it stays: the cluster itself is down.
+    ///
+    /// Few are tried at a time, those first that were tried least: when a thousand clusters are down,
+    /// one that can be reached from elsewhere does not wait for all the others again and again.
+    fn reach(&mut self) {
+        let (state, observed) = (self.state, self.observed);
+        let mut budget = Budget::of_attempts_to_reach(observed);
+        let mut least_tried: Vec<_> = observed.unreachable.iter().collect();
+        least_tried.sort_by_key(|(_, failures)| **failures);
+        for (shard, _) in least_tried {
+            let Some(assignment) = state.assignments.get(shard) else {
+                continue;
+            };
+            let Some(owner) = assignment.owner() else {
+                continue;
+            };
+            let is_settled = self.availability(owner) == Availability::Active
+                && !observed.preparing.contains_key(shard);
+            let taker = self
+                .fit_takers(*shard)
+                .filter(|taker| taker.replica() != owner)
+                .min();
+            if let Some(taker) = taker
+                && is_settled
+                && budget.take()
+            {
+                if let Some(load) = self.loads.get_mut(&owner) {
+                    load.kept.retain(|kept| kept.shard() != *shard);
+                    load.gained += 1;
+                }
+                let step = step(assignment, Some(taker.replica()), MoveReason::Reachability);
+                self.plan.prepare.push(step);
+            }
+        }
+    }
+
+    /// Phase 4. From the replica with the most to the one with the least until they differ by one
     /// at most: nobody both gives and takes, so no plan needs fewer moves. A giver never gives
     /// what this plan has just given to it, for only the one with the least was given anything.
     ///
     /// It waits while the leader is unsure of a replica: that one's shards may be about to move
     /// anyway, and a new leader would otherwise even out a load that it does not know.
-    fn rebalance(&mut self, mut budget: Budget) {
+    fn rebalance(&mut self, budget: &mut Budget) {
         if self.doubtful {
             return;
         }
-        while let Some((giver, taker)) = self.widest_pair() {
-            if !budget.take() {
-                return;
-            }
+        // Replicas that can take nothing of what the one with the most owns.
+        let mut passed_over = BTreeSet::new();
+        while let Some((giver, taker)) = self.widest_pair(&passed_over) {
+            let unfit = &self.observed.unfit;
             let Some(load) = self.loads.get_mut(&giver) else {
                 return;
             };
-            let oldest = (0..load.kept.len()).min_by_key(|&index| ShardScore::of(load.kept[index]));
-            let Some(oldest) = oldest else { return };
+            let oldest = (0..load.kept.len())
+                .filter(|&index| !unfit.contains(&(load.kept[index].shard(), taker)))
+                .min_by_key(|&index| ShardScore::of(load.kept[index]));
+            let Some(oldest) = oldest else {
+                passed_over.insert(taker);
+                continue;
+            };
+            if !budget.take() {
+                return;
+            }
             let assignment = load.kept.swap_remove(oldest);
-            self.give(assignment, taker, MoveReason::Rebalance);
+            self.prepare(assignment, taker, MoveReason::Rebalance);
         }
     }
 
-    fn least_loaded(&self) -> Option<ReplicaId> {
-        self.loads
-            .iter()
-            .map(|(replica, load)| TakerScore::new(load.owned(), *replica))
-            .min()
-            .map(TakerScore::replica)
+    /// Who takes a shard: one that could not watch it lately only where nobody else is there.
+    fn least_loaded(&self, shard: ShardId) -> Option<ReplicaId> {
+        let fit = self.fit_takers(shard).min();
+        fit.or_else(|| self.takers().min()).map(TakerScore::replica)
+    }
+
+    fn takers(&self) -> impl Iterator<Item = TakerScore> {
+        let loads = self.loads.iter();
+        loads.map(|(replica, load)| TakerScore::new(load.owned(), *replica))
+    }
+
+    fn fit_takers(&self, shard: ShardId) -> impl Iterator<Item = TakerScore> {
+        let unfit = &self.observed.unfit;
+        self.takers()
+            .filter(move |taker| !unfit.contains(&(shard, taker.replica())))
     }
 
     /// Who should give a shard to whom; nobody where the load is even.
-    fn widest_pair(&self) -> Option<(ReplicaId, ReplicaId)> {
+    fn widest_pair(&self, passed_over: &BTreeSet<ReplicaId>) -> Option<(ReplicaId, ReplicaId)> {
         let giver = self
             .loads
             .iter()
             .map(|(replica, load)| GiverScore::new(load.owned(), *replica))
             .min()?;
         let taker = self
-            .loads
-            .iter()
-            .map(|(replica, load)| TakerScore::new(load.owned(), *replica))
+            .takers()
+            .filter(|taker| !passed_over.contains(&taker.replica()))
             .min()?;
         (giver.owned() >= taker.owned() + 2).then(|| (giver.replica(), taker.replica()))
     }
 
     fn give(&mut self, assignment: &Assignment, taker: ReplicaId, reason: MoveReason) {
-        if let Some(load) = self.loads.get_mut(&taker) {
-            load.gained += 1;
-        }
+        self.count(taker);
         self.push(assignment, Some(taker), reason);
     }
 
+    fn prepare(&mut self, assignment: &Assignment, taker: ReplicaId, reason: MoveReason) {
+        self.count(taker);
+        let step = step(assignment, Some(taker), reason);
+        self.plan.prepare.push(step);
+    }
+
+    fn count(&mut self, taker: ReplicaId) {
+        if let Some(load) = self.loads.get_mut(&taker) {
+            load.gained += 1;
+        }
+    }
+
     fn push(&mut self, assignment: &Assignment, to: Option<ReplicaId>, reason: MoveReason) {
-        self.plan.moves.push(Move {
-            shard: assignment.shard(),
-            epoch: assignment.epoch(),
-            to,
-            reason,
-        });
+        self.plan.moves.push(step(assignment, to, reason));
+    }
+}
+
+fn step(assignment: &Assignment, to: Option<ReplicaId>, reason: MoveReason) -> Move {
+    Move {
+        shard: assignment.shard(),
+        epoch: assignment.epoch(),
+        to,
+        reason,
     }
 }
 

@@ -63,9 +63,14 @@ fn create(state: &mut State, paused: bool) {
     apply(state, &create);
 }
 
+/// What is to move at once, and what once it is prepared.
+fn all_moves(plan: &Plan) -> Vec<Move> {
+    [&plan.moves[..], &plan.prepare].concat()
+}
+
 fn carry_out(state: &mut State, plan: &Plan) {
     let at = UnixMillis(state.revision.0);
-    let moves = plan.moves.clone();
+    let moves = all_moves(plan);
     apply(state, &Command::Assign { moves, at });
 }
 
@@ -94,7 +99,14 @@ fn give(state: &mut State, shard: ShardId, owner: ReplicaId) {
         to: Some(owner),
         reason: MoveReason::Placed,
     };
-    carry_out(state, &Plan { moves: vec![step] });
+    let moves = vec![step];
+    carry_out(
+        state,
+        &Plan {
+            moves,
+            ..Plan::default()
+        },
+    );
 }
 
 fn observed(availability: &[Availability]) -> Observed {
@@ -121,7 +133,7 @@ fn counts(state: &State) -> BTreeMap<ReplicaId, usize> {
 
 fn reasons(plan: &Plan) -> Vec<(Option<u64>, MoveReason)> {
     let short = |step: &Move| (step.to.map(|owner| owner.0), step.reason);
-    plan.moves.iter().map(short).collect()
+    all_moves(plan).iter().map(short).collect()
 }
 
 /// The fewest moves that even out these counts: what everybody has above its fair share, when the
@@ -172,6 +184,130 @@ fn a_replica_that_is_about_to_stop_hands_over() {
     seen.leaving.insert(ReplicaId(1));
     let plan = plan(&state, &seen, &Policy::default());
     assert_eq!(reasons(&plan), [(Some(2), MoveReason::Handover)]);
+    assert_eq!(plan.moves, [], "it publishes until the receiver is ready");
+    let preparing = (ReplicaId(2), MoveReason::Handover);
+    seen.preparing.insert(plan.prepare[0].shard, preparing);
+    assert_eq!(
+        super::plan(&state, &seen, &Policy::default()),
+        Plan::default()
+    );
+    // It stops before the receiver is ready.
+    seen.leaving.clear();
+    let plan = super::plan(&state, &seen, &Policy::default());
+    assert_eq!(reasons(&plan), [(Some(2), MoveReason::Takeover)]);
+    assert_eq!(plan.prepare, []);
+}
+
+#[test]
+fn a_takeover_goes_to_the_replica_that_prepares_the_shard() {
+    let state = state(3, &[1, 2, 3, 3]);
+    let shard = *state.assignments.keys().next().unwrap();
+    let mut seen = observed(&[Unavailable, Active, Active]);
+    let to = |seen: &Observed| plan(&state, seen, &Policy::default()).moves[0].to;
+    assert_eq!(to(&seen), Some(ReplicaId(2)));
+    let preparing = (ReplicaId(3), MoveReason::Rebalance);
+    seen.preparing.insert(shard, preparing);
+    assert_eq!(to(&seen), Some(ReplicaId(3)));
+    // Unless that one is lost as well.
+    seen.replicas.insert(ReplicaId(3), Unavailable);
+    assert_eq!(to(&seen), Some(ReplicaId(2)));
+}
+
+#[test]
+fn what_is_being_prepared_counts_as_moved() {
+    let state = state(2, &[1, 1, 1, 1]);
+    let mut seen = all_active(&state);
+    let first = plan(&state, &seen, &UNLIMITED);
+    assert_eq!(reasons(&first), [(Some(2), MoveReason::Rebalance); 2]);
+    for step in &first.prepare {
+        let preparing = (ReplicaId(2), step.reason);
+        seen.preparing.insert(step.shard, preparing);
+    }
+    assert_eq!(plan(&state, &seen, &UNLIMITED), Plan::default());
+}
+
+#[test]
+fn a_shard_that_its_owner_cannot_reach_is_tried_by_one_replica_after_the_other() {
+    let state = state(3, &[1, 2, 2, 3]);
+    let shard = *state.assignments.keys().next().unwrap();
+    let mut seen = all_active(&state);
+    seen.unreachable.insert(shard, 1);
+    let tried = |seen: &Observed| reasons(&plan(&state, seen, &Policy::default()));
+    assert_eq!(tried(&seen), [(Some(3), MoveReason::Reachability)]);
+    let preparing = (ReplicaId(3), MoveReason::Reachability);
+    seen.preparing.insert(shard, preparing);
+    assert_eq!(tried(&seen), []);
+    seen.preparing.clear();
+    seen.unfit.insert((shard, ReplicaId(3)));
+    assert_eq!(tried(&seen), [(Some(2), MoveReason::Reachability)]);
+    // Nobody can: the cluster is down, and the shard stays.
+    seen.unfit.insert((shard, ReplicaId(2)));
+    assert_eq!(tried(&seen), []);
+}
+
+#[test]
+fn a_replica_that_could_not_watch_a_shard_lately_gets_it_only_where_nobody_else_is() {
+    let lost = state(3, &[1, 2, 3, 3]);
+    let shard = *lost.assignments.keys().next().unwrap();
+    let mut seen = observed(&[Unavailable, Active, Active]);
+    seen.unfit.insert((shard, ReplicaId(2)));
+    let to = |seen: &Observed| plan(&lost, seen, &Policy::default()).moves[0].to;
+    assert_eq!(to(&seen), Some(ReplicaId(3)));
+    seen.unfit.insert((shard, ReplicaId(3)));
+    assert_eq!(to(&seen), Some(ReplicaId(2)));
+    // Nor to even the load: another shard is given, or to another replica.
+    let uneven = state(3, &[1, 1, 1]);
+    let mut seen = all_active(&uneven);
+    for shard in uneven.assignments.keys() {
+        seen.unfit.insert((*shard, ReplicaId(2)));
+    }
+    let plan = plan(&uneven, &seen, &UNLIMITED);
+    assert_eq!(reasons(&plan), [(Some(3), MoveReason::Rebalance)]);
+}
+
+#[test]
+fn few_clusters_are_tried_at_a_time_and_those_first_that_were_tried_least() {
+    let state = state(2, &[1; 40]);
+    let mut seen = all_active(&state);
+    let shards: Vec<_> = state.assignments.keys().copied().collect();
+    for (index, shard) in shards.iter().enumerate() {
+        let failures = if index < 30 { 2 } else { 1 };
+        seen.unreachable.insert(*shard, failures);
+    }
+    let policy = Policy {
+        moves_in_flight_max: 0,
+    };
+    let mut tried = Vec::new();
+    loop {
+        let plan = plan(&state, &seen, &policy);
+        for step in &plan.prepare {
+            assert_eq!(step.reason, MoveReason::Reachability);
+            let preparing = (ReplicaId(2), MoveReason::Reachability);
+            seen.preparing.insert(step.shard, preparing);
+            tried.push(step.shard);
+        }
+        if plan.prepare.is_empty() {
+            break;
+        }
+    }
+    let least_tried = &shards[30..];
+    assert_eq!(tried, [least_tried, &shards[..6]].concat());
+}
+
+#[test]
+fn attempts_to_reach_clusters_do_not_hold_back_what_evens_the_load() {
+    let state = state(2, &[1; 40]);
+    let mut seen = all_active(&state);
+    for shard in state.assignments.keys().take(20) {
+        seen.unreachable.insert(*shard, 1);
+        seen.unfit.insert((*shard, ReplicaId(2)));
+    }
+    for shard in state.assignments.keys().take(16) {
+        let preparing = (ReplicaId(2), MoveReason::Reachability);
+        seen.preparing.insert(*shard, preparing);
+    }
+    let reasons = reasons(&plan(&state, &seen, &Policy::default()));
+    assert_eq!(reasons, [(Some(2), MoveReason::Rebalance); 16]);
 }
 
 #[test]
@@ -236,8 +372,8 @@ fn the_shard_that_stayed_longest_is_the_one_that_moves() {
     let first = *state.assignments.keys().next().unwrap();
     give(&mut state, first, ReplicaId(1));
     let plan = plan(&state, &all_active(&state), &Policy::default());
-    assert_eq!(plan.moves.len(), 1);
-    assert_ne!(plan.moves[0].shard, first);
+    assert_eq!((plan.moves.len(), plan.prepare.len()), (0, 1));
+    assert_ne!(plan.prepare[0].shard, first);
 }
 
 #[test]
@@ -247,11 +383,11 @@ fn moves_under_way_use_up_the_allowance() {
     let policy = Policy {
         moves_in_flight_max: 3,
     };
-    assert_eq!(plan(&state, &observed, &policy).moves.len(), 3);
+    assert_eq!(plan(&state, &observed, &policy).prepare.len(), 3);
     observed.moves_in_flight = 2;
-    assert_eq!(plan(&state, &observed, &policy).moves.len(), 1);
+    assert_eq!(plan(&state, &observed, &policy).prepare.len(), 1);
     observed.moves_in_flight = 4;
-    assert_eq!(plan(&state, &observed, &policy).moves.len(), 0);
+    assert_eq!(plan(&state, &observed, &policy).prepare.len(), 0);
 }
 
 /// Any state, with any opinion of its replicas.
@@ -325,23 +461,23 @@ proptest! {
         let whole = plan(&state, &observed, &UNLIMITED);
         let mut after = state;
         let mut moves = 0;
-        for _ in 0..=whole.moves.len() {
+        for _ in 0..=all_moves(&whole).len() {
             let part = plan(&after, &observed, &policy);
             let voluntary = |m: &&Move| m.reason == MoveReason::Rebalance;
-            prop_assert!(part.moves.iter().filter(voluntary).count() <= moves_in_flight_max);
-            moves += part.moves.len();
+            prop_assert!(all_moves(&part).iter().filter(voluntary).count() <= moves_in_flight_max);
+            moves += all_moves(&part).len();
             carry_out(&mut after, &part);
         }
         prop_assert_eq!(plan(&after, &observed, &policy), Plan::default());
-        prop_assert_eq!(moves, whole.moves.len());
+        prop_assert_eq!(moves, all_moves(&whole).len());
     }
 
     #[test]
     fn plans_move_each_shard_once_and_only_to_active_members((state, observed) in any_world()) {
         let plan = plan(&state, &observed, &UNLIMITED);
-        let shards: BTreeSet<_> = plan.moves.iter().map(|step| step.shard).collect();
-        prop_assert_eq!(shards.len(), plan.moves.len());
-        for step in &plan.moves {
+        let shards: BTreeSet<_> = all_moves(&plan).iter().map(|step| step.shard).collect();
+        prop_assert_eq!(shards.len(), all_moves(&plan).len());
+        for step in &all_moves(&plan) {
             let assignment = &state.assignments[&step.shard];
             prop_assert_eq!(step.epoch, assignment.epoch());
             prop_assert!(step.to != assignment.owner());
@@ -385,7 +521,7 @@ proptest! {
         let owners: Vec<_> = owners.iter().map(|owner| (owner - 1) % replicas + 1).collect();
         let state = state(replicas, &owners);
         let plan = plan(&state, &all_active(&state), &UNLIMITED);
-        prop_assert_eq!(plan.moves.len(), fewest_moves(&counts(&state)));
+        prop_assert_eq!(all_moves(&plan).len(), fewest_moves(&counts(&state)));
     }
 
     #[test]
@@ -394,8 +530,8 @@ proptest! {
         register(&mut state, newcomer.0);
         let share = state.assignments.len() / state.members.len();
         let plan = plan(&state, &all_active(&state), &UNLIMITED);
-        prop_assert_eq!(plan.moves.len(), share);
-        prop_assert!(plan.moves.iter().all(|step| step.to == Some(newcomer)));
+        prop_assert_eq!(all_moves(&plan).len(), share);
+        prop_assert!(all_moves(&plan).iter().all(|step| step.to == Some(newcomer)));
     }
 
     #[test]
@@ -408,7 +544,7 @@ proptest! {
         let mut observed = all_active(&state);
         observed.replicas.insert(dead, Unavailable);
         let plan = plan(&state, &observed, &UNLIMITED);
-        let moved: BTreeSet<_> = plan.moves.iter().map(|step| step.shard).collect();
+        let moved: BTreeSet<_> = all_moves(&plan).iter().map(|step| step.shard).collect();
         let owned: BTreeSet<_> = state
             .assignments
             .values()
@@ -425,7 +561,7 @@ proptest! {
             .keys()
             .any(|id| observed.replicas.get(id).is_none_or(|a| *a == Suspect));
         let plan = plan(&state, &observed, &UNLIMITED);
-        let voluntary = plan.moves.iter().any(|step| step.reason == MoveReason::Rebalance);
+        let voluntary = all_moves(&plan).iter().any(|step| step.reason == MoveReason::Rebalance);
         prop_assert!(!(suspect && voluntary));
     }
 

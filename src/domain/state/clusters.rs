@@ -57,6 +57,7 @@ impl State {
             revision: self.revision,
             watch_revision: self.revision,
             health: Health::unknown(at),
+            health_epoch: Epoch(0),
         };
         self.clusters.insert(id, cluster);
         let shard = shard_of(id);
@@ -185,8 +186,27 @@ impl State {
         self.check_epoch(shard, epoch)?;
         let cluster = self.clusters.get_mut(&shard.cluster);
         let cluster = cluster.ok_or(Rejection::NoSuchCluster)?;
+        cluster.health_epoch = epoch;
         if !health.says_the_same_as(&cluster.health) {
             cluster.health = health;
+            self.cluster_changed(shard.cluster, ClusterChangeKind::Updated, changes);
+        }
+        Ok(Outcome::Done)
+    }
+
+    /// The owner may have reported something else meanwhile, which then holds.
+    pub(super) fn confirm_outage(
+        &mut self,
+        shard: ShardId,
+        epoch: Epoch,
+        reason: &str,
+        changes: &mut Changes,
+    ) -> Result<Outcome, Rejection> {
+        self.check_epoch(shard, epoch)?;
+        let cluster = self.clusters.get_mut(&shard.cluster);
+        let cluster = cluster.ok_or(Rejection::NoSuchCluster)?;
+        let is_meant = cluster.health_epoch == epoch && cluster.health.reason == reason;
+        if is_meant && cluster.health.confirm_outage() {
             self.cluster_changed(shard.cluster, ClusterChangeKind::Updated, changes);
         }
         Ok(Outcome::Done)

@@ -7,6 +7,7 @@ mod streams;
 use std::collections::BTreeMap;
 
 use super::{
+    answered::{Answered, Requests},
     assignment::{Assignment, MoveReason},
     change::{Changes, ShardChange, ShardChangeKind},
     cluster::{Cluster, Health},
@@ -15,14 +16,17 @@ use super::{
         ClusterId, Epoch, GroupId, Incarnation, ReplicaId, Revision, ShardId, StreamId, UnixMillis,
     },
     member::Member,
-    request::{Answered, Requests},
+    shared_map::SharedMap,
     stream::Stream,
 };
 
-/// Most clusters of a group: the state is copied at each change, and kept in memory by everyone.
+/// Most clusters of a group: the state is kept in memory by everyone.
 pub const CLUSTERS_MAX: usize = 10_000;
 
 /// What the group has agreed on. Same log in, same state out.
+///
+/// It is copied for each batch of the log that is published, so what may be large is shared between
+/// the copies.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct State {
     /// The log index that produced it.
@@ -32,13 +36,13 @@ pub struct State {
     /// The last id minted for a cluster, stream or era; they share one sequence.
     pub last_id: u64,
     /// Monitored clusters.
-    pub clusters: BTreeMap<ClusterId, Cluster>,
+    pub clusters: SharedMap<ClusterId, Cluster>,
     /// Registered replicas.
     pub members: BTreeMap<ReplicaId, Member>,
     /// Who owns what; one for each shard, no more.
-    pub assignments: BTreeMap<ShardId, Assignment>,
+    pub assignments: SharedMap<ShardId, Assignment>,
     /// Streams with their eras and checkpoints.
-    pub streams: BTreeMap<StreamId, Stream>,
+    pub streams: SharedMap<StreamId, Stream>,
     /// Users' writes that took effect lately.
     pub requests: Requests,
     /// The last revision that changed clusters, or which streams there are, or where an era began.
@@ -53,6 +57,9 @@ pub struct Applied {
     pub outcome: Outcome,
     /// What those get who watch shards and clusters.
     pub changes: Changes,
+    /// Whether more than checkpoints and health changed: clusters, streams, eras, members or owners.
+    /// Those who wait for owners need not look at the state again where it did not.
+    pub changes_topology: bool,
 }
 
 impl State {
@@ -62,8 +69,13 @@ impl State {
         let mut changes = Changes::default();
         let request_id = command.request_id();
         if let Some(outcome) = request_id.and_then(|id| self.requests.answer(id)) {
-            return Applied { outcome, changes };
+            return Applied {
+                outcome,
+                changes,
+                changes_topology: false,
+            };
         }
+        let (group, members) = (self.group, self.members.len());
         let outcome = self
             .execute(command, &mut changes)
             .unwrap_or_else(Outcome::Rejected);
@@ -79,8 +91,27 @@ impl State {
         if command.is_about_topology() && !matches!(outcome, Outcome::Rejected(_)) {
             self.topology = revision;
         }
+        let changes_topology = match command {
+            Command::AdvanceCheckpoints { .. }
+            | Command::ReportHealth { .. }
+            | Command::ConfirmOutage { .. } => false,
+            Command::FoundGroup { .. } => self.group != group,
+            Command::RemoveMember { .. } => self.members.len() != members,
+            // Each of the moves may have been left out.
+            Command::Assign { .. } => !changes.shards.is_empty(),
+            // A restart of a member is another incarnation, an update another revision.
+            Command::RegisterMember { .. }
+            | Command::CreateCluster { .. }
+            | Command::UpdateCluster { .. }
+            | Command::DeleteCluster { .. }
+            | Command::BeginEra(_) => !matches!(outcome, Outcome::Rejected(_)),
+        };
         self.add_streams(&mut changes.shards);
-        Applied { outcome, changes }
+        Applied {
+            outcome,
+            changes,
+            changes_topology,
+        }
     }
 
     /// The cluster with this name.
@@ -107,10 +138,12 @@ impl State {
         self.assignments.get(&self.streams.get(&stream)?.shard)
     }
 
-    /// Whether a replica owns a shard.
-    pub fn owns_any(&self, replica: ReplicaId) -> bool {
-        let mut shards = self.assignments.values();
-        shards.any(|assignment| assignment.owner() == Some(replica))
+    /// How many shards a replica owns.
+    pub fn owned_by(&self, replica: ReplicaId) -> usize {
+        let shards = self.assignments.values();
+        shards
+            .filter(|assignment| assignment.owner() == Some(replica))
+            .count()
     }
 
     /// What people call a shard: `cluster/slice`.
@@ -181,16 +214,12 @@ impl State {
                 Ok(Outcome::Done)
             }
             Command::Assign { moves, at } => {
-                for step in moves {
-                    self.assign(step, *at, changes);
-                }
+                self.assign_all(moves, *at, changes);
                 Ok(Outcome::Done)
             }
             Command::BeginEra(begin) => self.begin_era(begin, changes),
             Command::AdvanceCheckpoints { entries } => {
-                for entry in entries {
-                    self.advance_checkpoint(entry);
-                }
+                self.advance_checkpoints(entries);
                 Ok(Outcome::Done)
             }
             Command::ReportHealth {
@@ -207,6 +236,11 @@ impl State {
                 };
                 self.report_health(*shard, *epoch, health, changes)
             }
+            Command::ConfirmOutage {
+                shard,
+                epoch,
+                reason,
+            } => self.confirm_outage(*shard, *epoch, reason, changes),
         }
     }
 
@@ -218,6 +252,12 @@ impl State {
         }
         self.members.insert(member.id, member);
         Ok(Outcome::Done)
+    }
+
+    fn assign_all(&mut self, moves: &[Move], at: UnixMillis, changes: &mut Changes) {
+        for step in moves {
+            self.assign(step, at, changes);
+        }
     }
 
     fn assign(&mut self, step: &Move, at: UnixMillis, changes: &mut Changes) {

@@ -6,7 +6,8 @@ use crate::domain::{
     command::{BeginEra, CheckpointEntry, Outcome, Rejection},
     frame::GapReason,
     id::{ClusterId, Era, Revision, ShardId},
-    stream::EraStart,
+    position::Position,
+    stream::{EraStart, Stream},
 };
 
 impl State {
@@ -25,6 +26,9 @@ impl State {
         if current != begin.expected_era {
             return Err(Rejection::StaleEra(current));
         }
+        if is_behind(stream, begin) {
+            return Err(Rejection::StaleCheckpoint);
+        }
         if let Some(other) = self.duplicate(shard.cluster, &begin.cluster_uid) {
             let of = other.spec.name.clone();
             return Err(Rejection::DuplicateCluster { of });
@@ -42,15 +46,19 @@ impl State {
             .streams
             .get_mut(&begin.stream)
             .ok_or(Rejection::NoSuchStream)?;
+        // Without a checkpoint nothing was published that net changes could follow.
+        let repaired = begin.repaired
+            && begin.reason != GapReason::StreamCreated
+            && stream.checkpoint.is_some();
+        let before = stream.era.as_ref().filter(|_| repaired);
         let start = EraStart {
             era,
             reason: begin.reason,
             from: stream.checkpoint.clone(),
             to: begin.to.clone(),
-            // Without a checkpoint nothing was published that net changes could follow.
-            repaired: begin.repaired
-                && begin.reason != GapReason::StreamCreated
-                && stream.checkpoint.is_some(),
+            repaired,
+            unbroken_since: before.map_or(era, |before| before.unbroken_since),
+            broken_by: before.map_or(begin.reason, |before| before.broken_by),
             at: begin.at,
         };
         if !start.repaired {
@@ -85,24 +93,40 @@ impl State {
     }
 
     /// Takes only what moves a checkpoint forward, inside the current era, to a closed position.
-    pub(super) fn advance_checkpoint(&mut self, entry: &CheckpointEntry) {
-        let Some(shard) = self.streams.get(&entry.stream).map(|stream| stream.shard) else {
-            return;
-        };
-        if self.check_epoch(shard, entry.epoch).is_err() || !entry.position.is_closed() {
-            return;
+    pub(super) fn advance_checkpoints(&mut self, entries: &[CheckpointEntry]) {
+        for entry in entries {
+            self.advance_checkpoint(entry);
         }
-        let Some(stream) = self.streams.get_mut(&entry.stream) else {
-            return;
-        };
-        let Some(start) = &stream.era else { return };
-        let current = entry.position.era == start.era && entry.position >= start.start();
-        let forward = stream
-            .checkpoint
-            .as_ref()
-            .is_none_or(|old| *old < entry.position);
-        if current && forward {
+    }
+
+    fn advance_checkpoint(&mut self, entry: &CheckpointEntry) {
+        let stream = self.streams.get(&entry.stream);
+        if stream.is_some_and(|stream| self.advances(stream, entry))
+            && let Some(stream) = self.streams.get_mut(&entry.stream)
+        {
             stream.checkpoint = Some(entry.position.clone());
         }
     }
+
+    fn advances(&self, stream: &Stream, entry: &CheckpointEntry) -> bool {
+        let Some(start) = &stream.era else {
+            return false;
+        };
+        self.check_epoch(stream.shard, entry.epoch).is_ok()
+            && entry.position.is_closed()
+            && entry.position.era == start.era
+            && entry.position >= start.start()
+            && stream
+                .checkpoint
+                .as_ref()
+                .is_none_or(|old| *old < entry.position)
+    }
+}
+
+/// Whether a run has published less of the current era than is agreed on. It began with watches that
+/// were opened before its shard was assigned to it, and the owner before it has published on.
+fn is_behind(stream: &Stream, begin: &BeginEra) -> bool {
+    let of_this_era = |checkpoint: &&Position| Some(checkpoint.era) == begin.expected_era;
+    let agreed = stream.checkpoint.as_ref().filter(of_this_era);
+    agreed.is_some_and(|agreed| begin.from.as_ref().is_none_or(|from| from < agreed))
 }

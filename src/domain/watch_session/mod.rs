@@ -1,28 +1,37 @@
 //! One stream's list/watch session as a state machine: [`WatchSession::step`].
 //!
-//! It decides when to list, to watch, to repair, to wait and to ask for a new era; a driver carries
-//! that out and reports back. It sees versions, never objects.
+//! It decides when to list, to watch, to verify, to repair, to wait and to ask for a new era; a
+//! driver carries that out and reports back. It sees versions and identities, never objects.
 //!
 //! What holds at every step: each delivered frame is newer than the one before it, or shares its
 //! version; nothing at or below a version that was told as closed is delivered afterwards without
-//! a new era in between.
+//! a new era in between. A version is closed by a later frame, by a bookmark or by a list that shows
+//! nothing else than what was delivered; never by time that has passed.
 
+mod ledger;
 mod messages;
 mod progress;
+mod verification;
+mod witness;
 
 use crate::domain::{
     frame::{Change, GapReason},
     position::ResourceVersion,
     stream::ResumePoint,
 };
-pub use messages::{Failure, Input, Output, SessionPolicy};
+pub use ledger::Listing;
+pub use messages::{Failure, Finding, Input, Output, Outputs, SessionPolicy};
 use progress::{Progress, Verdict};
+use verification::Verification;
+pub use witness::{Question, Witness};
 
 /// What the session wants to reach; it survives failures on the way.
 #[derive(Clone, Debug)]
 enum Goal {
     /// Watch after what was delivered.
     Watch,
+    /// Find out whether what follows what was delivered is gone (trap T3).
+    Doubt,
     /// Repair from what was delivered to a new list (trap T29).
     Recover,
     /// Publish the net changes up to `to`; the era for that has begun.
@@ -38,7 +47,7 @@ enum Phase {
     Probing,
     Opening,
     Watching(Watching),
-    /// Exact lists are being tried, for an era at `to`.
+    /// Exact lists are being tried or compared, for an era at `to`.
     Checking {
         to: ResourceVersion,
     },
@@ -58,7 +67,8 @@ struct Watching {
     heard: bool,
     /// Whether a frame was new.
     advanced: bool,
-    /// The version of the list before the watch, until it is closed or passed.
+    /// The version of the list before the watch, while it is not known that everything up to it was
+    /// delivered.
     bound: Option<ResourceVersion>,
 }
 
@@ -76,6 +86,7 @@ struct Probe {
     at: ResourceVersion,
     taken_ms: u64,
     cluster_uid: String,
+    is_rewound: bool,
 }
 
 /// One stream's session.
@@ -95,6 +106,7 @@ pub struct WatchSession {
     fresh: bool,
     /// Whether a watch has shown that it works since the last era began.
     proven: bool,
+    verification: Verification,
 }
 
 impl WatchSession {
@@ -106,6 +118,7 @@ impl WatchSession {
             ResumePoint::Repair { from, to, .. } => (from, Goal::Publish { to }),
         };
         Self {
+            verification: Verification::new(delivered.clone(), &policy),
             policy,
             progress: Progress::new(delivered),
             goal,
@@ -121,30 +134,48 @@ impl WatchSession {
 
     /// Takes in what has happened; `now_ms` never goes back. What does not fit the phase is
     /// ignored: it belongs to something that was abandoned.
-    pub fn step(&mut self, now_ms: u64, input: Input) -> Vec<Output> {
+    pub fn step(&mut self, now_ms: u64, input: Input<'_>) -> Outputs {
         match (input, &self.phase) {
+            (Input::Frame { rv, change, uid }, Phase::Watching(_)) => {
+                self.frame(now_ms, rv, change, uid)
+            }
             (Input::Start, Phase::Resting) | (Input::Waited, Phase::Waiting) => self.pursue(now_ms),
-            (Input::Probed { at, cluster_uid }, Phase::Probing) => {
+            (
+                Input::Probed {
+                    at,
+                    cluster_uid,
+                    is_rewound,
+                },
+                Phase::Probing,
+            ) => {
                 self.probe = Some(Probe {
                     at,
                     taken_ms: now_ms,
                     cluster_uid,
+                    is_rewound,
                 });
                 self.after_probe()
             }
             (Input::Opened, Phase::Opening) => self.opened(now_ms),
-            (Input::Frame { rv, change }, Phase::Watching(_)) => self.frame(now_ms, &rv, change),
             (Input::Bookmark(rv), Phase::Watching(_)) => self.bookmark(now_ms, &rv),
             (Input::Ended, Phase::Watching(watching)) => {
                 let watching = watching.clone();
                 self.ended(now_ms, &watching)
             }
             (Input::Failed(failure), _) => self.failed(now_ms, failure),
+            // The API server has the history, and nothing that follows is missing: what ended the
+            // watches was something else.
+            (Input::Unchanged, Phase::Checking { .. }) => {
+                self.goal = Goal::Watch;
+                self.watch()
+            }
             (Input::Repairable, Phase::Checking { to }) => {
                 let to = to.clone();
-                let mut outputs = vec![Output::Closed(self.progress.closed())];
-                outputs.extend(self.ask(GapReason::WatchCacheReset, to, true));
-                outputs
+                Outputs::from(Output::Closed(self.progress.closed())).then(self.ask(
+                    GapReason::WatchCacheReset,
+                    to,
+                    true,
+                ))
             }
             (Input::Irreparable, Phase::Checking { to }) => {
                 let to = to.clone();
@@ -159,11 +190,20 @@ impl WatchSession {
                 let era = era.clone();
                 self.granted(now_ms, era)
             }
-            (Input::Tick, Phase::Watching(watching)) => {
-                let watching = watching.clone();
-                self.tick(now_ms, watching)
+            (Input::Tick, Phase::Watching(_)) => self.tick(now_ms),
+            (Input::MayList, Phase::Watching(_)) => self.may_list(now_ms),
+            (
+                Input::Listed {
+                    listing,
+                    is_rewound,
+                },
+                Phase::Watching(_),
+            ) => self.listed(now_ms, listing, is_rewound),
+            (Input::ListGone, Phase::Watching(_)) => self.list_gone(now_ms),
+            (Input::ListFailed { retry_after_ms }, Phase::Watching(_)) => {
+                self.list_failed(now_ms, retry_after_ms)
             }
-            _ => Vec::new(),
+            _ => Outputs::None,
         }
     }
 
@@ -172,13 +212,13 @@ impl WatchSession {
         let Phase::Watching(watching) = &self.phase else {
             return None;
         };
-        let silence = watching.heard_ms.saturating_add(self.policy.silence_ms);
-        let grace = watching.heard_ms.saturating_add(self.policy.idle_grace_ms);
-        Some(if watching.bound.is_some() {
-            grace.min(silence)
-        } else {
-            silence
-        })
+        let (verification, policy) = (&self.verification, &self.policy);
+        if verification.is_under_way() {
+            return verification.compare_at(watching.heard_ms, policy);
+        }
+        let silence = watching.heard_ms.saturating_add(policy.silence_ms);
+        let due = verification.due_at(watching, &self.progress.closed(), policy);
+        Some(due.map_or(silence, |due| due.min(silence)))
     }
 
     /// Everything up to and including this version has been delivered.
@@ -187,7 +227,7 @@ impl WatchSession {
     }
 
     /// Takes the next step towards the goal.
-    fn pursue(&mut self, now_ms: u64) -> Vec<Output> {
+    fn pursue(&mut self, now_ms: u64) -> Outputs {
         let valid_ms = self.policy.probe_valid_ms;
         let recent = self
             .probe
@@ -200,28 +240,31 @@ impl WatchSession {
         }
     }
 
-    fn probe(&mut self) -> Vec<Output> {
+    fn probe(&mut self) -> Outputs {
         self.probe = None;
         self.phase = Phase::Probing;
-        vec![Output::Probe]
+        self.verification.give_up();
+        Output::Probe.into()
     }
 
-    fn watch(&mut self) -> Vec<Output> {
+    fn watch(&mut self) -> Outputs {
         self.phase = Phase::Opening;
         let from = self.progress.begin_watch();
-        vec![Output::Watch { from }]
+        Output::Watch { from }.into()
     }
 
-    fn wait(&mut self, retry_after_ms: Option<u64>) -> Vec<Output> {
+    fn wait(&mut self, retry_after_ms: Option<u64>) -> Outputs {
         self.probe = None;
         self.phase = Phase::Waiting;
-        vec![Output::Wait {
+        self.verification.give_up();
+        Output::Wait {
             retry_after_ms,
             fresh: std::mem::take(&mut self.fresh),
-        }]
+        }
+        .into()
     }
 
-    fn ask(&mut self, reason: GapReason, to: ResourceVersion, repaired: bool) -> Vec<Output> {
+    fn ask(&mut self, reason: GapReason, to: ResourceVersion, repaired: bool) -> Outputs {
         let cluster_uid = self
             .probe
             .as_ref()
@@ -232,17 +275,21 @@ impl WatchSession {
             repaired,
             cluster_uid: cluster_uid.clone(),
         });
-        vec![Output::EraNeeded {
+        Output::EraNeeded {
             reason,
             to,
             repaired,
             cluster_uid,
-        }]
+        }
+        .into()
     }
 
-    fn after_probe(&mut self) -> Vec<Output> {
+    fn after_probe(&mut self) -> Outputs {
         let Some(Probe {
-            at, cluster_uid, ..
+            at,
+            cluster_uid,
+            is_rewound,
+            ..
         }) = self.probe.clone()
         else {
             return self.probe();
@@ -260,27 +307,38 @@ impl WatchSession {
             Goal::Publish { to } => to.max(self.progress.top()),
             _ => self.progress.top(),
         };
-        if at < *reached {
+        if at < *reached || is_rewound {
             return self.ask(GapReason::HistoryReset, at, false);
         }
+        self.verification.history_holds();
         match self.goal.clone() {
+            // Nothing follows that could be gone.
+            Goal::Doubt if at == self.progress.closed() => {
+                self.goal = Goal::Watch;
+                self.watch()
+            }
+            Goal::Doubt => {
+                let (from, top) = (self.progress.closed(), self.progress.top().clone());
+                self.phase = Phase::Checking { to: at.clone() };
+                Output::CheckHistory { from, top, to: at }.into()
+            }
             Goal::Recover => {
                 let from = self.progress.closed();
                 self.phase = Phase::Checking { to: at.clone() };
-                vec![Output::CheckRepair { from, to: at }]
+                Output::CheckRepair { from, to: at }.into()
             }
             Goal::Publish { to } => self.publish(to),
             Goal::Watch | Goal::Renew(_) => self.watch(),
         }
     }
 
-    fn publish(&mut self, to: ResourceVersion) -> Vec<Output> {
+    fn publish(&mut self, to: ResourceVersion) -> Outputs {
         self.phase = Phase::Publishing;
         let from = self.progress.closed();
-        vec![Output::Repair { from, to }]
+        Output::Repair { from, to }.into()
     }
 
-    fn granted(&mut self, now_ms: u64, era: Era) -> Vec<Output> {
+    fn granted(&mut self, now_ms: u64, era: Era) -> Outputs {
         self.proven = false;
         self.internal_errors.clear();
         if !era.cluster_uid.is_empty() {
@@ -290,25 +348,30 @@ impl WatchSession {
             self.goal = Goal::Publish { to: era.to.clone() };
             return self.publish(era.to);
         }
-        self.progress = Progress::new(era.to);
+        self.progress = Progress::new(era.to.clone());
+        self.verification.begin_era(now_ms, era.to, &self.policy);
         self.goal = Goal::Watch;
         self.pursue(now_ms)
     }
 
-    fn repaired(&mut self, now_ms: u64) -> Vec<Output> {
+    fn repaired(&mut self, now_ms: u64) -> Outputs {
         let Goal::Publish { to } = &self.goal else {
-            return Vec::new();
+            return Outputs::None;
         };
         let to = to.clone();
         self.progress = Progress::new(to.clone());
+        self.verification
+            .begin_repaired(now_ms, to.clone(), &self.policy);
         self.goal = Goal::Watch;
-        let mut outputs = vec![Output::Closed(to)];
-        outputs.extend(self.pursue(now_ms));
-        outputs
+        Outputs::from(Output::Closed(to)).then(self.pursue(now_ms))
     }
 
-    fn opened(&mut self, now_ms: u64) -> Vec<Output> {
+    fn opened(&mut self, now_ms: u64) -> Outputs {
+        let closed = self.progress.closed();
         let bound = self.probe.as_ref().map(|probe| probe.at.clone());
+        let bound = bound.filter(|bound| *bound > closed);
+        self.verification
+            .watch_opens(now_ms, bound.is_some(), &self.policy);
         self.phase = Phase::Watching(Watching {
             opened_ms: now_ms,
             heard_ms: now_ms,
@@ -316,11 +379,12 @@ impl WatchSession {
             advanced: false,
             bound,
         });
-        Vec::new()
+        Outputs::None
     }
 
-    fn frame(&mut self, now_ms: u64, rv: &ResourceVersion, change: Change) -> Vec<Output> {
-        let verdict = self.progress.take(rv, change);
+    fn frame(&mut self, now_ms: u64, rv: &ResourceVersion, change: Change, uid: &str) -> Outputs {
+        let uid = ledger::hashed(uid);
+        let verdict = self.progress.take(rv, change, uid);
         match verdict {
             Verdict::Deliver => {
                 self.internal_errors.clear();
@@ -328,38 +392,50 @@ impl WatchSession {
                 if let Phase::Watching(watching) = &mut self.phase {
                     watching.advanced = true;
                 }
-                vec![Output::Deliver]
+                self.verification.ledger.deliver(rv, change, uid);
+                self.verification.prove(now_ms);
+                let outputs = Outputs::from(Output::Deliver);
+                if self.verification.is_under_way() {
+                    return outputs.then(self.compare(now_ms, false));
+                }
+                outputs
             }
             // Not progress, but the watch is alive.
             Verdict::Repeat => {
                 self.hear(now_ms);
-                vec![Output::Skip]
+                Output::Skip.into()
             }
             Verdict::WentBack => {
                 self.goal = Goal::Watch;
-                let mut outputs = vec![Output::Skip, Output::Abandon];
-                outputs.extend(self.wait(None));
-                outputs
+                Outputs::from(Output::Skip)
+                    .then(Output::Abandon)
+                    .then(self.wait(None))
             }
             Verdict::Late => {
                 self.goal = Goal::Renew(GapReason::UpstreamInconsistent);
-                let mut outputs = vec![Output::Skip, Output::Abandon];
-                outputs.extend(self.probe());
-                outputs
+                Outputs::from(Output::Skip)
+                    .then(Output::Abandon)
+                    .then(self.probe())
             }
         }
     }
 
-    fn bookmark(&mut self, now_ms: u64, rv: &ResourceVersion) -> Vec<Output> {
+    fn bookmark(&mut self, now_ms: u64, rv: &ResourceVersion) -> Outputs {
         self.hear(now_ms);
-        self.close(rv)
+        if *rv >= self.progress.closed() {
+            self.verification.prove(now_ms);
+        }
+        if let Phase::Watching(watching) = &mut self.phase {
+            watching.bound = watching.bound.take().filter(|bound| bound > rv);
+        }
+        self.close(rv).then(self.compare(now_ms, false))
     }
 
-    fn close(&mut self, rv: &ResourceVersion) -> Vec<Output> {
+    fn close(&mut self, rv: &ResourceVersion) -> Outputs {
         if self.progress.close(rv) {
-            vec![Output::Closed(rv.clone())]
+            Output::Closed(rv.clone()).into()
         } else {
-            Vec::new()
+            Outputs::None
         }
     }
 
@@ -375,27 +451,30 @@ impl WatchSession {
         }
     }
 
-    fn tick(&mut self, now_ms: u64, mut watching: Watching) -> Vec<Output> {
-        let silent_ms = now_ms.saturating_sub(watching.heard_ms);
-        if silent_ms >= self.policy.silence_ms {
+    fn tick(&mut self, now_ms: u64) -> Outputs {
+        let Phase::Watching(watching) = &self.phase else {
+            return Outputs::None;
+        };
+        let (verification, policy) = (&self.verification, &self.policy);
+        if verification.is_under_way() {
+            let compare_at = verification.compare_at(watching.heard_ms, policy);
+            let is_silent = compare_at.is_some_and(|at| now_ms >= at);
+            return self.compare(now_ms, is_silent);
+        }
+        if now_ms >= watching.heard_ms.saturating_add(policy.silence_ms) {
+            let watching = watching.clone();
             self.note_health(now_ms, &watching);
             self.goal = Goal::Watch;
-            let mut outputs = vec![Output::Abandon];
-            outputs.extend(self.probe());
-            return outputs;
+            return Outputs::from(Output::Abandon).then(self.probe());
         }
-        if silent_ms >= self.policy.idle_grace_ms
-            && let Some(bound) = watching.bound.take()
-        {
-            self.proven = true;
-            self.quick_closes = 0;
-            self.phase = Phase::Watching(watching);
-            return self.close(&bound);
+        let due = verification.due_at(watching, &self.progress.closed(), policy);
+        if due.is_some_and(|due| now_ms >= due) {
+            return self.ask_to_list();
         }
-        Vec::new()
+        Outputs::None
     }
 
-    fn ended(&mut self, now_ms: u64, watching: &Watching) -> Vec<Output> {
+    fn ended(&mut self, now_ms: u64, watching: &Watching) -> Outputs {
         self.note_health(now_ms, watching);
         self.goal = Goal::Watch;
         let lived_ms = now_ms.saturating_sub(watching.opened_ms);
@@ -403,7 +482,7 @@ impl WatchSession {
             self.quick_closes += 1;
             if self.quick_closes >= self.policy.quick_closes_max {
                 self.quick_closes = 0;
-                self.goal = Goal::Recover;
+                self.goal = Goal::Doubt;
             }
         }
         self.wait(None)
@@ -412,11 +491,15 @@ impl WatchSession {
     fn note_health(&mut self, now_ms: u64, watching: &Watching) {
         let lived_ms = now_ms.saturating_sub(watching.opened_ms);
         self.fresh |= lived_ms >= self.policy.healthy_ms;
+        if lived_ms >= self.policy.idle_grace_ms {
+            self.proven = true;
+            self.quick_closes = 0;
+        }
     }
 
-    fn failed(&mut self, now_ms: u64, failure: Failure) -> Vec<Output> {
+    fn failed(&mut self, now_ms: u64, failure: Failure) -> Outputs {
         match self.phase.clone() {
-            Phase::Resting | Phase::Waiting | Phase::Asking(_) => Vec::new(),
+            Phase::Resting | Phase::Waiting | Phase::Asking(_) => Outputs::None,
             // The goal stays: after the wait it is pursued from the list on.
             Phase::Probing | Phase::Checking { .. } | Phase::Publishing => {
                 self.wait(match failure {
@@ -427,19 +510,18 @@ impl WatchSession {
             Phase::Opening => self.watch_failed(now_ms, failure),
             Phase::Watching(watching) => {
                 self.note_health(now_ms, &watching);
-                let mut outputs = vec![Output::Abandon];
                 // A watch that came on may only have been too slow: the next one tells.
-                outputs.extend(if failure == Failure::Gone && watching.advanced {
+                let outputs = if failure == Failure::Gone && watching.advanced {
                     self.wait(None)
                 } else {
                     self.watch_failed(now_ms, failure)
-                });
-                outputs
+                };
+                Outputs::from(Output::Abandon).then(outputs)
             }
         }
     }
 
-    fn watch_failed(&mut self, now_ms: u64, failure: Failure) -> Vec<Output> {
+    fn watch_failed(&mut self, now_ms: u64, failure: Failure) -> Outputs {
         match failure {
             Failure::Gone => {
                 self.goal = Goal::Recover;
@@ -468,6 +550,12 @@ impl WatchSession {
 }
 
 #[cfg(test)]
+mod model_acts;
+#[cfg(test)]
+mod model_history;
+#[cfg(test)]
 mod model_tests;
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod verification_tests;

@@ -1,87 +1,74 @@
-//! A model of an API server that misbehaves at random, and a subscriber that counts.
+//! A model of an API server that misbehaves at random, and a subscriber that keeps a table.
+//!
+//! Nothing is assumed of its manners: frames are held back for any time, watches break at any
+//! moment, frames are left out, and history is rewound and overtaken under an open watch.
+
+use std::collections::BTreeSet;
 
 use proptest::{
     collection::vec,
-    prelude::{Just, Strategy, any, prop_assert, prop_assert_eq, prop_oneof, proptest},
+    prelude::{any, prop_assert, prop_assert_eq, proptest},
 };
 
-use super::{Failure, Input, Output, SessionPolicy, WatchSession};
-use crate::domain::{frame::Change, position::ResourceVersion, stream::ResumePoint};
+use super::{
+    Failure, Input, Listing, Output, Outputs, SessionPolicy, WatchSession,
+    model_acts::{Act, OTHER, any_act},
+    model_history::{Entry, History, Table, apply},
+};
+use crate::domain::{
+    frame::{Change, Frame, GapReason, ObjectKey},
+    id::UnixMillis,
+    position::ResourceVersion,
+    stream::ResumePoint,
+};
 
-const BROKEN: Input = Input::Failed(Failure::Other {
-    retry_after_ms: None,
-});
+const BROKEN: Input<'static> = Input::Failed(OTHER);
 
 fn rv(number: u64) -> ResourceVersion {
     number.into()
 }
 
-/// What the model's API server does next.
-#[derive(Clone, Debug)]
-enum Act {
-    /// Writes; `shared` deletions at one version.
-    Write {
-        shared: u8,
+/// A list on its way.
+enum List {
+    Asked,
+    ToTake {
+        exactly: Option<ResourceVersion>,
+        above: Option<ResourceVersion>,
     },
-    /// Sends the next frames of the watch.
-    Send {
-        frames: u8,
-    },
-    /// Sends a frame from before the place where the watch began.
-    Replay {
-        back: u8,
-    },
-    /// Sends a bookmark where everything has been sent.
-    Bookmark,
-    /// Ends the watch, or fails what is asked next.
-    End,
-    Fail(Failure),
-    /// Time passes.
-    Pass {
-        ms: u16,
-    },
-    /// The watch cache begins anew.
-    ResetCache,
-    /// Compaction: exact lists before now are gone too.
-    Compact,
-    /// etcd is restored from a while ago.
-    Rewind {
-        back: u8,
-    },
-}
-
-fn any_act() -> impl Strategy<Value = Act> {
-    prop_oneof![
-        4 => (0..4u8).prop_map(|shared| Act::Write { shared }),
-        6 => (0..6u8).prop_map(|frames| Act::Send { frames }),
-        1 => (0..9u8).prop_map(|back| Act::Replay { back }),
-        2 => Just(Act::Bookmark),
-        1 => Just(Act::End),
-        1 => Just(Act::Fail(Failure::Internal)),
-        1 => Just(Act::Fail(Failure::Other { retry_after_ms: None })),
-        3 => any::<u16>().prop_map(|ms| Act::Pass { ms }),
-        1 => Just(Act::ResetCache),
-        1 => Just(Act::Compact),
-        1 => (1..5u8).prop_map(|back| Act::Rewind { back }),
-    ]
+    Taken(Input<'static>),
 }
 
 /// An API server with one resource type, and a subscriber's view of the session.
 struct Model {
     session: WatchSession,
     now_ms: u64,
-    /// Version and serial number of every frame that history has.
-    log: Vec<(u64, Change, u64)>,
-    revision: u64,
-    serial: u64,
+    history: History,
     cache_from: u64,
     compacted: u64,
     /// The next frame of the open watch.
     open: Option<usize>,
     begun: u64,
+    is_held: bool,
+    closes_silently: bool,
+    /// Whether the API server has said in its way that it cannot go on from here.
+    is_refused: bool,
     /// What must be delivered next.
     expected: usize,
+    /// What the subscriber has.
+    table: Table,
+    /// Frames that the watch has left out and that were not delivered since.
+    dropped: BTreeSet<u64>,
+    /// Frames of which the position says that they were delivered, although they were not: of
+    /// objects that were created and deleted while the watch was silent.
+    excused: BTreeSet<u64>,
+    /// Whether history is another one than the subscriber's, and no era has said so yet.
+    is_rewound: bool,
+    /// Whether something is wrong that cannot be noticed any more.
+    is_unnoticed: bool,
+    /// Whether something was delivered after a frame that was left out, and no era has begun since.
+    is_incomplete: bool,
     pending: Vec<Output>,
+    list: Option<List>,
 }
 
 impl Model {
@@ -90,43 +77,91 @@ impl Model {
         let mut model = Self {
             session,
             now_ms: 0,
-            log: Vec::new(),
-            revision: 1,
-            serial: 0,
+            history: History::new(),
             cache_from: 0,
             compacted: 0,
             open: None,
             begun: 0,
+            is_held: false,
+            closes_silently: false,
+            is_refused: false,
             expected: 0,
+            table: Table::new(),
+            dropped: BTreeSet::new(),
+            excused: BTreeSet::new(),
+            is_rewound: false,
+            is_unnoticed: false,
+            is_incomplete: false,
             pending: Vec::new(),
+            list: None,
         };
         model.input(Input::Start);
         model
     }
 
-    fn input(&mut self, input: Input) {
+    fn input(&mut self, input: Input<'_>) {
         let outputs = self.session.step(self.now_ms, input);
+        self.perform(outputs);
+    }
+
+    fn perform(&mut self, outputs: Outputs) {
         for output in outputs {
             match output {
                 Output::Abandon => self.open = None,
-                Output::Deliver | Output::Skip => {}
+                Output::Deliver | Output::Skip | Output::Verified { .. } => {}
                 Output::Closed(at) => self.check_closed(&at),
+                Output::AskToList => self.list = Some(List::Asked),
+                Output::List { exactly, above } => {
+                    self.list = Some(List::ToTake { exactly, above });
+                }
                 other => self.pending.push(other),
             }
         }
         assert!(self.pending.len() <= 1, "{:?}", self.pending);
+        if !self.session.is_verifying() {
+            self.list = None;
+        }
     }
 
-    fn check_closed(&self, at: &ResourceVersion) {
-        let missing = self.log[self.expected..].first();
-        assert!(
-            missing.is_none_or(|(version, ..)| rv(*version) > *at),
-            "{at} is closed before {missing:?} was delivered"
-        );
+    /// What is closed and was not delivered must be invisible: created and deleted in between.
+    fn check_closed(&mut self, at: &ResourceVersion) {
+        let end = self
+            .history
+            .log
+            .partition_point(|entry| rv(entry.version) <= *at);
+        if end > self.expected {
+            if !self.is_rewound && !self.is_incomplete() {
+                let state = self.history.state_at(at.as_u64().unwrap());
+                assert_eq!(self.table, state, "{at} is closed too early");
+            }
+            let undelivered = self.history.log[self.expected..end].iter();
+            self.excused.extend(undelivered.map(|entry| entry.serial));
+            self.expected = end;
+        }
     }
 
-    fn after(&self, version: u64) -> usize {
-        self.log.partition_point(|(at, ..)| *at <= version)
+    /// Whether something was left out that no era has made up for.
+    fn is_incomplete(&self) -> bool {
+        self.is_incomplete || self.is_unnoticed || !self.dropped.is_empty()
+    }
+
+    /// Whether a question of the session is answered with no.
+    fn contradicts(&self) -> bool {
+        let questions = self.session.questions(self.now_ms);
+        questions.iter().any(|question| {
+            let at = question.at.as_u64().unwrap();
+            let witness = &question.witness;
+            let found = self
+                .history
+                .state_at(at)
+                .get(&witness.key.name().parse().unwrap())
+                .copied();
+            let known = (
+                witness.key.uid().parse().unwrap(),
+                witness.rv.as_u64().unwrap(),
+            );
+            (self.compacted..=self.history.revision).contains(&at) && found != Some(known)
+        })
     }
 
     /// Answers what the session asks for, as a server without faults.
@@ -140,37 +175,40 @@ impl Model {
             return self.input(Input::Failed(failure));
         }
         match asked {
-            Output::Probe => self.input(Input::Probed {
-                at: rv(self.revision),
-                cluster_uid: "uid".into(),
-            }),
-            Output::Watch { from } => {
-                let from = from.as_u64().unwrap();
-                if from < self.cache_from {
-                    return self.input(Input::Failed(Failure::Gone));
-                }
-                self.begun = from;
-                self.open = Some(self.after(from));
-                self.input(Input::Opened);
+            Output::Probe => {
+                let is_rewound = self.contradicts();
+                self.input(Input::Probed {
+                    at: rv(self.history.revision),
+                    cluster_uid: "uid".into(),
+                    is_rewound,
+                });
             }
+            Output::Watch { from } => {
+                self.watch(from.as_u64().unwrap());
+            }
+            Output::CheckHistory { from, top, to } => self.compare(&from, &top, &to),
             Output::CheckRepair { from, .. } => {
                 let gone = from < rv(self.compacted);
+                self.is_refused |= gone;
                 self.input(if gone {
                     Input::Irreparable
                 } else {
                     Input::Repairable
                 });
             }
-            Output::Repair { from, to } => {
-                if from < rv(self.compacted) || to > rv(self.revision) {
-                    return self.input(Input::Irreparable);
-                }
-                self.expected = self.after(to.as_u64().unwrap());
-                self.input(Input::Repaired);
-            }
-            Output::EraNeeded { to, repaired, .. } => {
+            Output::Repair { from, to } => self.repair(&from, &to),
+            Output::EraNeeded {
+                reason,
+                to,
+                repaired,
+                ..
+            } => {
+                self.check_reason(reason, &to);
                 if !repaired {
-                    self.expected = self.after(to.as_u64().unwrap());
+                    let to = to.as_u64().unwrap();
+                    // The snapshot that follows.
+                    self.begin(self.history.state_at(to), to);
+                    self.is_rewound = to > self.history.revision;
                 }
                 self.input(Input::Granted);
             }
@@ -179,61 +217,232 @@ impl Model {
         }
     }
 
+    fn watch(&mut self, from: u64) {
+        if from < self.cache_from {
+            self.is_refused = true;
+            if from < self.compacted && self.closes_silently {
+                self.input(Input::Opened);
+                return self.input(Input::Ended);
+            }
+            return self.input(Input::Failed(Failure::Gone));
+        }
+        self.begun = from;
+        self.open = Some(self.history.after(from));
+        self.input(Input::Opened);
+    }
+
+    fn compare(&mut self, from: &ResourceVersion, top: &ResourceVersion, to: &ResourceVersion) {
+        let known = rv(self.compacted)..=rv(self.history.revision);
+        if ![from, top, to].iter().all(|at| known.contains(at)) {
+            self.is_refused = true;
+            return self.input(Input::Irreparable);
+        }
+        let state_at = |at: &ResourceVersion| self.history.state_at(at.as_u64().unwrap());
+        self.input(if state_at(top) == state_at(to) {
+            Input::Unchanged
+        } else {
+            Input::Repairable
+        });
+    }
+
+    /// Watches that only close are no reason for an era, as long as nothing was missed.
+    fn check_reason(&mut self, reason: GapReason, to: &ResourceVersion) {
+        let is_of_loss = matches!(
+            reason,
+            GapReason::WatchCacheReset | GapReason::HistoryExpired
+        );
+        let is_refused = std::mem::take(&mut self.is_refused);
+        if is_of_loss && !is_refused && !self.is_rewound && !self.is_incomplete() {
+            let state = self.history.state_at(to.as_u64().unwrap());
+            assert_ne!(self.table, state, "an era at {to} for nothing");
+        }
+    }
+
+    /// The subscriber has this table, and what follows this version comes next.
+    fn begin(&mut self, table: Table, version: u64) {
+        self.table = table;
+        self.expected = self.history.after(version);
+        self.dropped.clear();
+        self.is_incomplete = false;
+        self.is_unnoticed = false;
+    }
+
+    /// The net changes are those between two exact lists. They lead to the second one only where
+    /// the subscriber has the first, apart from the deletions that came of an open version.
+    fn repair(&mut self, from: &ResourceVersion, to: &ResourceVersion) {
+        if *from < rv(self.compacted) || *to > rv(self.history.revision) {
+            self.is_refused = true;
+            return self.input(Input::Irreparable);
+        }
+        let (from, to) = (from.as_u64().unwrap(), to.as_u64().unwrap());
+        if !self.is_rewound && !self.is_incomplete() {
+            let mut before = self.history.state_at(from);
+            let open = &self.history.log
+                [self.history.after(from)..self.expected.max(self.history.after(from))];
+            for entry in open {
+                assert_eq!(
+                    entry.change,
+                    Change::Deleted,
+                    "repaired from {from}, too early"
+                );
+                apply(&mut before, entry);
+            }
+            assert_eq!(self.table, before, "repaired from {from}, too late");
+            self.begin(self.history.state_at(to), to);
+        } else {
+            // Net changes do not mend what was wrong before, and the reckoning begins again after
+            // them: it is not noticed any more, as the guarantees say.
+            self.begin(self.history.state_at(to), to);
+            self.is_rewound = false;
+        }
+        self.input(Input::Repaired);
+    }
+
+    /// Takes the list that was asked for, or hands it in.
+    fn go_on_with_list(&mut self) {
+        match self.list.take() {
+            Some(List::Asked) => self.input(Input::MayList),
+            Some(List::ToTake { exactly, above }) => {
+                let at = exactly
+                    .as_ref()
+                    .map_or(self.history.revision, |at| at.as_u64().unwrap());
+                let taken = if at < self.compacted || at > self.history.revision {
+                    Input::ListGone
+                } else {
+                    let mut listing = Listing::new(above);
+                    for (name, (uid, version)) in self.history.state_at(at) {
+                        let (name, uid) = (name.to_string(), uid.to_string());
+                        listing.add("", &name, &uid, &rv(version));
+                    }
+                    Input::Listed {
+                        listing: listing.taken_at(rv(at)),
+                        is_rewound: exactly.is_none() && self.contradicts(),
+                    }
+                };
+                self.list = Some(List::Taken(taken));
+            }
+            Some(List::Taken(taken)) => {
+                // The list at the beginning is gone: what was wrong before is not noticed.
+                let is_wrong = self.is_rewound || self.is_incomplete();
+                self.is_unnoticed |= is_wrong && taken == Input::ListGone;
+                self.input(taken);
+            }
+            None => {}
+        }
+    }
+
     fn send(&mut self) -> bool {
-        let Some((version, change, serial)) =
-            self.open.and_then(|next| self.log.get(next).copied())
-        else {
+        let next = self
+            .open
+            .and_then(|next| self.history.log.get(next).copied());
+        let Some(entry) = next.filter(|_| !self.is_held) else {
             return false;
         };
         self.open = self.open.map(|next| next + 1);
-        self.show(version, change, serial);
+        self.show(&entry);
         true
     }
 
     /// Hands in a frame and checks the verdict.
-    fn show(&mut self, version: u64, change: Change, serial: u64) {
+    fn show(&mut self, entry: &Entry) {
+        let uid = entry.uid.to_string();
+        let version = rv(entry.version);
         let outputs = self.session.step(
             self.now_ms,
             Input::Frame {
-                rv: rv(version),
-                change,
+                rv: &version,
+                change: entry.change,
+                uid: &uid,
             },
         );
         if outputs.first() == Some(&Output::Deliver) {
-            let expected = self.log.get(self.expected).map(|(_, _, serial)| *serial);
-            assert_eq!(Some(serial), expected, "delivered out of turn");
-            self.expected += 1;
+            self.deliver(entry);
         } else {
-            let known = self.log[..self.expected].iter().any(|(.., s)| *s == serial);
-            assert!(known, "frame {serial} was skipped before it was delivered");
+            let is_known = self.history.log[..self.expected]
+                .iter()
+                .any(|known| known.serial == entry.serial);
+            let is_told = outputs.contains(&Output::Abandon);
+            let is_lost = self.excused.contains(&entry.serial);
+            assert!(
+                is_told
+                    || entry.version <= self.begun
+                    || self.is_rewound
+                    || self.is_incomplete()
+                    || (is_known && !is_lost),
+                "{entry:?} was skipped before it was delivered"
+            );
         }
-        for output in outputs {
-            match output {
-                Output::Abandon => self.open = None,
-                Output::Probe | Output::Wait { .. } => self.pending.push(output),
-                _ => {}
-            }
+        self.perform(outputs);
+    }
+
+    fn deliver(&mut self, entry: &Entry) {
+        let at = self
+            .history
+            .log
+            .iter()
+            .position(|known| known.serial == entry.serial);
+        let at = at.expect("what is sent is in the log");
+        if !self.is_rewound {
+            // What was left out of a version may come when it is resumed inside.
+            let is_late = self.dropped.contains(&entry.serial);
+            assert!(
+                at >= self.expected || is_late,
+                "{entry:?} is delivered twice"
+            );
+            let left_out = self.history.log[self.expected.min(at)..at]
+                .iter()
+                .find(|entry| !self.dropped.contains(&entry.serial));
+            assert!(left_out.is_none(), "{left_out:?} is left out");
         }
+        self.is_incomplete |= at > self.expected;
+        self.expected = self.expected.max(at + 1);
+        self.dropped.remove(&entry.serial);
+        apply(&mut self.table, entry);
+        self.session.remember(
+            self.now_ms,
+            &[Frame {
+                change: entry.change,
+                rv: rv(entry.version),
+                key: ObjectKey::new("", &entry.name.to_string(), &entry.uid.to_string()),
+                object: bytes::Bytes::new(),
+                metadata_only: false,
+                seen: UnixMillis(0),
+            }],
+        );
     }
 
     fn act(&mut self, act: &Act) {
         match act {
-            Act::Write { shared } => self.write(*shared),
+            Act::Write { name, delete } => self.history.write(*name, *delete),
+            Act::DeleteAll => self.history.delete_all(),
+            Act::WriteElsewhere => self.history.revision += 1,
             Act::Send { frames } => {
                 for _ in 0..*frames {
                     self.send();
                 }
             }
+            Act::Hold { on } => self.is_held = *on,
+            Act::Drop => {
+                if let Some(next) = self.open.filter(|next| *next < self.history.log.len()) {
+                    // Where it was delivered before, another one may be taken for it now.
+                    self.is_incomplete |= next < self.expected;
+                    self.dropped.insert(self.history.log[next].serial);
+                    self.open = Some(next + 1);
+                }
+            }
             Act::Replay { back } => {
-                let at = self.after(self.begun).checked_sub(1 + usize::from(*back));
+                let at = self
+                    .history
+                    .after(self.begun)
+                    .checked_sub(1 + usize::from(*back));
                 if let (Some(_), Some(at)) = (self.open, at) {
-                    let (version, change, serial) = self.log[at];
-                    self.show(version, change, serial);
+                    let entry = self.history.log[at];
+                    self.show(&entry);
                 }
             }
             Act::Bookmark => {
-                if self.open == Some(self.log.len()) {
-                    self.input(Input::Bookmark(rv(self.revision)));
+                if self.open == Some(self.history.log.len()) && !self.is_held {
+                    self.input(Input::Bookmark(rv(self.history.revision)));
                 }
             }
             Act::End => {
@@ -241,28 +450,30 @@ impl Model {
                     self.input(Input::Ended);
                 }
             }
+            Act::Cut => self.cut(),
             Act::Fail(failure) => {
+                self.is_refused |= *failure != OTHER;
                 if self.open.take().is_some() {
                     self.input(Input::Failed(*failure));
                 } else {
                     self.answer(Some(*failure));
                 }
             }
+            Act::List => self.go_on_with_list(),
             Act::Pass { ms } => {
-                // A healthy server sends within the grace.
-                while self.send() {}
                 self.now_ms += u64::from(*ms);
                 self.input(Input::Tick);
             }
+            Act::CloseSilently { on } => self.closes_silently = *on,
             Act::ResetCache => {
-                self.cache_from = self.revision;
+                self.cache_from = self.history.revision;
                 self.cut();
             }
             Act::Compact => {
-                (self.cache_from, self.compacted) = (self.revision, self.revision);
+                (self.cache_from, self.compacted) = (self.history.revision, self.history.revision);
                 self.cut();
             }
-            Act::Rewind { back } => self.rewind(u64::from(*back)),
+            Act::Rewind { back, writes } => self.rewind(u64::from(*back), *writes),
         }
     }
 
@@ -272,48 +483,68 @@ impl Model {
         }
     }
 
-    fn write(&mut self, shared: u8) {
-        self.revision += 1 + u64::from(shared % 2);
-        let change = if shared == 0 {
-            Change::Modified
-        } else {
-            Change::Deleted
-        };
-        for _ in 0..shared.max(1) {
-            self.serial += 1;
-            self.log.push((self.revision, change, self.serial));
-        }
-    }
-
-    /// History goes back; nothing is written until the session has seen it, as with a real
-    /// restore only the list tells.
-    fn rewind(&mut self, back: u64) {
-        let delivered = self.log[..self.expected].last().map_or(0, |(at, ..)| *at);
-        let target = delivered.saturating_sub(back).max(1);
-        if !matches!(self.pending.as_slice(), [] | [Output::Wait { .. }]) || target >= delivered {
+    /// History goes back while whatever is open stays so. An open watch is silent until the
+    /// version that it had reached is passed.
+    ///
+    /// Not between the list that an era is to begin at and the first thing that is delivered or
+    /// listed in it: of what was there before, the session knows nothing.
+    fn rewind(&mut self, back: u64, writes: u8) {
+        let ledger = &self.session.verification.ledger;
+        let questions = self.session.questions(self.now_ms);
+        let mut witnesses = questions.iter().map(|question| &question.witness);
+        let is_known =
+            ledger.newest().is_some() || witnesses.any(|known| known.rv > *ledger.from());
+        let is_beginning = matches!(
+            self.pending.as_slice(),
+            [Output::EraNeeded { .. } | Output::CheckRepair { .. } | Output::CheckHistory { .. }]
+        );
+        if is_beginning || !is_known {
             return;
         }
-        self.cut();
-        self.log.truncate(self.after(target));
-        self.expected = self.expected.min(self.log.len());
-        self.revision = target;
-        (self.cache_from, self.compacted) = (target, target);
-        for _ in 0..3 {
-            self.answer(None);
+        let target = self.history.revision.saturating_sub(back).max(1);
+        let sent = self.open.map(|next| {
+            let sent = self.history.log[..next]
+                .last()
+                .map_or(0, |entry| entry.version);
+            (next, sent.max(self.begun))
+        });
+        // What was not delivered of what is cut off never was, for the subscriber.
+        let kept = self.history.after(target);
+        self.is_rewound |= self.expected > kept
+            || self.session.delivered() > rv(target)
+            || self.session.verification.is_under_way();
+        self.history.rewind(target);
+        self.expected = self.expected.min(kept);
+        self.cache_from = self.cache_from.min(target);
+        self.compacted = self.compacted.min(target);
+        for write in 0..writes {
+            self.history.write(write % 4, write % 3 == 0);
         }
+        self.open = sent.map(|(next, reached)| {
+            if next <= kept {
+                next
+            } else {
+                self.history.after(reached)
+            }
+        });
+        // The watch was there already, and will not send what is written there now.
+        let passed = &self.history.log[kept..self.open.unwrap_or(kept).max(kept)];
+        self.dropped.extend(passed.iter().map(|entry| entry.serial));
     }
 
-    /// With a healthy server everything arrives.
+    /// A healthy server from now on, for long enough that everything is verified twice.
     fn settle(&mut self) {
-        for _ in 0..64 {
-            self.answer(None);
-            while self.send() {}
-        }
-        // A deletion may stay open until the idle refresh.
-        for pass_ms in [60_000, 3_000] {
-            self.now_ms += pass_ms;
+        self.is_held = false;
+        for _ in 0..200 {
+            for _ in 0..4 {
+                self.answer(None);
+                while self.send() {}
+                self.go_on_with_list();
+            }
+            self.now_ms += 10_000;
             self.input(Input::Tick);
-            self.answer(None);
+        }
+        for _ in 0..4 {
             self.answer(None);
         }
     }
@@ -333,7 +564,10 @@ proptest! {
         }
         model.settle();
         prop_assert!(model.open.is_some(), "no watch is open");
-        prop_assert_eq!(model.expected, model.log.len());
-        prop_assert!(model.session.delivered() >= rv(model.revision));
+        if !model.is_unnoticed {
+            prop_assert_eq!(&model.table, &model.history.state_at(model.history.revision));
+        }
+        prop_assert_eq!(model.expected, model.history.log.len());
+        prop_assert!(model.session.delivered() >= rv(model.history.revision));
     }
 }

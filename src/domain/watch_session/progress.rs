@@ -25,11 +25,10 @@ pub(super) enum Verdict {
 #[derive(Clone, Debug)]
 struct Last {
     rv: ResourceVersion,
-    /// Frames delivered at `rv`.
-    count: u32,
-    /// Whether it was a deletion. Only deletions share a version (trap T7): a lease's end deletes
-    /// many objects in one transaction, while every other write is a transaction of one object.
-    deletion: bool,
+    /// The hashed UIDs of what was deleted at `rv`. Only deletions share a version (trap T7): a
+    /// lease's end deletes many objects in one transaction, while every other write is a
+    /// transaction of one object.
+    deleted: Vec<u64>,
 }
 
 /// How far a stream has come.
@@ -41,9 +40,7 @@ pub(super) struct Progress {
     last: Option<Last>,
     /// Where the current watch began.
     begun: ResourceVersion,
-    /// Frames at `last.rv` that the current watch repeats, because it began just before them.
-    repeats: u32,
-    /// What the current watch has delivered lately, ascending.
+    /// What the current watch has delivered or repeated lately, ascending.
     recent: VecDeque<ResourceVersion>,
 }
 
@@ -53,7 +50,6 @@ impl Progress {
             begun: closed.clone(),
             closed,
             last: None,
-            repeats: 0,
             recent: VecDeque::new(),
         }
     }
@@ -66,7 +62,7 @@ impl Progress {
     /// The highest version of which everything has been delivered.
     pub(super) fn closed(&self) -> ResourceVersion {
         match &self.last {
-            Some(last) if last.deletion => last.rv.previous(),
+            Some(last) if !last.deleted.is_empty() => last.rv.previous(),
             Some(last) => last.rv.clone(),
             None => self.closed.clone(),
         }
@@ -75,22 +71,25 @@ impl Progress {
     /// A watch begins; returns from where.
     pub(super) fn begin_watch(&mut self) -> ResourceVersion {
         self.begun = self.closed();
-        self.repeats = match &self.last {
-            Some(last) if last.deletion => last.count,
-            _ => 0,
-        };
         self.recent.clear();
+        // Deletions of a version that is still open come once more.
+        let open = self.last.as_ref().filter(|last| last.rv > self.begun);
+        self.recent.extend(open.map(|last| last.rv.clone()));
         self.begun.clone()
     }
 
-    /// A frame has come.
-    pub(super) fn take(&mut self, rv: &ResourceVersion, change: Change) -> Verdict {
+    /// A frame has come, of the object with this hashed UID.
+    pub(super) fn take(&mut self, rv: &ResourceVersion, change: Change, uid: u64) -> Verdict {
         if *rv <= self.begun {
             return Verdict::Repeat;
         }
         match rv.cmp(self.top()) {
-            Ordering::Greater => self.take_next(rv, change),
-            Ordering::Equal if self.last.is_some() => self.take_same(change),
+            Ordering::Greater => self.take_next(rv, change, uid),
+            Ordering::Equal if self.last.is_some() => self.take_same(change, uid),
+            // The one write of a version that was closed meanwhile, once more.
+            Ordering::Equal if change != Change::Deleted && self.recent.contains(rv) => {
+                Verdict::WentBack
+            }
             Ordering::Equal => Verdict::Late,
             Ordering::Less if self.recent.contains(rv) => Verdict::WentBack,
             Ordering::Less => Verdict::Late,
@@ -106,20 +105,18 @@ impl Progress {
         if news {
             self.closed = rv.clone();
             self.last = None;
-            self.repeats = 0;
         }
         news
     }
 
-    fn take_next(&mut self, rv: &ResourceVersion, change: Change) -> Verdict {
+    fn take_next(&mut self, rv: &ResourceVersion, change: Change, uid: u64) -> Verdict {
         if let Some(last) = self.last.take() {
             self.closed = last.rv;
         }
-        self.repeats = 0;
+        let is_deletion = change == Change::Deleted;
         self.last = Some(Last {
             rv: rv.clone(),
-            count: 1,
-            deletion: change == Change::Deleted,
+            deleted: is_deletion.then_some(uid).into_iter().collect(),
         });
         if self.recent.len() == RECENT_MAX {
             self.recent.pop_front();
@@ -128,15 +125,19 @@ impl Progress {
         Verdict::Deliver
     }
 
-    /// A frame at the version of the last one.
-    fn take_same(&mut self, change: Change) -> Verdict {
-        if self.repeats > 0 {
-            self.repeats -= 1;
+    /// A frame at the version of the last one. A watch that begins just before it repeats what an
+    /// earlier one delivered, and a server that went back begins with what it sent last (trap T10):
+    /// nothing is deleted twice at one version, and two frames that are both no deletions are the
+    /// same one.
+    fn take_same(&mut self, change: Change, uid: u64) -> Verdict {
+        let Some(last) = &mut self.last else {
+            return Verdict::Deliver;
+        };
+        if last.deleted.contains(&uid) || change != Change::Deleted && last.deleted.is_empty() {
             return Verdict::Repeat;
         }
-        if let Some(last) = &mut self.last {
-            last.count = last.count.saturating_add(1);
-            last.deletion |= change == Change::Deleted;
+        if change == Change::Deleted {
+            last.deleted.push(uid);
         }
         Verdict::Deliver
     }

@@ -1,6 +1,6 @@
 //! Examples for each trap.
 
-use super::{Failure, Input, Output, SessionPolicy, WatchSession};
+use super::{Failure, Input, Output, Outputs, SessionPolicy, WatchSession};
 use crate::domain::{
     frame::{Change, GapReason},
     id::Era,
@@ -12,17 +12,24 @@ fn rv(number: u64) -> ResourceVersion {
     number.into()
 }
 
-fn probed(at: u64) -> Input {
+fn probed(at: u64) -> Input<'static> {
     Input::Probed {
         at: rv(at),
         cluster_uid: "uid".into(),
+        is_rewound: false,
     }
 }
 
-fn frame(number: u64, change: Change) -> Input {
+/// A frame of the object that has this version's number as its UID.
+fn frame(number: u64, change: Change) -> Input<'static> {
+    frame_of(number, change, &number.to_string())
+}
+
+fn frame_of(number: u64, change: Change, uid: &str) -> Input<'static> {
     Input::Frame {
-        rv: rv(number),
+        rv: Box::leak(Box::new(rv(number))),
         change,
+        uid: Box::leak(uid.into()),
     }
 }
 
@@ -39,11 +46,11 @@ fn era(reason: GapReason, to: u64, repaired: bool) -> Output {
     }
 }
 
-const BROKEN: Input = Input::Failed(Failure::Other {
+const BROKEN: Input<'static> = Input::Failed(Failure::Other {
     retry_after_ms: None,
 });
-const GONE: Input = Input::Failed(Failure::Gone);
-const INTERNAL: Input = Input::Failed(Failure::Internal);
+const GONE: Input<'static> = Input::Failed(Failure::Gone);
+const INTERNAL: Input<'static> = Input::Failed(Failure::Internal);
 
 fn session_at(number: u64) -> WatchSession {
     let resume = ResumePoint::At(Position::closed(Era(1), rv(number)));
@@ -80,29 +87,6 @@ fn a_grant_that_took_long_is_followed_by_another_probe() {
     session.step(0, Input::Start);
     session.step(0, probed(7));
     assert_eq!(session.step(60_000, Input::Granted), [Output::Probe]);
-}
-
-#[test]
-fn t1_silence_after_the_list_closes_it_and_longer_silence_opens_the_watch_anew() {
-    let mut session = watching(5, 9);
-    assert_eq!(session.wake_at(), Some(3_000));
-    assert_eq!(session.step(2_999, Input::Tick), []);
-    assert_eq!(session.step(3_000, Input::Tick), [Output::Closed(rv(9))]);
-    assert_eq!(session.wake_at(), Some(60_000));
-    assert_eq!(
-        session.step(60_000, Input::Tick),
-        [Output::Abandon, Output::Probe]
-    );
-    assert_eq!(session.step(60_000, probed(30)), [watch(9)]);
-}
-
-#[test]
-fn a_frame_before_the_list_restarts_the_silence_and_one_after_it_ends_the_wait() {
-    let mut session = watching(5, 9);
-    session.step(2_000, frame(8, Change::Added));
-    assert_eq!(session.wake_at(), Some(5_000));
-    session.step(4_000, frame(10, Change::Added));
-    assert_eq!(session.wake_at(), Some(64_000));
 }
 
 #[test]
@@ -164,20 +148,79 @@ fn a_watch_that_came_on_before_it_was_gone_is_tried_again() {
     assert_eq!(session.step(5, GONE), [Output::Probe]);
 }
 
-#[test]
-fn t3_two_silent_closes_in_a_row_repair() {
-    let mut session = watching(5, 9);
+/// The open watch closes in silence, and so does the one that follows; what comes of the list after
+/// that.
+fn closes_twice(session: &mut WatchSession, position: u64, list: u64) -> Outputs {
     assert!(is_wait(&session.step(10, Input::Ended)));
     assert_eq!(session.step(20, Input::Waited), [Output::Probe]);
-    assert_eq!(session.step(20, probed(9)), [watch(5)]);
+    assert_eq!(session.step(20, probed(list)), [watch(position)]);
     session.step(20, Input::Opened);
     assert!(is_wait(&session.step(30, Input::Ended)));
-    session.step(40, Input::Waited);
-    let (from, to) = (rv(5), rv(9));
+    assert_eq!(session.step(40, Input::Waited), [Output::Probe]);
+    session.step(40, probed(list))
+}
+
+fn check_history(from: u64, top: u64, to: u64) -> Output {
+    Output::CheckHistory {
+        from: rv(from),
+        top: rv(top),
+        to: rv(to),
+    }
+}
+
+#[test]
+fn t3_two_silent_closes_in_a_row_lead_to_an_era_where_history_is_gone_or_goes_on() {
+    let mut session = watching(5, 9);
+    assert_eq!(closes_twice(&mut session, 5, 9), [check_history(5, 5, 9)]);
     assert_eq!(
-        session.step(40, probed(9)),
-        [Output::CheckRepair { from, to }]
+        session.clone().step(50, Input::Irreparable),
+        [era(GapReason::HistoryExpired, 9, false)]
     );
+    assert_eq!(
+        session.step(50, Input::Repairable),
+        [
+            Output::Closed(rv(5)),
+            era(GapReason::WatchCacheReset, 9, true)
+        ]
+    );
+}
+
+#[test]
+fn t3_where_nothing_has_changed_silent_closes_are_no_lost_history() {
+    let mut session = watching(5, 9);
+    for _ in 0..3 {
+        closes_twice(&mut session, 5, 9);
+        assert_eq!(session.step(50, Input::Unchanged), [watch(5)]);
+        session.step(50, Input::Opened);
+    }
+    assert_eq!(session.delivered(), rv(5));
+}
+
+#[test]
+fn t3_at_the_version_of_the_list_there_is_nothing_that_could_be_gone() {
+    let mut session = watching(5, 5);
+    assert_eq!(closes_twice(&mut session, 5, 5), [watch(5)]);
+}
+
+#[test]
+fn t3_deletions_that_were_delivered_have_not_changed_anything_since() {
+    let mut session = watching(5, 9);
+    session.step(1, frame(8, Change::Deleted));
+    assert!(is_wait(&session.step(2, BROKEN)));
+    session.step(3, Input::Waited);
+    session.step(4, probed(9));
+    session.step(5, Input::Opened);
+    assert_eq!(closes_twice(&mut session, 7, 9), [check_history(7, 8, 9)]);
+    assert_eq!(session.step(50, Input::Unchanged), [watch(7)]);
+}
+
+#[test]
+fn t3_a_history_that_cannot_be_looked_at_is_looked_at_later() {
+    let mut session = watching(5, 9);
+    closes_twice(&mut session, 5, 9);
+    assert!(is_wait(&session.step(50, BROKEN)));
+    assert_eq!(session.step(60, Input::Waited), [Output::Probe]);
+    assert_eq!(session.step(60, probed(9)), [check_history(5, 5, 9)]);
 }
 
 #[test]
@@ -212,10 +255,11 @@ fn t6_another_identity_is_another_cluster_even_ahead_of_the_position() {
         Input::Probed {
             at: rv(60),
             cluster_uid: "other".into(),
+            is_rewound: false,
         },
     );
     assert!(matches!(
-        outputs.as_slice(),
+        &*outputs,
         [Output::EraNeeded { reason: GapReason::ClusterReplaced, repaired: false, cluster_uid, .. }]
             if cluster_uid == "other"
     ));
@@ -226,6 +270,7 @@ fn t6_another_identity_is_another_cluster_even_ahead_of_the_position() {
     let again = Input::Probed {
         at: rv(61),
         cluster_uid: "other".into(),
+        is_rewound: false,
     };
     assert_eq!(session.step(3, again), [watch(60)]);
 }
@@ -233,24 +278,16 @@ fn t6_another_identity_is_another_cluster_even_ahead_of_the_position() {
 #[test]
 fn t7_deletions_that_share_a_version_are_resumed_inside_it() {
     let mut session = watching(5, 9);
-    assert_eq!(
-        session.step(1, frame(8, Change::Deleted)),
-        [Output::Deliver]
-    );
-    assert_eq!(
-        session.step(1, frame(8, Change::Deleted)),
-        [Output::Deliver]
-    );
+    let deletion = |uid| frame_of(8, Change::Deleted, uid);
+    assert_eq!(session.step(1, deletion("a")), [Output::Deliver]);
+    assert_eq!(session.step(1, deletion("b")), [Output::Deliver]);
     session.step(2, BROKEN);
     session.step(3, Input::Waited);
     assert_eq!(session.step(3, probed(9)), [watch(7)]);
     session.step(3, Input::Opened);
-    assert_eq!(session.step(4, frame(8, Change::Deleted)), [Output::Skip]);
-    assert_eq!(session.step(4, frame(8, Change::Deleted)), [Output::Skip]);
-    assert_eq!(
-        session.step(4, frame(8, Change::Deleted)),
-        [Output::Deliver]
-    );
+    assert_eq!(session.step(4, deletion("a")), [Output::Skip]);
+    assert_eq!(session.step(4, deletion("b")), [Output::Skip]);
+    assert_eq!(session.step(4, deletion("c")), [Output::Deliver]);
     assert_eq!(session.step(5, frame(9, Change::Added)), [Output::Deliver]);
 }
 
@@ -264,15 +301,48 @@ fn t10_what_a_lagging_server_repeats_is_dropped() {
         session.step(1, frame(7, Change::Modified)),
         [Output::Deliver]
     );
+    // Only deletions share a version: this is the last frame once more.
+    assert_eq!(session.step(1, frame(7, Change::Modified)), [Output::Skip]);
     let outputs = session.step(2, frame(6, Change::Added));
     assert_eq!(outputs[..2], [Output::Skip, Output::Abandon]);
     assert!(is_wait(&outputs));
 }
 
 #[test]
+fn t10_a_deletion_that_is_repeated_by_the_same_watch_is_dropped() {
+    let mut session = watching(5, 9);
+    let deleted = |uid| frame_of(7, Change::Deleted, uid);
+    assert_eq!(session.step(1, deleted("a")), [Output::Deliver]);
+    assert_eq!(session.step(1, deleted("b")), [Output::Deliver]);
+    assert_eq!(session.step(2, deleted("a")), [Output::Skip]);
+    assert_eq!(session.step(2, deleted("b")), [Output::Skip]);
+    assert_eq!(session.step(3, deleted("c")), [Output::Deliver]);
+}
+
+#[test]
+fn t10_what_is_repeated_after_its_version_was_closed_or_resumed_is_not_late() {
+    let went_back =
+        |outputs: &[Output]| outputs[..2] == [Output::Skip, Output::Abandon] && is_wait(outputs);
+    let mut session = watching(5, 9);
+    session.step(1, frame(9, Change::Added));
+    session.step(1, Input::Bookmark(rv(9)));
+    assert!(went_back(&session.step(2, frame(9, Change::Added))));
+
+    let mut session = watching(5, 9);
+    session.step(1, frame(8, Change::Deleted));
+    session.step(2, BROKEN);
+    session.step(3, Input::Waited);
+    assert_eq!(session.step(3, probed(9)), [watch(7)]);
+    session.step(3, Input::Opened);
+    assert_eq!(session.step(4, frame(8, Change::Deleted)), [Output::Skip]);
+    assert_eq!(session.step(4, frame(9, Change::Added)), [Output::Deliver]);
+    assert!(went_back(&session.step(5, frame(8, Change::Deleted))));
+}
+
+#[test]
 fn t11_what_comes_after_its_version_was_closed_is_never_dropped_in_silence() {
     let mut session = watching(5, 9);
-    assert_eq!(session.step(3_000, Input::Tick), [Output::Closed(rv(9))]);
+    session.step(1, Input::Bookmark(rv(9)));
     let outputs = session.step(3_001, frame(9, Change::Added));
     assert_eq!(outputs, [Output::Skip, Output::Abandon, Output::Probe]);
     assert_eq!(
@@ -293,7 +363,7 @@ fn t12_three_internal_errors_at_one_version_repair() {
     assert!(is_wait(&session.step(10, INTERNAL)));
     session.step(11, Input::Waited);
     assert!(matches!(
-        session.step(11, probed(9)).as_slice(),
+        &*session.step(11, probed(9)),
         [Output::CheckRepair { .. }]
     ));
 }
@@ -351,10 +421,7 @@ fn t29_a_repair_that_a_predecessor_began_is_published_without_another_era() {
         from: rv(5),
         to: rv(11),
     };
-    assert_eq!(
-        session.step(0, probed(20)).as_slice(),
-        std::slice::from_ref(&repair)
-    );
+    assert_eq!(*session.step(0, probed(20)), *std::slice::from_ref(&repair));
     // A list that fails half-way is tried again.
     assert!(is_wait(&session.step(1, BROKEN)));
     session.step(2, Input::Waited);
@@ -369,4 +436,13 @@ fn t29_a_repair_that_a_predecessor_began_is_published_without_another_era() {
         session.step(3, Input::Repaired),
         [Output::Closed(rv(11)), watch(11)]
     );
+}
+
+#[test]
+fn a_watch_that_breaks_in_silence_begins_again_where_it_began() {
+    let mut session = watching(5, 9);
+    assert_eq!(session.step(3_000, Input::Tick), []);
+    assert!(is_wait(&session.step(5_000, BROKEN)));
+    assert_eq!(session.step(5_001, Input::Waited), [Output::Probe]);
+    assert_eq!(session.step(5_001, probed(12)), [watch(5)]);
 }

@@ -200,9 +200,11 @@ impl Filter {
     /// Whether what an object can never change matches, and what happened to it.
     fn matches_identity(&self, frame: &Frame) -> bool {
         (self.changes.is_empty() || self.changes.contains(&frame.change))
-            && self.namespaces.accepts(&frame.namespace)
-            && self.names.accepts(&frame.name)
-            && self.fields.matches_metadata(&frame.namespace, &frame.name)
+            && self.namespaces.accepts(frame.namespace())
+            && self.names.accepts(frame.name())
+            && self
+                .fields
+                .matches_metadata(frame.namespace(), frame.name())
     }
 
     /// Whether what an object says now matches.

@@ -14,8 +14,8 @@ use serde_json::{Value, json};
 use super::{EventFilter, FieldSelector, Filter, Filters, LabelSelector, Values, Verdict};
 use crate::domain::{
     cluster::{Cluster, ClusterSpec, Health, Resource, Source, StreamSelector},
-    frame::{Change, Frame},
-    id::{ClusterId, Revision, UnixMillis},
+    frame::{Change, Frame, ObjectKey},
+    id::{ClusterId, Epoch, Revision, UnixMillis},
 };
 
 fn values(texts: &[&str]) -> Values {
@@ -48,6 +48,7 @@ fn cluster(name: &str, labels: &[(&str, &str)]) -> Cluster {
         updated: UnixMillis(0),
         revision: Revision(1),
         watch_revision: Revision(1),
+        health_epoch: Epoch(0),
         health: Health::unknown(UnixMillis(0)),
     }
 }
@@ -63,9 +64,7 @@ fn frame(object: &str) -> Frame {
     Frame {
         change: Change::Added,
         rv: "1".parse().unwrap(),
-        namespace: "x".into(),
-        name: "e.1".into(),
-        uid: "u".into(),
+        key: ObjectKey::new("x", "e.1", "u"),
         object: Bytes::copy_from_slice(object.as_bytes()),
         metadata_only: false,
         seen: UnixMillis(0),
@@ -358,10 +357,10 @@ impl Asked {
             Some((field, equals, wanted)) if *field == name => (wanted == value) == *equals,
             _ => true,
         };
-        let identity = one_of(&self.namespaces, &frame.namespace)
-            && one_of(&self.names, &frame.name)
+        let identity = one_of(&self.namespaces, frame.namespace())
+            && one_of(&self.names, frame.name())
             && (self.changes.is_empty() || self.changes.contains(&frame.change))
-            && field_is("metadata.name", &frame.name);
+            && field_is("metadata.name", frame.name());
         if !identity {
             return Verdict::Unwanted;
         }
@@ -446,8 +445,7 @@ fn any_frame() -> impl Strategy<Value = Frame> {
     (any_change(), "[ab]", "[ab]", any_object(), any::<bool>()).prop_map(
         |(change, namespace, name, object, metadata_only)| Frame {
             change,
-            namespace: namespace.into(),
-            name: name.into(),
+            key: ObjectKey::new(&namespace, &name, "u"),
             metadata_only,
             ..frame(&object)
         },

@@ -7,7 +7,7 @@ use crate::{
     domain::{
         cluster::ClusterSpec,
         command::{BeginEra, CheckpointEntry, Command, Move},
-        id::{ClusterId, Epoch, Era, ReplicaId, Revision, StreamId, UnixMillis},
+        id::{ClusterId, Epoch, Era, ReplicaId, Revision, ShardId, StreamId, UnixMillis},
         position::Position,
         request::RequestId,
     },
@@ -77,11 +77,24 @@ impl From<&Command> for store::Command {
                 reason: reason.clone(),
                 at_ms: at.0,
             }),
+            Command::ConfirmOutage {
+                shard,
+                epoch,
+                reason,
+            } => outage_record(*shard, *epoch, reason),
         };
         Self {
             command: Some(record),
         }
     }
+}
+
+fn outage_record(shard: ShardId, epoch: Epoch, reason: &str) -> Record {
+    Record::ConfirmOutage(store::ConfirmOutage {
+        shard: Some(shard.into()),
+        epoch: epoch.0,
+        reason: reason.to_owned(),
+    })
 }
 
 fn create_record(spec: &ClusterSpec, request_id: Option<&RequestId>, at: UnixMillis) -> Record {
@@ -172,6 +185,11 @@ impl TryFrom<store::Command> for Command {
                 condition: condition(report.condition)?,
                 reason: report.reason,
                 at: UnixMillis(report.at_ms),
+            },
+            Record::ConfirmOutage(confirm) => Self::ConfirmOutage {
+                shard: required(confirm.shard, "the shard")?.into(),
+                epoch: Epoch(confirm.epoch),
+                reason: confirm.reason,
             },
         })
     }

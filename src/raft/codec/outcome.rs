@@ -64,6 +64,7 @@ impl From<&Rejection> for store::Rejection {
             Rejection::StaleEra(era) => Record::StaleEra(store::StaleEra {
                 era: era.map(|era| era.0),
             }),
+            Rejection::StaleCheckpoint => Record::StaleCheckpoint(store::Done {}),
             Rejection::Full(limit) => Record::Full((*limit).to_owned()),
         };
         Self {
@@ -95,6 +96,7 @@ impl TryFrom<store::Rejection> for Rejection {
             Record::RequestIdReused(store::Done {}) => Self::RequestIdReused,
             Record::DuplicateCluster(of) => Self::DuplicateCluster { of },
             Record::StaleRun(revision) => Self::StaleRun(Revision(revision)),
+            Record::StaleCheckpoint(store::Done {}) => Self::StaleCheckpoint,
             Record::StaleEra(stale) => Self::StaleEra(stale.era.map(Era)),
         })
     }

@@ -7,6 +7,7 @@ use super::{
 };
 use crate::{
     domain::{
+        answered::Answered,
         assignment::Assignment,
         cluster::{Cluster, ClusterSpec, Health},
         command::Outcome,
@@ -15,7 +16,6 @@ use crate::{
         },
         member::Member,
         position::Position,
-        request::Answered,
         state::State,
         stream::{EraStart, Stream},
     },
@@ -81,6 +81,7 @@ impl From<&Cluster> for store::Cluster {
             created_ms: cluster.created.0,
             revision: cluster.revision.0,
             health: Some((&cluster.health).into()),
+            health_epoch: cluster.health_epoch.0,
             updated_ms: cluster.updated.0,
             watch_revision: cluster.watch_revision.0,
         }
@@ -101,6 +102,7 @@ impl TryFrom<store::Cluster> for Cluster {
             revision: Revision(record.revision),
             watch_revision: Revision(record.watch_revision),
             health: required(record.health, "a cluster's health")?.try_into()?,
+            health_epoch: Epoch(record.health_epoch),
         })
     }
 }
@@ -245,6 +247,10 @@ impl From<&EraStart> for store::EraStart {
             to: start.to.to_string(),
             repaired: start.repaired,
             at_ms: start.at.0,
+            unbroken_since: (start.unbroken_since != start.era).then(|| store::EraBreak {
+                era: start.unbroken_since.0,
+                reason: store::GapReason::from(start.broken_by).into(),
+            }),
         }
     }
 }
@@ -253,9 +259,16 @@ impl TryFrom<store::EraStart> for EraStart {
     type Error = Corrupt;
 
     fn try_from(record: store::EraStart) -> Result<Self, Corrupt> {
+        let (era, reason) = (Era(record.era), gap_reason(record.reason)?);
+        let (unbroken_since, broken_by) = match record.unbroken_since {
+            Some(first) => (Era(first.era), gap_reason(first.reason)?),
+            None => (era, reason),
+        };
         Ok(Self {
-            era: Era(record.era),
-            reason: gap_reason(record.reason)?,
+            era,
+            reason,
+            unbroken_since,
+            broken_by,
             from: record.from.map(Position::try_from).transpose()?,
             to: rv_from_text(&record.to)?,
             repaired: record.repaired,

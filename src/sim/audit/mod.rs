@@ -49,7 +49,8 @@ pub struct SeenGap {
     pub resource: Resource,
     /// The resource version of the last position before the hole; `None` where there was none.
     pub from: Option<ResourceVersion>,
-    /// The resource version of the first position after it.
+    /// The resource version of the position after which the stream goes on: the net changes of a
+    /// repaired gap follow it, and are all at the next version.
     pub to: ResourceVersion,
     /// Why.
     pub reason: GapReason,
@@ -78,11 +79,16 @@ enum Seen {
         to: u64,
         /// Whether the cluster's past is another from here on.
         new_history: bool,
+        /// Whether what is missing may be of before `from`: the cluster had said that it was
+        /// complete.
+        reaches_back: bool,
         repaired: bool,
     },
     Synced {
         rv: u64,
     },
+    /// What came of the snapshot under way is void.
+    Restarted,
 }
 
 /// What came of it. `produced = delivered + lost + declared + coalesced`.
@@ -157,10 +163,12 @@ impl Audit {
             gap.reason,
             GapReason::HistoryReset | GapReason::ClusterReplaced
         );
+        let to = number(&gap.to).saturating_add(u64::from(gap.repaired));
         self.stream(&gap.cluster, &gap.resource).push(Seen::Gap {
             from: gap.from.as_ref().map_or(0, number),
-            to: number(&gap.to),
+            to,
             new_history,
+            reaches_back: gap.reason == GapReason::UpstreamInconsistent,
             repaired: gap.repaired,
         });
     }
@@ -169,6 +177,11 @@ impl Audit {
     pub fn synced(&mut self, cluster: &str, resource: &Resource, rv: &ResourceVersion) {
         let rv = number(rv);
         self.stream(cluster, resource).push(Seen::Synced { rv });
+    }
+
+    /// The snapshot under way begins again.
+    pub fn restarted(&mut self, cluster: &str, resource: &Resource) {
+        self.stream(cluster, resource).push(Seen::Restarted);
     }
 
     /// Compares with the truth.

@@ -193,6 +193,25 @@ fn what_was_lost_before_a_gap_stays_lost() {
 }
 
 #[test]
+fn a_snapshot_that_begins_again_is_judged_by_its_last_attempt() {
+    let mut world = World::new();
+    world.create("a");
+    world.create("b");
+    world.snapshot(0);
+    let to = world.delete("a");
+    let silent = world.audit.clone();
+    world.audit.restarted("a", &maps());
+    world.snapshot(1);
+    world.synced(to);
+    assert!(world.report().is_clean());
+
+    world.audit = silent;
+    world.snapshot(1);
+    world.synced(to);
+    assert_eq!(world.report().corrupted, 1);
+}
+
+#[test]
 fn an_incomplete_snapshot_is_a_problem() {
     let mut world = World::new();
     world.create("a");
@@ -217,7 +236,7 @@ fn a_repaired_gap_must_agree_in_the_end() {
     world.create("after");
     world.event(0);
     world.event(1);
-    world.gap(from, to, GapReason::WatchCacheReset, true);
+    world.gap(from, to - 1, GapReason::WatchCacheReset, true);
     let mut deletion = event_of(&world.ledger().commits[1], Change::Deleted);
     deletion.object_crc = 0;
     let without_deletion = world.audit.clone();
@@ -232,6 +251,49 @@ fn a_repaired_gap_must_agree_in_the_end() {
     world.event(3);
     world.event(7);
     assert_eq!(world.report().lost, 1);
+}
+
+#[test]
+fn what_a_gap_has_given_comes_no_second_time() {
+    let mut world = World::new();
+    world.create("a");
+    let from = world.create("b");
+    world.update("a");
+    let to = world.update("a");
+    (0..2).for_each(|index| world.event(index));
+    let before = world.audit.clone();
+    world.gap(from, to - 1, GapReason::WatchCacheReset, true);
+    world.event(3);
+    world.create("c");
+    world.event(4);
+    world.event(2);
+    let report = world.report();
+    assert_eq!((report.duplicated, report.coalesced), (1, 1), "{report:?}");
+
+    world.audit = before;
+    world.gap(from, from, GapReason::HistoryExpired, false);
+    world.snapshot(1);
+    world.snapshot(3);
+    world.synced(to);
+    world.event(3);
+    world.event(4);
+    let report = world.report();
+    assert_eq!((report.duplicated, report.declared), (1, 2), "{report:?}");
+}
+
+#[test]
+fn changes_that_were_said_to_be_complete_are_declared_by_the_gap_that_says_otherwise() {
+    let mut world = World::new();
+    world.create("a");
+    world.create("b");
+    let to = world.create("c");
+    world.event(0);
+    world.gap(to, to, GapReason::UpstreamInconsistent, false);
+    (0..3).for_each(|index| world.snapshot(index));
+    world.synced(to);
+    let report = world.report();
+    assert!(report.is_clean(), "{report:?}");
+    assert_eq!((report.delivered, report.declared), (1, 2));
 }
 
 #[test]
@@ -258,6 +320,56 @@ fn a_rewind_is_followed_through_its_gap() {
     world.event(4);
     let report = world.report();
     assert_eq!(report.lost, 1, "{report:?}");
+}
+
+#[test]
+fn a_rewind_may_be_told_as_history_that_is_gone() {
+    let mut world = World::new();
+    world.create("a");
+    let restored = world.update("a");
+    world.event(0);
+    world.event(1);
+    world.create("lost");
+    world.store.rewind(restored, Now::default()).unwrap();
+    let to = world.create("b");
+    world.create("c");
+    world.gap(restored, restored, GapReason::HistoryExpired, false);
+    world.snapshot(1);
+    world.snapshot(3);
+    world.synced(to);
+    world.event(4);
+    let report = world.report();
+    assert!(report.is_clean(), "{report:?}");
+    assert_eq!((report.delivered, report.declared), (3, 2));
+}
+
+#[test]
+fn a_snapshot_that_fits_two_pasts_is_of_the_one_that_goes_on() {
+    let mut world = World::new();
+    world.create("a");
+    world.event(0);
+    world.store.replace();
+    let brief = world.create("b");
+    world.store.replace();
+    let live = world.audit.clone();
+    world.create("c");
+    world.gap(2, 1, GapReason::ClusterReplaced, false);
+    world.synced(1);
+    world.event(2);
+    let report = world.report();
+    assert!(report.is_clean(), "{report:?}");
+    assert_eq!((report.delivered, report.declared), (2, 1));
+
+    world.audit = live;
+    world.gap(2, 1, GapReason::ClusterReplaced, false);
+    world.synced(1);
+    world.event(1);
+    world.gap(brief, 1, GapReason::ClusterReplaced, false);
+    world.synced(1);
+    world.event(2);
+    let report = world.report();
+    assert!(report.is_clean(), "{report:?}");
+    assert_eq!((report.delivered, report.declared), (3, 0));
 }
 
 #[test]

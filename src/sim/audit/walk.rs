@@ -61,6 +61,8 @@ pub(super) struct Walk<'a, 'b> {
     gap: Option<OpenGap>,
     repair: Option<Repair<'a>>,
     snapshot: Vec<Item>,
+    /// The last snapshot and its revision, while nothing has come after it.
+    seat: Option<(Vec<Item>, u64)>,
 }
 
 impl<'a, 'b> Walk<'a, 'b> {
@@ -81,6 +83,7 @@ impl<'a, 'b> Walk<'a, 'b> {
             gap: None,
             repair: None,
             snapshot: Vec::new(),
+            seat: None,
         }
     }
 
@@ -112,9 +115,14 @@ impl<'a, 'b> Walk<'a, 'b> {
                     from,
                     to,
                     new_history,
+                    reaches_back,
                     repaired,
-                } => self.gap(from, to, new_history, repaired),
+                } => {
+                    let start = if reaches_back { 0 } else { from };
+                    self.gap(start, to, new_history, repaired);
+                }
                 Seen::Synced { rv } => self.synced(rv),
+                Seen::Restarted => self.snapshot.clear(),
             }
         }
         self.end_repair();
@@ -239,12 +247,17 @@ impl<'a, 'b> Walk<'a, 'b> {
         let items = std::mem::take(&mut self.snapshot);
         let gap = self.gap.take();
         if !self.has_begun {
-            let history = self.history_of(0, &items, rv);
-            self.begin_after(history, rv);
+            self.begin_after(self.history_of(0, &items, rv), rv);
         } else if let Some(gap) = gap {
             let before = self.history;
             if gap.new_history {
                 self.skip_to(self.history_of(before + 1, &items, rv));
+            } else {
+                // The cluster may have been restored, and have said only that its history is gone.
+                self.skip_to(self.history_of(before, &items, rv));
+            }
+            if self.history > before {
+                self.settle(before, gap.start..self.fates[before].len(), Fate::Declared);
             }
             let start = if self.history == before { gap.start } else { 0 };
             let end = self.truth.histories[self.history].end_of(rv);
@@ -254,6 +267,7 @@ impl<'a, 'b> Walk<'a, 'b> {
             self.next = end;
         }
         self.compare_snapshot(&items, rv);
+        self.seat = Some((items, rv));
     }
 
     /// Goes to a later history; what lies between was declared.
@@ -268,16 +282,23 @@ impl<'a, 'b> Walk<'a, 'b> {
         }
     }
 
-    /// The history, from `first` on, that a snapshot fits best; the latest of equals.
+    /// The history, from `first` on, that a snapshot fits best; the earliest of equals, until what
+    /// comes after it says otherwise.
     fn history_of(&self, first: usize, items: &[Item], rv: u64) -> usize {
         let last = self.truth.histories.len() - 1;
         (first.min(last)..=last)
-            .max_by_key(|history| {
-                let objects = self.truth.objects_at(*history, rv);
-                let fits = |item: &&Item| objects.get(&item.id).is_some_and(|c| c.rv == item.rv);
-                items.iter().filter(fits).count()
-            })
+            .rev()
+            .max_by_key(|history| self.fit(*history, items, rv))
             .unwrap_or(last)
+    }
+
+    /// How many objects a snapshot and a revision of a history have in common, less what the
+    /// snapshot lacks.
+    fn fit(&self, history: usize, items: &[Item], rv: u64) -> isize {
+        let objects = self.truth.objects_at(history, rv);
+        let fits = |item: &&Item| objects.get(&item.id).is_some_and(|c| c.rv == item.rv);
+        let common = items.iter().filter(fits).count();
+        2 * common.cast_signed() - objects.len().cast_signed()
     }
 
     fn compare_snapshot(&mut self, items: &[Item], rv: u64) {
@@ -330,14 +351,26 @@ impl<'a, 'b> Walk<'a, 'b> {
                     self.settle(history, 0..end, Fate::Declared);
                     self.next = end;
                 }
-                // Without a word: what was skipped stays open, and is lost.
-                _ => self.skip_silently_to(history),
+                _ => self.skip_without_gap(history),
             }
         }
+        self.seat = None;
         self.take(history, index, item);
     }
 
-    fn skip_silently_to(&mut self, history: usize) {
+    /// Goes to a later history that no gap announces: what is skipped stays open, and is lost. Only
+    /// the last snapshot may have been of that history already.
+    fn skip_without_gap(&mut self, history: usize) {
+        if let Some((items, rv)) = self.seat.take()
+            && self.fit(history, &items, rv) == self.fit(self.history, &items, rv)
+        {
+            let rest = self.next..self.fates[self.history].len();
+            self.settle(self.history, rest, Fate::Declared);
+            self.skip_to(history);
+            self.next = self.truth.histories[history].end_of(rv);
+            self.settle(history, 0..self.next, Fate::Declared);
+            return;
+        }
         self.report
             .problem(|| "the cluster's past changed, and no gap said so".to_owned());
         self.history = history;
@@ -368,11 +401,14 @@ impl<'a, 'b> Walk<'a, 'b> {
                 self.complain(item, "came after a later one");
                 self.fates[history][index] = Fate::Delivered;
             }
-            // A declared gap may be wider than what is missing.
-            Fate::Declared | Fate::Coalesced => self.fates[history][index] = Fate::Delivered,
-            Fate::Before | Fate::Delivered => {
+            // A declared gap may be wider than what is missing, up to the snapshot that ends it.
+            Fate::Declared if history == self.history && index >= self.next => {
+                self.next = index + 1;
+                self.fates[history][index] = Fate::Delivered;
+            }
+            Fate::Before | Fate::Delivered | Fate::Declared | Fate::Coalesced => {
                 self.report.duplicated += 1;
-                self.complain(item, "came twice, or is from before the start");
+                self.complain(item, "came twice, or is of before the start or in a gap");
             }
         }
     }

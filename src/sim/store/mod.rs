@@ -329,6 +329,15 @@ impl Store {
         Ok(())
     }
 
+    /// Goes back to a revision of the history, and numbers what comes from much later on.
+    pub(super) fn restore_ahead(&mut self, rv: u64, ahead: u64, now: Now) -> Result<(), Error> {
+        self.rewind(rv, now)?;
+        self.revision += ahead;
+        self.cache_start = self.revision;
+        self.compact();
+        Ok(())
+    }
+
     /// Becomes another, empty cluster.
     pub(super) fn replace(&mut self) {
         for table in &mut self.tables {

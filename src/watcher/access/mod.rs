@@ -18,7 +18,7 @@ use super::{
 };
 use crate::domain::{
     cluster::{Cluster, ClusterSpec, Health, Source, StreamSelector},
-    id::{ClusterId, Revision, UnixMillis},
+    id::{ClusterId, Epoch, Revision, UnixMillis},
     position::ResourceVersion,
 };
 use questions::{Served, Verb};
@@ -98,6 +98,7 @@ pub async fn examine(
         updated: UnixMillis(0),
         revision: Revision(0),
         watch_revision: Revision(0),
+        health_epoch: Epoch(0),
         health: Health::unknown(UnixMillis(0)),
     };
     let api = ApiServer::new(Arc::new(cluster), credentials, policy);

@@ -138,7 +138,7 @@ async fn slow_and_late_consumers_lose_nothing_in_silence() {
         replicas: 1,
         group: Options {
             config: "[limits]\nslow_subscriber_ms = 300\n\
-                     ring_bytes = 65536\nhub_ring_bytes = 65536\n"
+                     ring_bytes = 65536\n"
                 .into(),
         },
     })

@@ -8,7 +8,7 @@ use std::{
 
 use crc32c::crc32c;
 use quorumwatch::{
-    client::{Begin, Cursor, Endpoints, Options, Subscription, Update},
+    client::{Begin, Cursor, Endpoints, Options, Subscription, Table, Update},
     domain::{
         cluster::Resource,
         frame::{Change, GapReason},
@@ -54,6 +54,17 @@ pub(crate) struct Record {
     pub(crate) refusal: Option<String>,
     /// The newest events, for a look at their fields.
     pub(crate) events: VecDeque<Event>,
+    /// What a client makes of the frames, where that is of interest: all of it is kept.
+    pub(crate) kept: Option<Kept>,
+}
+
+/// What a client makes of the frames.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Kept {
+    /// A copy, kept from the frames alone; no frame may break its rules.
+    pub(crate) table: Table,
+    /// Every event, gap and end of a snapshot in a few words, with its resource: "ADDED name".
+    pub(crate) script: Vec<(String, String)>,
 }
 
 /// How many of the newest events are remembered whole.
@@ -79,6 +90,16 @@ impl Recorder {
             ..Options::default()
         };
         Self::go_on(Record::default(), endpoints, options)
+    }
+
+    /// Subscribes, and keeps a copy of what exists and the script of what came.
+    pub(crate) fn start_keeping(endpoints: Endpoints, filter: Filter, begin: Begin) -> Self {
+        let options = Options {
+            filters: vec![filter],
+            begin,
+            ..Options::default()
+        };
+        Self::go_on(Record::keeping(), endpoints, options)
     }
 
     /// Subscribes where an earlier record ended, and adds to it.
@@ -160,17 +181,69 @@ async fn follow(mut subscription: Subscription, record: Arc<Mutex<Record>>) {
     }
 }
 
+impl Kept {
+    fn take(&mut self, response: &SubscribeResponse) {
+        if let Err(violation) = self.table.apply(response) {
+            panic!("{violation}: {response:?}\n{:#?}", self.script);
+        }
+        let line = match response.frame.as_ref().expect("every frame has a kind") {
+            Frame::Event(event) => {
+                let what = event.change_type().as_str_name();
+                let what = what.trim_start_matches("CHANGE_TYPE_");
+                let name = event.object.as_ref().map(|object| object.name.as_str());
+                let words = format!("{what} {}", name.unwrap_or_default());
+                (event.resource.clone(), words)
+            }
+            Frame::Gap(gap) => {
+                let reason = gap.reason().as_str_name();
+                let reason = reason.trim_start_matches("GAP_REASON_");
+                let repaired = if gap.repaired { " repaired" } else { "" };
+                (gap.resource.clone(), format!("GAP {reason}{repaired}"))
+            }
+            Frame::Synced(synced) => (synced.resource.clone(), "SYNCED".to_owned()),
+            Frame::StreamChange(_)
+            | Frame::Progress(_)
+            | Frame::Heartbeat(_)
+            | Frame::Closing(_) => return,
+        };
+        self.script.push(line);
+    }
+
+    /// The script of one resource.
+    pub(crate) fn of(&self, resource: &str) -> Vec<&str> {
+        let script = self.script.iter();
+        let script = script.filter(|(of, _)| of == resource);
+        script.map(|(_, words)| words.as_str()).collect()
+    }
+}
+
 impl Record {
+    /// An empty record that keeps what a client makes of the frames.
+    pub(crate) fn keeping() -> Self {
+        Self {
+            kept: Some(Kept::default()),
+            ..Self::default()
+        }
+    }
+
+    /// What a client makes of the frames; only of a record that keeps it.
+    pub(crate) fn kept(&self) -> &Kept {
+        self.kept.as_ref().expect("it was started to keep it")
+    }
+
     /// Takes a frame.
     pub(crate) fn take(&mut self, response: SubscribeResponse) {
         self.cursor.take(&response);
+        if let Some(kept) = &mut self.kept {
+            kept.take(&response);
+        }
         match response.frame.expect("every frame has a kind") {
             Frame::Event(event) => self.event(event),
             Frame::Gap(gap) => self.gap(gap),
             Frame::Synced(synced) => self.synced(&synced),
             Frame::StreamChange(change) => self.stream_change(change),
             Frame::Progress(progress) => self.is_current = progress.up_to_date,
-            Frame::Closing(_) => {}
+            Frame::Closing(_) | Frame::Heartbeat(_) => {}
         }
     }
 
@@ -233,12 +306,16 @@ impl Record {
 
     fn gap(&mut self, gap: Gap) {
         self.expect_known(&gap.stream, &gap);
+        if gap.reason() == v1::GapReason::SnapshotRestarted {
+            self.audit.restarted(&gap.cluster, &resource(&gap.resource));
+        }
         if let Some(reason) = gap_reason(gap.reason()) {
             self.audit.gap(&SeenGap {
                 cluster: gap.cluster.clone(),
                 resource: resource(&gap.resource),
                 from: gap.from.as_ref().map(|from| position(Some(from)).rv),
-                to: position(gap.to.as_ref()).rv,
+                // Where only the end of the snapshot says it, nothing is known beyond the beginning.
+                to: position(gap.to.as_ref().or(gap.from.as_ref())).rv,
                 reason,
                 repaired: gap.repaired,
             });

@@ -26,12 +26,15 @@ pub(crate) struct Exit {
 /// One replica. Dropping it kills it.
 pub(crate) struct Replica {
     pub(crate) name: String,
+    /// Where it listens: the loopback, unless it has a network of its own.
+    pub(crate) host: String,
     pub(crate) client_port: u16,
     pub(crate) peer_port: u16,
     /// Where its data, its log and its configuration are.
     pub(crate) folder: PathBuf,
     /// Flags after the usual ones.
     pub(crate) flags: Vec<String>,
+    pub(crate) log_format: &'static str,
     /// A command that is given the replica's own command to run in its place.
     pub(crate) wrapper: Vec<String>,
     child: Option<Child>,
@@ -47,10 +50,12 @@ impl Replica {
         let [client_port, peer_port] = free_ports();
         Self {
             name: name.to_owned(),
+            host: "127.0.0.1".to_owned(),
             client_port,
             peer_port,
             folder,
             flags: Vec::new(),
+            log_format: "text",
             wrapper: Vec::new(),
             child: None,
             is_frozen: false,
@@ -58,11 +63,12 @@ impl Replica {
     }
 
     pub(crate) fn peer_flag(&self) -> String {
-        format!("{}=127.0.0.1:{}", self.name, self.peer_port)
+        format!("{}={}:{}", self.name, self.host, self.peer_port)
     }
 
     pub(crate) fn endpoint(&self) -> Endpoint {
-        format!("127.0.0.1:{}", self.client_port).parse().unwrap()
+        let address = format!("{}:{}", self.host, self.client_port);
+        address.parse().unwrap()
     }
 
     /// A connection to it, opened at the first call.
@@ -77,7 +83,12 @@ impl Replica {
             .create(true)
             .append(true)
             .open(self.folder.join("log"));
-        let own = [env!("CARGO_BIN_EXE_quorumwatch"), "serve"];
+        // `EXECUTABLE` is another build of it, to compare the two.
+        let other = std::env::var("EXECUTABLE").ok();
+        let executable = other
+            .as_deref()
+            .unwrap_or(env!("CARGO_BIN_EXE_quorumwatch"));
+        let own = [executable, "serve"];
         let mut words = self.wrapper.iter().map(String::as_str).chain(own);
         let mut command = Command::new(words.next().expect("two words at least"));
         command
@@ -89,11 +100,14 @@ impl Replica {
             .arg(self.folder.join("config.toml"))
             .args([
                 "--client-listen",
-                &format!("127.0.0.1:{}", self.client_port),
+                &format!("{}:{}", self.host, self.client_port),
             ])
-            .args(["--peer-listen", &format!("127.0.0.1:{}", self.peer_port)])
+            .args([
+                "--peer-listen",
+                &format!("{}:{}", self.host, self.peer_port),
+            ])
             .args(["--peers", peers])
-            .args(["--log-format", "text", "--exit-with-parent"])
+            .args(["--log-format", self.log_format, "--exit-with-parent"])
             .args(&self.flags);
         for (name, _) in std::env::vars_os() {
             if name.to_string_lossy().starts_with("QUORUMWATCH_") {

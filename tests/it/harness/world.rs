@@ -83,17 +83,7 @@ impl World {
 
     /// What the group is told of a cluster; it watches its Events.
     pub(crate) fn described(&self, name: &str) -> Cluster {
-        let inline = KubeconfigInline {
-            yaml: self.fleet.kubeconfig(name),
-            context: name.to_owned(),
-        };
-        Cluster {
-            name: name.to_owned(),
-            source: Some(ClusterSource {
-                source: Some(Source::KubeconfigInline(inline)),
-            }),
-            ..Cluster::default()
-        }
+        described(&self.fleet, name)
     }
 
     /// Tells the group to watch a cluster.
@@ -202,5 +192,25 @@ impl World {
         let before = recorder.record().delivered;
         let flows = |record: &Record| record.delivered >= before + events;
         recorder.sees("events flow", PATIENCE, flows).await
+    }
+}
+
+/// The registration of a simulated cluster; its Events are watched.
+pub(crate) fn described(fleet: &Fleet, name: &str) -> Cluster {
+    registered(name, fleet.kubeconfig(name), name)
+}
+
+/// The registration of the cluster of a context.
+pub(crate) fn registered(name: &str, yaml: String, context: &str) -> Cluster {
+    let inline = KubeconfigInline {
+        yaml,
+        context: context.to_owned(),
+    };
+    Cluster {
+        name: name.to_owned(),
+        source: Some(ClusterSource {
+            source: Some(Source::KubeconfigInline(inline)),
+        }),
+        ..Cluster::default()
     }
 }

@@ -3,6 +3,7 @@
 import asyncio
 import threading
 from collections.abc import AsyncIterator
+from dataclasses import replace
 
 import grpc
 import pytest
@@ -33,9 +34,10 @@ from quorumwatch import (
     blocking,
 )
 from quorumwatch.subscription import _Times
+from quorumwatch.v1 import watch_pb2
 from quorumwatch.v1.event_service_pb2 import SubscribeRequest
 
-QUICK = _Times(silence=0.3, first_frame=0.2, tick=0.02)
+QUICK = _Times(silence=0.3, first_frame=0.2, only_frame=0.3, tick=0.02)
 UNAVAILABLE = grpc.StatusCode.UNAVAILABLE
 
 
@@ -136,6 +138,23 @@ async def test_a_silent_replica_is_left_before_and_after_its_first_frame() -> No
     async with serving(deaf, mute, last) as endpoints:
         assert await names(Subscription(endpoints, _times=QUICK)) == ["x"]
     assert (len(deaf.requests), last.kept) == (1, [["w1", "d1"]])
+
+
+async def test_heartbeats_keep_a_replica_and_are_not_handed_out() -> None:
+    async def beats(_: SubscribeRequest) -> AsyncIterator[Frame]:
+        yield progress("w1")
+        for _beat in range(6):
+            await asyncio.sleep(0.1)
+            yield Frame(heartbeat=watch_pb2.Heartbeat())
+        yield event("ADDED", "x", 1, delta="d1")
+        await asyncio.Event().wait()
+
+    last = Replica(plays(COMPLETE))
+    async with serving(Replica(beats), last) as endpoints:
+        subscription = Subscription(endpoints, silence=0.3, _times=replace(QUICK, silence=3600))
+        frames = [frame async for frame in subscription]
+    assert [frame.WhichOneof("frame") for frame in frames] == ["progress", "event", "closing"]
+    assert last.kept == [["w1", "d1"]]
 
 
 async def test_a_subscriber_that_takes_its_time_is_not_held_against_the_replica() -> None:

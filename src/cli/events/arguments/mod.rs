@@ -56,6 +56,10 @@ pub(in crate::cli) struct Arguments {
     /// End after this time, like 30s or 5m.
     #[arg(long, value_name = "TIME", value_parser = duration::parse, help_heading = "Until when")]
     pub(super) duration: Option<Duration>,
+    /// Go on at another replica when one has sent nothing for so long, 1500ms where this is not
+    /// given; a heartbeat comes every 500ms.
+    #[arg(long, value_name = "TIME", value_parser = duration::parse, help_heading = "Connection")]
+    silence: Option<Duration>,
     #[command(flatten)]
     output: Output,
     #[command(flatten)]
@@ -289,6 +293,7 @@ impl Arguments {
                 Some(End::UpToDate) => Until::UpToDate,
                 None => Until::Unspecified,
             },
+            silence: self.silence,
             client_name: CLIENT_NAME.into(),
         }
     }

@@ -8,8 +8,9 @@ use proptest::{
 use crate::domain::{
     assignment::Assignment,
     change::{ClusterChangeKind, ShardChangeKind},
+    cluster::{Cluster, Health},
     command::{Command, Outcome, Rejection},
-    id::{ShardId, StreamId},
+    id::{Epoch, Revision, ShardId, StreamId, UnixMillis},
     state::{Applied, State},
     stream::EraStart,
 };
@@ -29,6 +30,7 @@ pub(super) fn check(
     check_shard_changes(before, after, applied)?;
     check_cluster_changes(before, after, applied)?;
     check_identities(before, after)?;
+    prop_assert_eq!(applied.changes_topology, differs_in_topology(before, after));
     check_request(before, after, command, &applied.outcome)
 }
 
@@ -121,7 +123,9 @@ fn check_cluster_changes(
         let expected = match (old, new) {
             (None, Some(new)) => Some((ClusterChangeKind::Created, new)),
             (Some(old), None) => Some((ClusterChangeKind::Deleted, old)),
-            (Some(old), Some(new)) if old != new => Some((ClusterChangeKind::Updated, new)),
+            (Some(old), Some(new)) if is_changed(old, new) => {
+                Some((ClusterChangeKind::Updated, new))
+            }
             _ => None,
         };
         prop_assert_eq!(
@@ -130,6 +134,16 @@ fn check_cluster_changes(
         );
     }
     Ok(())
+}
+
+/// Another owner that reports the same is no news.
+fn is_changed(old: &Cluster, new: &Cluster) -> bool {
+    let health_epoch = new.health_epoch;
+    let old = Cluster {
+        health_epoch,
+        ..old.clone()
+    };
+    old != *new
 }
 
 /// Whether an identity was taken up only where no other cluster had it, or that was meant.
@@ -148,6 +162,27 @@ fn check_identities(before: &State, after: &State) -> Result<(), TestCaseError> 
         prop_assert!(meant, "{} takes up {uid}", new.spec.name);
     }
     Ok(())
+}
+
+/// Whether two states differ in more than revisions, checkpoints and health.
+fn differs_in_topology(before: &State, after: &State) -> bool {
+    let without_progress = |state: &State| {
+        let mut state = state.clone();
+        state.revision = Revision(0);
+        for id in state.streams.keys().copied().collect::<Vec<_>>() {
+            if let Some(stream) = state.streams.get_mut(&id) {
+                stream.checkpoint = None;
+            }
+        }
+        for id in state.clusters.keys().copied().collect::<Vec<_>>() {
+            if let Some(cluster) = state.clusters.get_mut(&id) {
+                cluster.health = Health::unknown(UnixMillis(0));
+                cluster.health_epoch = Epoch(0);
+            }
+        }
+        state
+    };
+    without_progress(before) != without_progress(after)
 }
 
 /// Whether a request with a known text had no effect but its answer.
@@ -192,7 +227,8 @@ fn is_stale(state: &State, command: &Command) -> bool {
         Command::AdvanceCheckpoints { entries } => entries
             .iter()
             .all(|entry| stale_stream(&entry.stream, entry.epoch)),
-        Command::ReportHealth { shard, epoch, .. } => stale(*shard, *epoch),
+        Command::ReportHealth { shard, epoch, .. }
+        | Command::ConfirmOutage { shard, epoch, .. } => stale(*shard, *epoch),
         _ => false,
     }
 }

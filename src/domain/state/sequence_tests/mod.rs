@@ -2,8 +2,6 @@
 
 mod checks;
 
-use std::collections::BTreeMap;
-
 use proptest::{
     collection::vec,
     option,
@@ -22,6 +20,7 @@ use crate::domain::{
     id::{ClusterId, Epoch, Era, ReplicaId, Revision, ShardId, StreamId},
     position::{Ordinal, Position, ResourceVersion},
     request::RequestId,
+    shared_map::SharedMap,
 };
 
 /// A command in the making: what it is about is chosen among what the state holds by then.
@@ -123,7 +122,7 @@ fn any_step() -> impl Strategy<Value = Step> {
 }
 
 /// The chosen key, or one that does not exist where there is none to choose.
-fn choose<K: Copy, V>(map: &BTreeMap<K, V>, index: &Index, absent: K) -> K {
+fn choose<K: Copy, V>(map: &SharedMap<K, V>, index: &Index, absent: K) -> K {
     let keys: Vec<_> = map.keys().copied().collect();
     if keys.is_empty() {
         absent

@@ -4,7 +4,7 @@ use super::{
 };
 use crate::domain::{
     assignment::{MoveReason, Phase},
-    cluster::{ClusterSpec, Source},
+    cluster::{ClusterSpec, Condition, Source},
     command::{Command, Outcome, Rejection},
     id::{ClusterId, Epoch, Revision, ShardId, StreamId, UnixMillis},
     state::State,
@@ -193,12 +193,36 @@ fn a_stale_owner_gets_the_epoch() {
     let command = assign(&state, of.shard, None);
     apply(&mut state, &command);
     let stale = Rejection::StaleEpoch(Epoch(of.epoch.0 + 1));
-    let report = super::report(
-        of.shard,
-        of.epoch,
-        crate::domain::cluster::Condition::Connected,
-    );
+    let report = super::report(of.shard, of.epoch, Condition::Connected);
     assert_eq!(rejection(&mut state, &report), stale);
     let begin = super::begin(&state, of.stream, of.epoch, 10, false);
     assert_eq!(rejection(&mut state, &Command::BeginEra(begin)), stale);
+}
+
+#[test]
+fn an_outage_is_confirmed_unless_the_owner_has_reported_something_else_meanwhile() {
+    let (mut state, owned) = owned();
+    let mut reported = |condition, reason: &str| {
+        let report = Command::ReportHealth {
+            shard: owned.shard,
+            epoch: owned.epoch,
+            condition,
+            reason: reason.into(),
+            at: AT,
+        };
+        apply(&mut state, &report);
+        let confirm = Command::ConfirmOutage {
+            shard: owned.shard,
+            epoch: owned.epoch,
+            reason: "timeout".into(),
+        };
+        for _ in 0..2 {
+            apply(&mut state, &confirm);
+        }
+        state.clusters[&owned.id].health.reason.clone()
+    };
+    let confirmed = "timeout; no other replica can watch it either";
+    assert_eq!(reported(Condition::Unreachable, "timeout"), confirmed);
+    assert_eq!(reported(Condition::Unreachable, "refused"), "refused");
+    assert_eq!(reported(Condition::Connected, "timeout"), "timeout");
 }

@@ -4,7 +4,7 @@ use super::{
 };
 use crate::domain::{
     cluster::Source,
-    command::{Command, Outcome, Rejection},
+    command::{BeginEra, Command, Outcome, Rejection},
     id::{Epoch, Era, Revision},
     position::{Ordinal, Position, ResourceVersion},
     stream::ResumePoint,
@@ -126,6 +126,35 @@ fn a_proposal_that_is_repeated_begins_one_era() {
     let stale = Rejection::StaleEra(Some(era));
     assert_eq!(rejection(&mut state, &Command::BeginEra(proposal)), stale);
     assert_eq!(state.streams[&stream].era.as_ref().unwrap().era, era);
+}
+
+#[test]
+fn a_run_that_is_behind_the_checkpoint_begins_no_era() {
+    let (mut state, Owned { stream, epoch, .. }) = owned();
+    let era = begin_era(&mut state, stream, epoch, 10, false);
+    let earlier = begin(&state, stream, epoch, 40, true);
+    apply(&mut state, &advance(stream, epoch, closed(era, 30)));
+    for from in [earlier.from.clone(), None] {
+        let from = BeginEra {
+            from,
+            ..earlier.clone()
+        };
+        let refusal = rejection(&mut state, &Command::BeginEra(from));
+        assert_eq!(refusal, Rejection::StaleCheckpoint);
+    }
+    let from = BeginEra {
+        from: Some(closed(era, 30)),
+        ..earlier
+    };
+    let next = outcome(&mut state, &Command::BeginEra(from));
+    assert!(matches!(next, Outcome::Era(_)), "{next:?}");
+    // While the repair is being published nothing of the new era is agreed on.
+    let again = BeginEra {
+        from: None,
+        ..begin(&state, stream, epoch, 50, true)
+    };
+    let again = outcome(&mut state, &Command::BeginEra(again));
+    assert!(matches!(again, Outcome::Era(_)), "{again:?}");
 }
 
 #[test]

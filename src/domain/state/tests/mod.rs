@@ -118,7 +118,7 @@ pub(super) fn begin(
             .and_then(|known| state.run_revision(known.shard))
             .unwrap_or_default(),
         expected_era: known.and_then(|known| Some(known.era.as_ref()?.era)),
-        from: None,
+        from: known.and_then(|known| known.checkpoint.clone()),
         reason: if repaired {
             GapReason::WatchCacheReset
         } else {

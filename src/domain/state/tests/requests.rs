@@ -1,9 +1,10 @@
 use super::{AT, Owned, apply, outcome, owned, rejection, spec};
 use crate::domain::{
+    answered::Requests,
     cluster::ClusterSpec,
     command::{Command, Outcome, Rejection},
     id::{ClusterId, Revision, UnixMillis},
-    request::{RequestId, Requests},
+    request::RequestId,
     state::State,
 };
 

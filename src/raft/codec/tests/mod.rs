@@ -13,11 +13,11 @@ use prost::Message;
 use super::{Corrupt, decode_entry, encode_entry};
 use crate::{
     domain::{
+        answered::Answered,
         assignment::MoveReason,
         cluster::Condition,
         command::{Command, Move, Outcome, Rejection},
         id::Epoch,
-        request::Answered,
         state::State,
     },
     proto::store::v1 as store,

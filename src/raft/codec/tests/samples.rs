@@ -6,6 +6,7 @@ use openraft::vote::RaftLeaderId as _;
 
 use crate::{
     domain::{
+        answered::{Answered, Requests},
         assignment::{Assignment, MoveReason},
         cluster::{
             Cluster, ClusterSpec, Condition, Health, InvalidSpec, Resource, ResourceSelector,
@@ -19,7 +20,7 @@ use crate::{
         },
         member::Member,
         position::{Ordinal, Position},
-        request::{Answered, RequestId, Requests},
+        request::RequestId,
         state::State,
         stream::{EraStart, Stream},
     },
@@ -163,6 +164,14 @@ pub(super) fn owner_commands() -> Vec<(&'static str, Command)> {
                 at: AT,
             },
         ),
+        (
+            "confirm-outage",
+            Command::ConfirmOutage {
+                shard: SHARD,
+                epoch: Epoch(2),
+                reason: "the API server refuses the token".into(),
+            },
+        ),
     ]
 }
 
@@ -240,6 +249,7 @@ pub(super) fn outcomes() -> Vec<Outcome> {
         Rejection::StaleRun(Revision(8)),
         Rejection::StaleEra(Some(Era(8))),
         Rejection::StaleEra(None),
+        Rejection::StaleCheckpoint,
     ];
     outcomes.extend(rejections.map(Outcome::Rejected));
     outcomes
@@ -254,6 +264,7 @@ pub(super) fn state() -> State {
         updated: UnixMillis(AT.0 + 1),
         revision: Revision(11),
         watch_revision: Revision(10),
+        health_epoch: Epoch(3),
         health: Health {
             condition: Condition::Connected,
             reason: String::new(),
@@ -283,6 +294,8 @@ pub(super) fn state() -> State {
         cluster_uid: None,
     };
     let era = EraStart {
+        unbroken_since: Era(5),
+        broken_by: GapReason::HistoryExpired,
         era: Era(5),
         reason: GapReason::HistoryExpired,
         from: Some(Position::closed(Era(4), 10u64.into())),

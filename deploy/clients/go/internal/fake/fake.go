@@ -36,6 +36,23 @@ func Plays(err error, frames ...*v1.SubscribeResponse) Script {
 	}
 }
 
+// PlaysSlowly: frames with a pause before each, then silence.
+func PlaysSlowly(pause time.Duration, frames ...*v1.SubscribeResponse) Script {
+	return func(ctx context.Context, send func(*v1.SubscribeResponse) error) error {
+		for _, frame := range frames {
+			select {
+			case <-ctx.Done():
+				return ctx.Err()
+			case <-time.After(pause):
+			}
+			if err := send(frame); err != nil {
+				return err
+			}
+		}
+		return PlaysThenHangs()(ctx, send)
+	}
+}
+
 // PlaysThenHangs: frames, then silence.
 func PlaysThenHangs(frames ...*v1.SubscribeResponse) Script {
 	return func(ctx context.Context, send func(*v1.SubscribeResponse) error) error {
@@ -147,6 +164,12 @@ func Progress(cursor string, upToDate bool) *v1.SubscribeResponse {
 	return &v1.SubscribeResponse{
 		Cursor: cursor, Frame: &v1.SubscribeResponse_Progress{Progress: progress},
 	}
+}
+
+// Heartbeat has nothing to say.
+func Heartbeat() *v1.SubscribeResponse {
+	heartbeat := &v1.SubscribeResponse_Heartbeat{Heartbeat: &v1.Heartbeat{}}
+	return &v1.SubscribeResponse{Frame: heartbeat}
 }
 
 // StreamChange is one of those without a cursor.

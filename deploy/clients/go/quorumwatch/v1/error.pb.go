@@ -75,6 +75,9 @@ const (
 	ErrorReason_ERROR_REASON_SUBSCRIBER_TOO_SLOW ErrorReason = 20
 	// FIX. The group refuses the write for another reason, which the message says. FAILED_PRECONDITION.
 	ErrorReason_ERROR_REASON_REFUSED ErrorReason = 21
+	// ELSEWHERE. A limit of this replica is reached; `google.rpc.QuotaFailure` and the metadata `limit`
+	// name the configuration key that sets it. RESOURCE_EXHAUSTED.
+	ErrorReason_ERROR_REASON_REPLICA_FULL ErrorReason = 22
 )
 
 // Enum value maps for ErrorReason.
@@ -102,6 +105,7 @@ var (
 		19: "ERROR_REASON_REQUEST_ID_REUSED",
 		20: "ERROR_REASON_SUBSCRIBER_TOO_SLOW",
 		21: "ERROR_REASON_REFUSED",
+		22: "ERROR_REASON_REPLICA_FULL",
 	}
 	ErrorReason_value = map[string]int32{
 		"ERROR_REASON_UNSPECIFIED":            0,
@@ -126,6 +130,7 @@ var (
 		"ERROR_REASON_REQUEST_ID_REUSED":      19,
 		"ERROR_REASON_SUBSCRIBER_TOO_SLOW":    20,
 		"ERROR_REASON_REFUSED":                21,
+		"ERROR_REASON_REPLICA_FULL":           22,
 	}
 )
 
@@ -160,7 +165,7 @@ var File_quorumwatch_v1_error_proto protoreflect.FileDescriptor
 
 const file_quorumwatch_v1_error_proto_rawDesc = "" +
 	"\n" +
-	"\x1aquorumwatch/v1/error.proto\x12\x0equorumwatch.v1*\xe8\x05\n" +
+	"\x1aquorumwatch/v1/error.proto\x12\x0equorumwatch.v1*\x87\x06\n" +
 	"\vErrorReason\x12\x1c\n" +
 	"\x18ERROR_REASON_UNSPECIFIED\x10\x00\x12 \n" +
 	"\x1cERROR_REASON_INVALID_REQUEST\x10\x01\x12\x1f\n" +
@@ -184,7 +189,8 @@ const file_quorumwatch_v1_error_proto_rawDesc = "" +
 	"\x16ERROR_REASON_TOO_LARGE\x10\x12\x12\"\n" +
 	"\x1eERROR_REASON_REQUEST_ID_REUSED\x10\x13\x12$\n" +
 	" ERROR_REASON_SUBSCRIBER_TOO_SLOW\x10\x14\x12\x18\n" +
-	"\x14ERROR_REASON_REFUSED\x10\x15BK\n" +
+	"\x14ERROR_REASON_REFUSED\x10\x15\x12\x1d\n" +
+	"\x19ERROR_REASON_REPLICA_FULL\x10\x16BK\n" +
 	"\x12dev.quorumwatch.v1P\x01Z3quorumwatch.dev/client/quorumwatch/v1;quorumwatchv1b\x06proto3"
 
 var (

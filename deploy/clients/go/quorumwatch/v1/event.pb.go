@@ -754,9 +754,12 @@ type StreamChange struct {
 	// Whether nothing is watched because the cluster is paused.
 	Paused bool `protobuf:"varint,12,opt,name=paused,proto3" json:"paused,omitempty"`
 	// One sentence for people.
-	Message       string `protobuf:"bytes,13,opt,name=message,proto3" json:"message,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
+	Message string `protobuf:"bytes,13,opt,name=message,proto3" json:"message,omitempty"`
+	// Whether the rest of the snapshot follows that the cursor is inside of: the remaining SNAPSHOT
+	// events, then Synced. What was sent of it before the interruption counts.
+	SnapshotContinues bool `protobuf:"varint,14,opt,name=snapshot_continues,json=snapshotContinues,proto3" json:"snapshot_continues,omitempty"`
+	unknownFields     protoimpl.UnknownFields
+	sizeCache         protoimpl.SizeCache
 }
 
 func (x *StreamChange) Reset() {
@@ -878,6 +881,13 @@ func (x *StreamChange) GetMessage() string {
 		return x.Message
 	}
 	return ""
+}
+
+func (x *StreamChange) GetSnapshotContinues() bool {
+	if x != nil {
+		return x.SnapshotContinues
+	}
+	return false
 }
 
 // A snapshot is complete: what was had of the stream before and not seen again in it is gone.
@@ -1301,7 +1311,7 @@ const file_quorumwatch_v1_event_proto_rawDesc = "" +
 	"\tnamespace\x18\x01 \x01(\tR\tnamespace\x12\x12\n" +
 	"\x04name\x18\x02 \x01(\tR\x04name\x12\x10\n" +
 	"\x03uid\x18\x03 \x01(\tR\x03uid\x12)\n" +
-	"\x10resource_version\x18\x04 \x01(\tR\x0fresourceVersion\"\xee\x03\n" +
+	"\x10resource_version\x18\x04 \x01(\tR\x0fresourceVersion\"\x9d\x04\n" +
 	"\fStreamChange\x12\x16\n" +
 	"\x06stream\x18\x01 \x01(\tR\x06stream\x124\n" +
 	"\x04type\x18\x02 \x01(\x0e2 .quorumwatch.v1.StreamChangeTypeR\x04type\x12:\n" +
@@ -1317,7 +1327,8 @@ const file_quorumwatch_v1_event_proto_rawDesc = "" +
 	" \x01(\tR\rlabelSelector\x12%\n" +
 	"\x0efield_selector\x18\v \x01(\tR\rfieldSelector\x12\x16\n" +
 	"\x06paused\x18\f \x01(\bR\x06paused\x12\x18\n" +
-	"\amessage\x18\r \x01(\tR\amessage\"\x8c\x01\n" +
+	"\amessage\x18\r \x01(\tR\amessage\x12-\n" +
+	"\x12snapshot_continues\x18\x0e \x01(\bR\x11snapshotContinues\"\x8c\x01\n" +
 	"\x06Synced\x12\x16\n" +
 	"\x06stream\x18\x01 \x01(\tR\x06stream\x12\x18\n" +
 	"\acluster\x18\x02 \x01(\tR\acluster\x12\x1a\n" +

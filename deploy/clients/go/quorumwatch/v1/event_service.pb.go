@@ -679,6 +679,7 @@ type SubscribeResponse struct {
 	//	*SubscribeResponse_Synced
 	//	*SubscribeResponse_Progress
 	//	*SubscribeResponse_Closing
+	//	*SubscribeResponse_Heartbeat
 	Frame         isSubscribeResponse_Frame `protobuf_oneof:"frame"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -789,6 +790,15 @@ func (x *SubscribeResponse) GetClosing() *Closing {
 	return nil
 }
 
+func (x *SubscribeResponse) GetHeartbeat() *Heartbeat {
+	if x != nil {
+		if x, ok := x.Frame.(*SubscribeResponse_Heartbeat); ok {
+			return x.Heartbeat
+		}
+	}
+	return nil
+}
+
 type isSubscribeResponse_Frame interface {
 	isSubscribeResponse_Frame()
 }
@@ -823,6 +833,11 @@ type SubscribeResponse_Closing struct {
 	Closing *Closing `protobuf:"bytes,8,opt,name=closing,proto3,oneof"`
 }
 
+type SubscribeResponse_Heartbeat struct {
+	// The replica lives: after half a second without any other frame. It says nothing of the cursor.
+	Heartbeat *Heartbeat `protobuf:"bytes,9,opt,name=heartbeat,proto3,oneof"`
+}
+
 func (*SubscribeResponse_Event) isSubscribeResponse_Frame() {}
 
 func (*SubscribeResponse_StreamChange) isSubscribeResponse_Frame() {}
@@ -835,11 +850,13 @@ func (*SubscribeResponse_Progress) isSubscribeResponse_Frame() {}
 
 func (*SubscribeResponse_Closing) isSubscribeResponse_Frame() {}
 
+func (*SubscribeResponse_Heartbeat) isSubscribeResponse_Frame() {}
+
 var File_quorumwatch_v1_event_service_proto protoreflect.FileDescriptor
 
 const file_quorumwatch_v1_event_service_proto_rawDesc = "" +
 	"\n" +
-	"\"quorumwatch/v1/event_service.proto\x12\x0equorumwatch.v1\x1a\x1aquorumwatch/v1/event.proto\"\x82\x03\n" +
+	"\"quorumwatch/v1/event_service.proto\x12\x0equorumwatch.v1\x1a\x1aquorumwatch/v1/event.proto\x1a\x1aquorumwatch/v1/watch.proto\"\x82\x03\n" +
 	"\x10SubscribeRequest\x120\n" +
 	"\afilters\x18\x01 \x03(\v2\x16.quorumwatch.v1.FilterR\afilters\x12+\n" +
 	"\x03now\x18\x02 \x01(\v2\x17.quorumwatch.v1.FromNowH\x00R\x03now\x12:\n" +
@@ -877,7 +894,7 @@ const file_quorumwatch_v1_event_service_proto_rawDesc = "" +
 	"\x04kind\x18\x01 \x01(\tR\x04kind\x12\x1c\n" +
 	"\tnamespace\x18\x02 \x01(\tR\tnamespace\x12\x12\n" +
 	"\x04name\x18\x03 \x01(\tR\x04name\x12\x10\n" +
-	"\x03uid\x18\x04 \x01(\tR\x03uid\"\x93\x03\n" +
+	"\x03uid\x18\x04 \x01(\tR\x03uid\"\xce\x03\n" +
 	"\x11SubscribeResponse\x12\x16\n" +
 	"\x06cursor\x18\x01 \x01(\tR\x06cursor\x12!\n" +
 	"\fcursor_delta\x18\x02 \x01(\tR\vcursorDelta\x12-\n" +
@@ -886,7 +903,8 @@ const file_quorumwatch_v1_event_service_proto_rawDesc = "" +
 	"\x03gap\x18\x05 \x01(\v2\x13.quorumwatch.v1.GapH\x00R\x03gap\x120\n" +
 	"\x06synced\x18\x06 \x01(\v2\x16.quorumwatch.v1.SyncedH\x00R\x06synced\x126\n" +
 	"\bprogress\x18\a \x01(\v2\x18.quorumwatch.v1.ProgressH\x00R\bprogress\x123\n" +
-	"\aclosing\x18\b \x01(\v2\x17.quorumwatch.v1.ClosingH\x00R\aclosingB\a\n" +
+	"\aclosing\x18\b \x01(\v2\x17.quorumwatch.v1.ClosingH\x00R\aclosing\x129\n" +
+	"\theartbeat\x18\t \x01(\v2\x19.quorumwatch.v1.HeartbeatH\x00R\theartbeatB\a\n" +
 	"\x05frame*M\n" +
 	"\x04View\x12\x14\n" +
 	"\x10VIEW_UNSPECIFIED\x10\x00\x12\r\n" +
@@ -932,6 +950,7 @@ var file_quorumwatch_v1_event_service_proto_goTypes = []any{
 	(*Synced)(nil),                // 14: quorumwatch.v1.Synced
 	(*Progress)(nil),              // 15: quorumwatch.v1.Progress
 	(*Closing)(nil),               // 16: quorumwatch.v1.Closing
+	(*Heartbeat)(nil),             // 17: quorumwatch.v1.Heartbeat
 }
 var file_quorumwatch_v1_event_service_proto_depIdxs = []int32{
 	6,  // 0: quorumwatch.v1.SubscribeRequest.filters:type_name -> quorumwatch.v1.Filter
@@ -949,13 +968,14 @@ var file_quorumwatch_v1_event_service_proto_depIdxs = []int32{
 	14, // 12: quorumwatch.v1.SubscribeResponse.synced:type_name -> quorumwatch.v1.Synced
 	15, // 13: quorumwatch.v1.SubscribeResponse.progress:type_name -> quorumwatch.v1.Progress
 	16, // 14: quorumwatch.v1.SubscribeResponse.closing:type_name -> quorumwatch.v1.Closing
-	2,  // 15: quorumwatch.v1.EventService.Subscribe:input_type -> quorumwatch.v1.SubscribeRequest
-	9,  // 16: quorumwatch.v1.EventService.Subscribe:output_type -> quorumwatch.v1.SubscribeResponse
-	16, // [16:17] is the sub-list for method output_type
-	15, // [15:16] is the sub-list for method input_type
-	15, // [15:15] is the sub-list for extension type_name
-	15, // [15:15] is the sub-list for extension extendee
-	0,  // [0:15] is the sub-list for field type_name
+	17, // 15: quorumwatch.v1.SubscribeResponse.heartbeat:type_name -> quorumwatch.v1.Heartbeat
+	2,  // 16: quorumwatch.v1.EventService.Subscribe:input_type -> quorumwatch.v1.SubscribeRequest
+	9,  // 17: quorumwatch.v1.EventService.Subscribe:output_type -> quorumwatch.v1.SubscribeResponse
+	17, // [17:18] is the sub-list for method output_type
+	16, // [16:17] is the sub-list for method input_type
+	16, // [16:16] is the sub-list for extension type_name
+	16, // [16:16] is the sub-list for extension extendee
+	0,  // [0:16] is the sub-list for field type_name
 }
 
 func init() { file_quorumwatch_v1_event_service_proto_init() }
@@ -964,6 +984,7 @@ func file_quorumwatch_v1_event_service_proto_init() {
 		return
 	}
 	file_quorumwatch_v1_event_proto_init()
+	file_quorumwatch_v1_watch_proto_init()
 	file_quorumwatch_v1_event_service_proto_msgTypes[0].OneofWrappers = []any{
 		(*SubscribeRequest_Now)(nil),
 		(*SubscribeRequest_Snapshot)(nil),
@@ -976,6 +997,7 @@ func file_quorumwatch_v1_event_service_proto_init() {
 		(*SubscribeResponse_Synced)(nil),
 		(*SubscribeResponse_Progress)(nil),
 		(*SubscribeResponse_Closing)(nil),
+		(*SubscribeResponse_Heartbeat)(nil),
 	}
 	type x struct{}
 	out := protoimpl.TypeBuilder{

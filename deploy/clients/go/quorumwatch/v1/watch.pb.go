@@ -59,7 +59,10 @@ func (*SnapshotEnd) Descriptor() ([]byte, []int) {
 	return file_quorumwatch_v1_watch_proto_rawDescGZIP(), []int{0}
 }
 
-// The watch lives, and nothing has changed. Sent after a second without any other message.
+// The replica lives, and there is nothing to say. In a watch: sent after a second without any other
+// message. In a subscription: after half a second without any other frame, from its first frame on.
+// So a replica that sends nothing for some of these intervals is frozen, or cut off: go on at
+// another one.
 type Heartbeat struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The time at the replica that serves.

@@ -108,8 +108,11 @@ async def frames(
         try:
             watchdog.expect(first_within)
             while (received := await call.read()) is not grpc.aio.EOF:
-                watchdog.rest()
-                yield cast(_Sized, received)
+                sized = cast(_Sized, received)
+                # A heartbeat has been heard, and that is all that it is for.
+                if not sized[0].HasField("heartbeat"):
+                    watchdog.rest()
+                    yield sized
                 watchdog.expect(within)
             raise LostError("it ended the subscription without a word")
         except asyncio.CancelledError:

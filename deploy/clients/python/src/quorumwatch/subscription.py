@@ -7,7 +7,7 @@ import contextlib
 import enum
 import logging
 from collections.abc import AsyncIterator, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import TracebackType
 from typing import Final, Self
 
@@ -51,12 +51,15 @@ class Start(enum.Enum):
 class _Times:
     """Seconds."""
 
-    # A replica sends Progress at least every five seconds; one that misses two is left.
-    silence: float = 12.0
+    # A replica sends a Heartbeat after half a second without any other frame; one that misses
+    # three is left.
+    silence: float = 1.5
     # While there are others to try, the connection and the first frame take no longer.
     first_frame: float = 5.0
-    # How exact the two above are.
-    tick: float = 0.5
+    # Nor this, where there are none.
+    only_frame: float = 12.0
+    # How exact these are.
+    tick: float = 0.1
     # A call that lives so long is no failed attempt: the longest pause between two of those.
     settled: float = 2.0
 
@@ -78,6 +81,7 @@ class Subscription:
         kept: Iterable[str] = (),
         until: Until = Until.UNTIL_UNSPECIFIED,
         client_name: str = "",
+        silence: float | None = None,
         connect: Connect | None = None,
         _times: _Times | None = None,
     ) -> None:
@@ -86,6 +90,8 @@ class Subscription:
         endpoints: replicas of one group, as host:port; any of them, in any order.
         filters: what to send; what matches one of them. Everything without.
         start: where to begin, unless something was `kept`: `Cursor.parts`, or `Store.kept`.
+        silence: a replica that sends nothing for more seconds is left; 1.5 without. A heartbeat
+            comes every half a second.
         """
         self._course = Course(endpoints)
         self._request = SubscribeRequest(
@@ -100,6 +106,8 @@ class Subscription:
         self._cursor = Cursor(kept)
         self._connect = connect or Connect()
         self._times = _times or _Times()
+        if silence is not None:
+            self._times = replace(self._times, silence=silence)
         self._buffer = Buffer()
         self._waiting: list[Frame] = []
         self._reader: asyncio.Task[None] | None = None
@@ -215,7 +223,7 @@ class Subscription:
             attempt.endpoint,
             self._next_request(),
             self._connect,
-            first_within=times.first_frame if attempt.is_hurried else times.silence,
+            first_within=times.first_frame if attempt.is_hurried else times.only_frame,
             within=times.silence,
             tick=times.tick,
         )

@@ -28,6 +28,7 @@ class ErrorReason(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     ERROR_REASON_REQUEST_ID_REUSED: _ClassVar[ErrorReason]
     ERROR_REASON_SUBSCRIBER_TOO_SLOW: _ClassVar[ErrorReason]
     ERROR_REASON_REFUSED: _ClassVar[ErrorReason]
+    ERROR_REASON_REPLICA_FULL: _ClassVar[ErrorReason]
 ERROR_REASON_UNSPECIFIED: ErrorReason
 ERROR_REASON_INVALID_REQUEST: ErrorReason
 ERROR_REASON_CURSOR_INVALID: ErrorReason
@@ -50,3 +51,4 @@ ERROR_REASON_TOO_LARGE: ErrorReason
 ERROR_REASON_REQUEST_ID_REUSED: ErrorReason
 ERROR_REASON_SUBSCRIBER_TOO_SLOW: ErrorReason
 ERROR_REASON_REFUSED: ErrorReason
+ERROR_REASON_REPLICA_FULL: ErrorReason

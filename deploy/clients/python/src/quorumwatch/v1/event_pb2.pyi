@@ -164,7 +164,7 @@ class ObjectMeta(_message.Message):
     def __init__(self, namespace: _Optional[str] = ..., name: _Optional[str] = ..., uid: _Optional[str] = ..., resource_version: _Optional[str] = ...) -> None: ...
 
 class StreamChange(_message.Message):
-    __slots__ = ("stream", "type", "reason", "position", "snapshot_follows", "cluster", "cluster_uid", "resource", "namespace", "label_selector", "field_selector", "paused", "message")
+    __slots__ = ("stream", "type", "reason", "position", "snapshot_follows", "cluster", "cluster_uid", "resource", "namespace", "label_selector", "field_selector", "paused", "message", "snapshot_continues")
     STREAM_FIELD_NUMBER: _ClassVar[int]
     TYPE_FIELD_NUMBER: _ClassVar[int]
     REASON_FIELD_NUMBER: _ClassVar[int]
@@ -178,6 +178,7 @@ class StreamChange(_message.Message):
     FIELD_SELECTOR_FIELD_NUMBER: _ClassVar[int]
     PAUSED_FIELD_NUMBER: _ClassVar[int]
     MESSAGE_FIELD_NUMBER: _ClassVar[int]
+    SNAPSHOT_CONTINUES_FIELD_NUMBER: _ClassVar[int]
     stream: str
     type: StreamChangeType
     reason: StreamChangeReason
@@ -191,7 +192,8 @@ class StreamChange(_message.Message):
     field_selector: str
     paused: bool
     message: str
-    def __init__(self, stream: _Optional[str] = ..., type: _Optional[_Union[StreamChangeType, str]] = ..., reason: _Optional[_Union[StreamChangeReason, str]] = ..., position: _Optional[_Union[_position_pb2.Position, _Mapping]] = ..., snapshot_follows: _Optional[bool] = ..., cluster: _Optional[str] = ..., cluster_uid: _Optional[str] = ..., resource: _Optional[str] = ..., namespace: _Optional[str] = ..., label_selector: _Optional[str] = ..., field_selector: _Optional[str] = ..., paused: _Optional[bool] = ..., message: _Optional[str] = ...) -> None: ...
+    snapshot_continues: bool
+    def __init__(self, stream: _Optional[str] = ..., type: _Optional[_Union[StreamChangeType, str]] = ..., reason: _Optional[_Union[StreamChangeReason, str]] = ..., position: _Optional[_Union[_position_pb2.Position, _Mapping]] = ..., snapshot_follows: _Optional[bool] = ..., cluster: _Optional[str] = ..., cluster_uid: _Optional[str] = ..., resource: _Optional[str] = ..., namespace: _Optional[str] = ..., label_selector: _Optional[str] = ..., field_selector: _Optional[str] = ..., paused: _Optional[bool] = ..., message: _Optional[str] = ..., snapshot_continues: _Optional[bool] = ...) -> None: ...
 
 class Synced(_message.Message):
     __slots__ = ("stream", "cluster", "resource", "position")

@@ -23,9 +23,10 @@ _sym_db = _symbol_database.Default()
 
 
 from quorumwatch.v1 import event_pb2 as quorumwatch_dot_v1_dot_event__pb2
+from quorumwatch.v1 import watch_pb2 as quorumwatch_dot_v1_dot_watch__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\"quorumwatch/v1/event_service.proto\x12\x0equorumwatch.v1\x1a\x1aquorumwatch/v1/event.proto\"\xc9\x02\n\x10SubscribeRequest\x12\'\n\x07\x66ilters\x18\x01 \x03(\x0b\x32\x16.quorumwatch.v1.Filter\x12&\n\x03now\x18\x02 \x01(\x0b\x32\x17.quorumwatch.v1.FromNowH\x00\x12\x30\n\x08snapshot\x18\x03 \x01(\x0b\x32\x1c.quorumwatch.v1.FromSnapshotH\x00\x12,\n\x06resume\x18\x04 \x01(\x0b\x32\x1a.quorumwatch.v1.FromCursorH\x00\x12\"\n\x04view\x18\x05 \x01(\x0e\x32\x14.quorumwatch.v1.View\x12$\n\x05until\x18\x06 \x01(\x0e\x32\x15.quorumwatch.v1.Until\x12\x13\n\x0b\x63lient_name\x18\x07 \x01(\tB\x06\n\x04\x66romJ\x04\x08\x08\x10\tJ\x04\x08\t\x10\nR\tfrom_timeR\x06limits\"\t\n\x07\x46romNow\"\x0e\n\x0c\x46romSnapshot\"\x1d\n\nFromCursor\x12\x0f\n\x07\x63ursors\x18\x01 \x03(\t\"\x8e\x02\n\x06\x46ilter\x12\x10\n\x08\x63lusters\x18\x01 \x03(\t\x12\x18\n\x10\x63luster_selector\x18\x02 \x01(\t\x12\x11\n\tresources\x18\x03 \x03(\t\x12\x12\n\nnamespaces\x18\x04 \x03(\t\x12\r\n\x05names\x18\x05 \x03(\t\x12\x17\n\x0fobject_selector\x18\x06 \x01(\t\x12\x30\n\x0c\x63hange_types\x18\x07 \x03(\x0e\x32\x1a.quorumwatch.v1.ChangeType\x12?\n\x10kubernetes_event\x18\x08 \x01(\x0b\x32%.quorumwatch.v1.KubernetesEventFilter\x12\x16\n\x0e\x66ield_selector\x18\t \x01(\t\"\x82\x01\n\x15KubernetesEventFilter\x12\r\n\x05types\x18\x01 \x03(\t\x12\x0f\n\x07reasons\x18\x02 \x03(\t\x12\x0f\n\x07sources\x18\x03 \x03(\t\x12\x38\n\x0finvolved_object\x18\x04 \x01(\x0b\x32\x1f.quorumwatch.v1.ObjectReference\"M\n\x0fObjectReference\x12\x0c\n\x04kind\x18\x01 \x01(\t\x12\x11\n\tnamespace\x18\x02 \x01(\t\x12\x0c\n\x04name\x18\x03 \x01(\t\x12\x0b\n\x03uid\x18\x04 \x01(\t\"\xc9\x02\n\x11SubscribeResponse\x12\x0e\n\x06\x63ursor\x18\x01 \x01(\t\x12\x14\n\x0c\x63ursor_delta\x18\x02 \x01(\t\x12&\n\x05\x65vent\x18\x03 \x01(\x0b\x32\x15.quorumwatch.v1.EventH\x00\x12\x35\n\rstream_change\x18\x04 \x01(\x0b\x32\x1c.quorumwatch.v1.StreamChangeH\x00\x12\"\n\x03gap\x18\x05 \x01(\x0b\x32\x13.quorumwatch.v1.GapH\x00\x12(\n\x06synced\x18\x06 \x01(\x0b\x32\x16.quorumwatch.v1.SyncedH\x00\x12,\n\x08progress\x18\x07 \x01(\x0b\x32\x18.quorumwatch.v1.ProgressH\x00\x12*\n\x07\x63losing\x18\x08 \x01(\x0b\x32\x17.quorumwatch.v1.ClosingH\x00\x42\x07\n\x05\x66rame*M\n\x04View\x12\x14\n\x10VIEW_UNSPECIFIED\x10\x00\x12\r\n\tVIEW_FULL\x10\x01\x12\x11\n\rVIEW_METADATA\x10\x02\x12\r\n\tVIEW_NONE\x10\x03*4\n\x05Until\x12\x15\n\x11UNTIL_UNSPECIFIED\x10\x00\x12\x14\n\x10UNTIL_UP_TO_DATE\x10\x01\x32\x62\n\x0c\x45ventService\x12R\n\tSubscribe\x12 .quorumwatch.v1.SubscribeRequest\x1a!.quorumwatch.v1.SubscribeResponse0\x01\x42K\n\x12\x64\x65v.quorumwatch.v1P\x01Z3quorumwatch.dev/client/quorumwatch/v1;quorumwatchv1b\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\"quorumwatch/v1/event_service.proto\x12\x0equorumwatch.v1\x1a\x1aquorumwatch/v1/event.proto\x1a\x1aquorumwatch/v1/watch.proto\"\xc9\x02\n\x10SubscribeRequest\x12\'\n\x07\x66ilters\x18\x01 \x03(\x0b\x32\x16.quorumwatch.v1.Filter\x12&\n\x03now\x18\x02 \x01(\x0b\x32\x17.quorumwatch.v1.FromNowH\x00\x12\x30\n\x08snapshot\x18\x03 \x01(\x0b\x32\x1c.quorumwatch.v1.FromSnapshotH\x00\x12,\n\x06resume\x18\x04 \x01(\x0b\x32\x1a.quorumwatch.v1.FromCursorH\x00\x12\"\n\x04view\x18\x05 \x01(\x0e\x32\x14.quorumwatch.v1.View\x12$\n\x05until\x18\x06 \x01(\x0e\x32\x15.quorumwatch.v1.Until\x12\x13\n\x0b\x63lient_name\x18\x07 \x01(\tB\x06\n\x04\x66romJ\x04\x08\x08\x10\tJ\x04\x08\t\x10\nR\tfrom_timeR\x06limits\"\t\n\x07\x46romNow\"\x0e\n\x0c\x46romSnapshot\"\x1d\n\nFromCursor\x12\x0f\n\x07\x63ursors\x18\x01 \x03(\t\"\x8e\x02\n\x06\x46ilter\x12\x10\n\x08\x63lusters\x18\x01 \x03(\t\x12\x18\n\x10\x63luster_selector\x18\x02 \x01(\t\x12\x11\n\tresources\x18\x03 \x03(\t\x12\x12\n\nnamespaces\x18\x04 \x03(\t\x12\r\n\x05names\x18\x05 \x03(\t\x12\x17\n\x0fobject_selector\x18\x06 \x01(\t\x12\x30\n\x0c\x63hange_types\x18\x07 \x03(\x0e\x32\x1a.quorumwatch.v1.ChangeType\x12?\n\x10kubernetes_event\x18\x08 \x01(\x0b\x32%.quorumwatch.v1.KubernetesEventFilter\x12\x16\n\x0e\x66ield_selector\x18\t \x01(\t\"\x82\x01\n\x15KubernetesEventFilter\x12\r\n\x05types\x18\x01 \x03(\t\x12\x0f\n\x07reasons\x18\x02 \x03(\t\x12\x0f\n\x07sources\x18\x03 \x03(\t\x12\x38\n\x0finvolved_object\x18\x04 \x01(\x0b\x32\x1f.quorumwatch.v1.ObjectReference\"M\n\x0fObjectReference\x12\x0c\n\x04kind\x18\x01 \x01(\t\x12\x11\n\tnamespace\x18\x02 \x01(\t\x12\x0c\n\x04name\x18\x03 \x01(\t\x12\x0b\n\x03uid\x18\x04 \x01(\t\"\xf9\x02\n\x11SubscribeResponse\x12\x0e\n\x06\x63ursor\x18\x01 \x01(\t\x12\x14\n\x0c\x63ursor_delta\x18\x02 \x01(\t\x12&\n\x05\x65vent\x18\x03 \x01(\x0b\x32\x15.quorumwatch.v1.EventH\x00\x12\x35\n\rstream_change\x18\x04 \x01(\x0b\x32\x1c.quorumwatch.v1.StreamChangeH\x00\x12\"\n\x03gap\x18\x05 \x01(\x0b\x32\x13.quorumwatch.v1.GapH\x00\x12(\n\x06synced\x18\x06 \x01(\x0b\x32\x16.quorumwatch.v1.SyncedH\x00\x12,\n\x08progress\x18\x07 \x01(\x0b\x32\x18.quorumwatch.v1.ProgressH\x00\x12*\n\x07\x63losing\x18\x08 \x01(\x0b\x32\x17.quorumwatch.v1.ClosingH\x00\x12.\n\theartbeat\x18\t \x01(\x0b\x32\x19.quorumwatch.v1.HeartbeatH\x00\x42\x07\n\x05\x66rame*M\n\x04View\x12\x14\n\x10VIEW_UNSPECIFIED\x10\x00\x12\r\n\tVIEW_FULL\x10\x01\x12\x11\n\rVIEW_METADATA\x10\x02\x12\r\n\tVIEW_NONE\x10\x03*4\n\x05Until\x12\x15\n\x11UNTIL_UNSPECIFIED\x10\x00\x12\x14\n\x10UNTIL_UP_TO_DATE\x10\x01\x32\x62\n\x0c\x45ventService\x12R\n\tSubscribe\x12 .quorumwatch.v1.SubscribeRequest\x1a!.quorumwatch.v1.SubscribeResponse0\x01\x42K\n\x12\x64\x65v.quorumwatch.v1P\x01Z3quorumwatch.dev/client/quorumwatch/v1;quorumwatchv1b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -33,26 +34,26 @@ _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'quorumwatch.v1.event_servic
 if not _descriptor._USE_C_DESCRIPTORS:
   _globals['DESCRIPTOR']._loaded_options = None
   _globals['DESCRIPTOR']._serialized_options = b'\n\022dev.quorumwatch.v1P\001Z3quorumwatch.dev/client/quorumwatch/v1;quorumwatchv1'
-  _globals['_VIEW']._serialized_start=1289
-  _globals['_VIEW']._serialized_end=1366
-  _globals['_UNTIL']._serialized_start=1368
-  _globals['_UNTIL']._serialized_end=1420
-  _globals['_SUBSCRIBEREQUEST']._serialized_start=83
-  _globals['_SUBSCRIBEREQUEST']._serialized_end=412
-  _globals['_FROMNOW']._serialized_start=414
-  _globals['_FROMNOW']._serialized_end=423
-  _globals['_FROMSNAPSHOT']._serialized_start=425
-  _globals['_FROMSNAPSHOT']._serialized_end=439
-  _globals['_FROMCURSOR']._serialized_start=441
-  _globals['_FROMCURSOR']._serialized_end=470
-  _globals['_FILTER']._serialized_start=473
-  _globals['_FILTER']._serialized_end=743
-  _globals['_KUBERNETESEVENTFILTER']._serialized_start=746
-  _globals['_KUBERNETESEVENTFILTER']._serialized_end=876
-  _globals['_OBJECTREFERENCE']._serialized_start=878
-  _globals['_OBJECTREFERENCE']._serialized_end=955
-  _globals['_SUBSCRIBERESPONSE']._serialized_start=958
-  _globals['_SUBSCRIBERESPONSE']._serialized_end=1287
-  _globals['_EVENTSERVICE']._serialized_start=1422
-  _globals['_EVENTSERVICE']._serialized_end=1520
+  _globals['_VIEW']._serialized_start=1365
+  _globals['_VIEW']._serialized_end=1442
+  _globals['_UNTIL']._serialized_start=1444
+  _globals['_UNTIL']._serialized_end=1496
+  _globals['_SUBSCRIBEREQUEST']._serialized_start=111
+  _globals['_SUBSCRIBEREQUEST']._serialized_end=440
+  _globals['_FROMNOW']._serialized_start=442
+  _globals['_FROMNOW']._serialized_end=451
+  _globals['_FROMSNAPSHOT']._serialized_start=453
+  _globals['_FROMSNAPSHOT']._serialized_end=467
+  _globals['_FROMCURSOR']._serialized_start=469
+  _globals['_FROMCURSOR']._serialized_end=498
+  _globals['_FILTER']._serialized_start=501
+  _globals['_FILTER']._serialized_end=771
+  _globals['_KUBERNETESEVENTFILTER']._serialized_start=774
+  _globals['_KUBERNETESEVENTFILTER']._serialized_end=904
+  _globals['_OBJECTREFERENCE']._serialized_start=906
+  _globals['_OBJECTREFERENCE']._serialized_end=983
+  _globals['_SUBSCRIBERESPONSE']._serialized_start=986
+  _globals['_SUBSCRIBERESPONSE']._serialized_end=1363
+  _globals['_EVENTSERVICE']._serialized_start=1498
+  _globals['_EVENTSERVICE']._serialized_end=1596
 # @@protoc_insertion_point(module_scope)

@@ -1,4 +1,5 @@
 from quorumwatch.v1 import event_pb2 as _event_pb2
+from quorumwatch.v1 import watch_pb2 as _watch_pb2
 from google.protobuf.internal import containers as _containers
 from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
 from google.protobuf import descriptor as _descriptor
@@ -105,7 +106,7 @@ class ObjectReference(_message.Message):
     def __init__(self, kind: _Optional[str] = ..., namespace: _Optional[str] = ..., name: _Optional[str] = ..., uid: _Optional[str] = ...) -> None: ...
 
 class SubscribeResponse(_message.Message):
-    __slots__ = ("cursor", "cursor_delta", "event", "stream_change", "gap", "synced", "progress", "closing")
+    __slots__ = ("cursor", "cursor_delta", "event", "stream_change", "gap", "synced", "progress", "closing", "heartbeat")
     CURSOR_FIELD_NUMBER: _ClassVar[int]
     CURSOR_DELTA_FIELD_NUMBER: _ClassVar[int]
     EVENT_FIELD_NUMBER: _ClassVar[int]
@@ -114,6 +115,7 @@ class SubscribeResponse(_message.Message):
     SYNCED_FIELD_NUMBER: _ClassVar[int]
     PROGRESS_FIELD_NUMBER: _ClassVar[int]
     CLOSING_FIELD_NUMBER: _ClassVar[int]
+    HEARTBEAT_FIELD_NUMBER: _ClassVar[int]
     cursor: str
     cursor_delta: str
     event: _event_pb2.Event
@@ -122,4 +124,5 @@ class SubscribeResponse(_message.Message):
     synced: _event_pb2.Synced
     progress: _event_pb2.Progress
     closing: _event_pb2.Closing
-    def __init__(self, cursor: _Optional[str] = ..., cursor_delta: _Optional[str] = ..., event: _Optional[_Union[_event_pb2.Event, _Mapping]] = ..., stream_change: _Optional[_Union[_event_pb2.StreamChange, _Mapping]] = ..., gap: _Optional[_Union[_event_pb2.Gap, _Mapping]] = ..., synced: _Optional[_Union[_event_pb2.Synced, _Mapping]] = ..., progress: _Optional[_Union[_event_pb2.Progress, _Mapping]] = ..., closing: _Optional[_Union[_event_pb2.Closing, _Mapping]] = ...) -> None: ...
+    heartbeat: _watch_pb2.Heartbeat
+    def __init__(self, cursor: _Optional[str] = ..., cursor_delta: _Optional[str] = ..., event: _Optional[_Union[_event_pb2.Event, _Mapping]] = ..., stream_change: _Optional[_Union[_event_pb2.StreamChange, _Mapping]] = ..., gap: _Optional[_Union[_event_pb2.Gap, _Mapping]] = ..., synced: _Optional[_Union[_event_pb2.Synced, _Mapping]] = ..., progress: _Optional[_Union[_event_pb2.Progress, _Mapping]] = ..., closing: _Optional[_Union[_event_pb2.Closing, _Mapping]] = ..., heartbeat: _Optional[_Union[_watch_pb2.Heartbeat, _Mapping]] = ...) -> None: ...

@@ -1,0 +1,167 @@
+//! A gRPC server of tonic that sends given frames and does nothing else, in a process of its own.
+
+use std::{
+    convert::Infallible,
+    fs,
+    io::{BufRead as _, BufReader, Read as _, Write as _},
+    path::Path,
+    pin::Pin,
+    process::{Child, Command, Stdio},
+    sync::Arc,
+    task::{Context, Poll},
+    time::Duration,
+};
+
+use bytes::{Buf as _, Bytes};
+use futures::{Stream, StreamExt as _, future::BoxFuture, stream};
+use quorumwatch::client::Endpoint;
+use tokio::net::TcpListener;
+use tokio_stream::wrappers::{IntervalStream, TcpListenerStream};
+use tonic::{
+    Request, Response, Status,
+    body::Body,
+    server::{Grpc, NamedService, ServerStreamingService},
+    transport::Server,
+};
+
+use crate::frames::Bare;
+
+/// The argument with which this program is the server.
+pub(crate) const ARGUMENT: &str = "--serve-frames";
+
+/// As the simulated load is written.
+const BEAT: Duration = Duration::from_millis(5);
+
+/// The server's process. Dropping it ends it.
+pub(crate) struct Floor {
+    child: Child,
+    pub(crate) endpoint: Endpoint,
+}
+
+impl Floor {
+    /// Starts a server of these frames; each reader is sent so many per second.
+    pub(crate) fn start(frames: &[Bytes], rate: u32, folder: &Path) -> Self {
+        let mut file = Vec::new();
+        for frame in frames {
+            let length = u32::try_from(frame.len()).expect("frames are small");
+            file.extend_from_slice(&length.to_be_bytes());
+            file.extend_from_slice(frame);
+        }
+        let path = folder.join("frames");
+        fs::write(&path, file).expect("the folder can be written");
+        let own = std::env::current_exe().expect("this program has a file");
+        let mut child = Command::new(own)
+            .arg(ARGUMENT)
+            .arg(&path)
+            .arg(rate.to_string())
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .expect("it starts");
+        let mut line = String::new();
+        let output = child.stdout.take().expect("it is piped");
+        let read = BufReader::new(output).read_line(&mut line);
+        read.expect("it says where it listens");
+        let endpoint = line.trim().parse().expect("an address");
+        Self { child, endpoint }
+    }
+
+    pub(crate) fn pid(&self) -> u32 {
+        self.child.id()
+    }
+}
+
+impl Drop for Floor {
+    fn drop(&mut self) {
+        // One that has ended by itself cannot be killed any more.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// Serves the frames of a file until standard input ends: with the process that started it.
+pub(crate) async fn serve(path: &str, rate: &str) {
+    let mut file = Bytes::from(fs::read(path).expect("it was written"));
+    let mut frames = Vec::new();
+    while file.has_remaining() {
+        let length = file.get_u32() as usize;
+        frames.push(file.split_to(length));
+    }
+    let rate: f64 = rate.parse().expect("a number");
+    let service = Service {
+        frames: frames.into(),
+        each_beat: rate * BEAT.as_secs_f64(),
+    };
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+    let address = listener.local_addr().expect("it listens");
+    let mut output = std::io::stdout();
+    writeln!(output, "{address}").expect("it is read");
+    output.flush().expect("it is read");
+    let incoming = TcpListenerStream::new(listener);
+    let incoming = incoming.inspect(|connection| {
+        if let Ok(connection) = connection {
+            let _ = connection.set_nodelay(true);
+        }
+    });
+    let served = Server::builder()
+        .tcp_nodelay(true)
+        .add_service(service)
+        .serve_with_incoming(incoming);
+    let input_ends = tokio::task::spawn_blocking(|| std::io::stdin().read_to_end(&mut Vec::new()));
+    tokio::select! {
+        served = served => served.expect("it serves"),
+        _ = input_ends => {}
+    }
+}
+
+#[derive(Clone)]
+struct Service {
+    frames: Arc<[Bytes]>,
+    each_beat: f64,
+}
+
+type Frames = Pin<Box<dyn Stream<Item = Result<Bytes, Status>> + Send>>;
+
+impl Service {
+    fn frames(&self) -> Frames {
+        let Self { frames, each_beat } = self.clone();
+        let beats = IntervalStream::new(tokio::time::interval(BEAT)).enumerate();
+        let sent = beats.flat_map(move |(beat, _)| {
+            let place = |beat: usize| (beat as f64 * each_beat) as usize;
+            let frames = Arc::clone(&frames);
+            let due = place(beat)..place(beat + 1);
+            stream::iter(due.map(move |index| Ok(frames[index % frames.len()].clone())))
+        });
+        Box::pin(sent)
+    }
+}
+
+impl ServerStreamingService<Bytes> for Service {
+    type Response = Bytes;
+    type ResponseStream = Frames;
+    type Future = BoxFuture<'static, Result<Response<Frames>, Status>>;
+
+    fn call(&mut self, _: Request<Bytes>) -> Self::Future {
+        let frames = self.frames();
+        Box::pin(async move { Ok(Response::new(frames)) })
+    }
+}
+
+impl NamedService for Service {
+    const NAME: &'static str = "quorumwatch.v1.EventService";
+}
+
+impl tower::Service<http::Request<Body>> for Service {
+    type Response = http::Response<Body>;
+    type Error = Infallible;
+    type Future = BoxFuture<'static, Result<http::Response<Body>, Infallible>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, request: http::Request<Body>) -> Self::Future {
+        let service = self.clone();
+        Box::pin(async move { Ok(Grpc::new(Bare).server_streaming(service, request).await) })
+    }
+}

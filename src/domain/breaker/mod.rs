@@ -1,0 +1,330 @@
+//! The circuit breaker of one cluster as a state machine: [`Breaker::step`].
+//!
+//! Closed: requests go out. A request that fails in a way that may be the cluster's fault makes it
+//! suspect: one probe decides, before anything is held back. Where the probe is answered, the
+//! trouble is the request's own; where it is not, the breaker opens.
+//! Open: no request goes out but one probe at a time, after pauses that grow with the outage.
+//! Half-open: the probe was answered; requests go out, in turn. The first answer to one of them
+//! closes the breaker.
+//!
+//! It holds back new requests only: a watch that is open is none of its business. Probes are sent
+//! by those who wait, so that there are none where nobody wants anything.
+
+use super::rate_limit::RateLimit;
+
+/// The limits of a breaker. All times in milliseconds.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// The longest pause between two probes is this part of the outage's length: what was down for
+    /// 4 s is found again within 1 s.
+    pub outage_part: u64,
+    /// But no shorter than this,
+    pub pause_min_ms: u64,
+    /// and no longer than this: what was down for an hour is found again within 30 s.
+    pub pause_max_ms: u64,
+    /// Probes at once, saved up between outages: enough for an outage of some seconds.
+    pub probe_burst: u32,
+    /// Beyond it one probe in so long, however often the cluster comes and goes.
+    pub probe_interval_ms: u32,
+    /// Requests that go on at once after an outage.
+    pub resume_burst: u32,
+    /// Beyond it one in so long.
+    pub resume_interval_ms: u32,
+    /// Longest wait that a server may ask for: longer than its own longest (32 s), and short enough
+    /// that a mistaken answer does not silence a cluster.
+    pub retry_after_max_ms: u64,
+    /// How long a probe waits for its answer where the server has fallen silent before: that it
+    /// does not answer is the second sign. A lost SYN is sent again after 1 s.
+    pub answer_silent_ms: u64,
+    /// How long any other probe waits at least.
+    pub answer_min_ms: u64,
+    /// And at most, once the outage is long.
+    pub answer_max_ms: u64,
+    /// An outage of such a length: a server that says it is not ready is also asked for a list,
+    /// because some serve everything while a check of theirs fails.
+    pub unready_ms: u64,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            outage_part: 4,
+            pause_min_ms: 100,
+            pause_max_ms: 30_000,
+            probe_burst: 16,
+            probe_interval_ms: 1_000,
+            resume_burst: 20,
+            resume_interval_ms: 20,
+            retry_after_max_ms: 60_000,
+            answer_silent_ms: 1_100,
+            answer_min_ms: 2_000,
+            answer_max_ms: 10_000,
+            unready_ms: 10_000,
+        }
+    }
+}
+
+/// Whether requests go out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum State {
+    /// They do.
+    Closed,
+    /// They do not; one probe at a time does.
+    Open,
+    /// They do, in turn; none was answered yet.
+    HalfOpen,
+}
+
+impl std::fmt::Display for State {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Closed => "closed",
+            Self::Open => "open",
+            Self::HalfOpen => "half-open",
+        })
+    }
+}
+
+/// What has happened.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Input {
+    /// A request failed, and it may be the cluster's fault.
+    Failed,
+    /// Nothing comes any more from a server that kept sending, or nothing that it would have to
+    /// acknowledge was acknowledged.
+    Silent,
+    /// A request was answered, or a watch has brought something.
+    Answered,
+    /// Somebody wants to send a request, and can wait.
+    Ask {
+        /// Whether it was held back by an outage.
+        was_held: bool,
+    },
+    /// The probe was answered.
+    ProbeAnswered,
+    /// The probe was not answered, or not with what counts.
+    ProbeFailed {
+        /// How long the server asks us to wait.
+        retry_after_ms: Option<u64>,
+        /// Any number, drawn at random.
+        draw: u64,
+    },
+    /// Whoever was to probe is gone.
+    ProbeAbandoned,
+}
+
+/// What whoever asked is to do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Output {
+    /// Nothing: it was no question.
+    None,
+    /// Go on at this time; ask again then, if the state has changed.
+    GoOn {
+        /// The time.
+        at_ms: u64,
+    },
+    /// Send the probe now, and say what came of it.
+    Probe(Probe),
+    /// Ask again at this time, where there is one, and whenever something has changed.
+    Wait {
+        /// The time.
+        until_ms: Option<u64>,
+    },
+}
+
+/// How to probe.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Probe {
+    /// How long to wait for an answer.
+    pub answer_ms: u64,
+    /// Whether a list counts where the server says that it is not ready.
+    pub accepts_list: bool,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Phase {
+    Closed,
+    Open { since_ms: u64, probe_at_ms: u64 },
+    HalfOpen { since_ms: u64 },
+}
+
+/// A request has failed, and a probe is to tell whose fault that is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Suspicion {
+    since_ms: u64,
+    probe_at_ms: u64,
+    is_silent: bool,
+}
+
+/// One cluster's breaker.
+#[derive(Clone, Debug)]
+pub struct Breaker {
+    limits: Limits,
+    phase: Phase,
+    /// Never while open, where it is certain.
+    suspicion: Option<Suspicion>,
+    is_probing: bool,
+    probes: RateLimit,
+    resumes: RateLimit,
+}
+
+impl Breaker {
+    /// A closed breaker.
+    pub fn new(limits: Limits) -> Self {
+        Self {
+            probes: RateLimit::new(limits.probe_burst, limits.probe_interval_ms),
+            resumes: RateLimit::new(limits.resume_burst, limits.resume_interval_ms),
+            limits,
+            phase: Phase::Closed,
+            suspicion: None,
+            is_probing: false,
+        }
+    }
+
+    /// Whether requests go out.
+    pub fn state(&self) -> State {
+        match self.phase {
+            Phase::Closed => State::Closed,
+            Phase::Open { .. } => State::Open,
+            Phase::HalfOpen { .. } => State::HalfOpen,
+        }
+    }
+
+    /// Whether a request has failed, and it is not known yet whose fault that is.
+    pub fn is_suspect(&self) -> bool {
+        self.suspicion.is_some()
+    }
+
+    /// When the outage began that is not over yet: with the first request that failed.
+    pub fn outage_since_ms(&self) -> Option<u64> {
+        match self.phase {
+            Phase::Closed => None,
+            Phase::Open { since_ms, .. } | Phase::HalfOpen { since_ms } => Some(since_ms),
+        }
+    }
+
+    /// Takes in what has happened; `now_ms` never goes back.
+    pub fn step(&mut self, now_ms: u64, input: Input) -> Output {
+        match input {
+            Input::Failed => self.suspect(now_ms, false),
+            Input::Silent => self.suspect(now_ms, true),
+            Input::Answered => self.answered(),
+            Input::Ask { was_held } => return self.ask(now_ms, was_held),
+            Input::ProbeAnswered => self.probe_answered(),
+            Input::ProbeFailed {
+                retry_after_ms,
+                draw,
+            } => self.probe_failed(now_ms, retry_after_ms, draw),
+            Input::ProbeAbandoned => self.probe_abandoned(now_ms),
+        }
+        Output::None
+    }
+
+    fn suspect(&mut self, now_ms: u64, is_silent: bool) {
+        if self.suspicion.is_none() && self.state() != State::Open {
+            self.suspicion = Some(Suspicion {
+                since_ms: now_ms,
+                probe_at_ms: self.probes.take(now_ms),
+                is_silent,
+            });
+        }
+    }
+
+    /// Whatever failed before, the cluster answers now.
+    fn answered(&mut self) {
+        match self.phase {
+            // It was sent before the outage; only a probe ends one.
+            Phase::Open { .. } => return,
+            Phase::HalfOpen { .. } => self.phase = Phase::Closed,
+            Phase::Closed => {}
+        }
+        self.suspicion = None;
+    }
+
+    fn ask(&mut self, now_ms: u64, was_held: bool) -> Output {
+        let (since_ms, probe_at_ms) = match (self.phase, self.suspicion) {
+            (
+                Phase::Open {
+                    since_ms,
+                    probe_at_ms,
+                },
+                _,
+            ) => (since_ms, probe_at_ms),
+            (_, Some(suspicion)) => (suspicion.since_ms, suspicion.probe_at_ms),
+            (Phase::Closed | Phase::HalfOpen { .. }, None) => {
+                let at_ms = if was_held {
+                    self.resumes.take(now_ms)
+                } else {
+                    now_ms
+                };
+                return Output::GoOn { at_ms };
+            }
+        };
+        if self.is_probing {
+            return Output::Wait { until_ms: None };
+        }
+        if now_ms < probe_at_ms {
+            let until_ms = Some(probe_at_ms);
+            return Output::Wait { until_ms };
+        }
+        self.is_probing = true;
+        let outage_ms = now_ms.saturating_sub(since_ms);
+        let is_silent = self.suspicion.is_some_and(|suspicion| suspicion.is_silent);
+        let answer_min_ms = if is_silent {
+            self.limits.answer_silent_ms
+        } else {
+            self.limits.answer_min_ms
+        };
+        Output::Probe(Probe {
+            answer_ms: self
+                .part_of(outage_ms)
+                .clamp(answer_min_ms, self.limits.answer_max_ms),
+            accepts_list: outage_ms >= self.limits.unready_ms,
+        })
+    }
+
+    fn probe_answered(&mut self) {
+        self.is_probing = false;
+        self.suspicion = None;
+        if let Phase::Open { since_ms, .. } = self.phase {
+            self.phase = Phase::HalfOpen { since_ms };
+        }
+    }
+
+    fn probe_failed(&mut self, now_ms: u64, retry_after_ms: Option<u64>, draw: u64) {
+        self.is_probing = false;
+        let since_ms = match (self.phase, self.suspicion.take()) {
+            (Phase::Open { since_ms, .. } | Phase::HalfOpen { since_ms }, _) => since_ms,
+            (Phase::Closed, Some(suspicion)) => suspicion.since_ms,
+            // A request was answered while the probe was under way.
+            (Phase::Closed, None) => return,
+        };
+        let longest_ms = self
+            .part_of(now_ms.saturating_sub(since_ms))
+            .clamp(self.limits.pause_min_ms, self.limits.pause_max_ms);
+        // At least half of it, so that the cap and not chance decides about the rate.
+        let pause_ms = longest_ms / 2 + draw % (longest_ms / 2 + 1);
+        let asked_ms = retry_after_ms.unwrap_or(0);
+        // Added, not the greater of both: everyone else was asked to wait for the same time.
+        let pause_ms = pause_ms + asked_ms.min(self.limits.retry_after_max_ms);
+        self.phase = Phase::Open {
+            since_ms,
+            probe_at_ms: self.probes.take(now_ms).max(now_ms + pause_ms),
+        };
+    }
+
+    /// The next one who asks probes at once.
+    fn probe_abandoned(&mut self, now_ms: u64) {
+        self.is_probing = false;
+        if let Phase::Open { probe_at_ms, .. } = &mut self.phase {
+            *probe_at_ms = now_ms;
+        }
+    }
+
+    fn part_of(&self, outage_ms: u64) -> u64 {
+        outage_ms / self.limits.outage_part.max(1)
+    }
+}
+
+#[cfg(test)]
+mod tests;

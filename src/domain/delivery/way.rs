@@ -1,0 +1,106 @@
+//! How a reader is served from where it stands: the table [`way`].
+
+use super::place::{Place, Reader};
+use crate::domain::{frame::GapReason, position::Position, stream::EraStart};
+
+/// What the owner has, as far as it matters to one reader.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Located {
+    /// How the stream's current era began.
+    pub era: EraStart,
+    /// Where in the log the reader goes on, where what it needs next is there.
+    pub next: Option<u64>,
+    /// Everything after this position is in the log.
+    pub floor: Position,
+}
+
+/// How a reader is served from where it stands.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Way {
+    /// From the log, from this number on.
+    Log(u64),
+    /// With a second watch, from its place on.
+    Watch,
+    /// Its history goes on in the present era without a break: it stands there.
+    Enter(Position),
+    /// It stands inside a version whose watch is lost: the rest of the version, from exact lists.
+    CloseVersion(Position),
+    /// With the net changes between two exact lists.
+    Repair {
+        /// Where they are counted from.
+        from: Position,
+        /// Where they lead.
+        to: Position,
+    },
+    /// With a snapshot, or with the rest of the one that it is inside of.
+    Snapshot,
+    /// What follows is gone.
+    Gap(GapReason),
+    /// It goes on at this position, and its own readers ask for what it passes over.
+    Skip(Position),
+    /// Not here: the owner has to catch up with the group.
+    Ahead,
+}
+
+/// The table: where the reader stands, and what the owner has there. `watchable` is false once a
+/// watch from there was refused.
+pub fn way(place: &Place, reader: Reader, owner: &Located, watchable: bool) -> Way {
+    let era = &owner.era;
+    match place {
+        Place::BeforeFirst => Way::Ahead,
+        Place::SnapshotDue => Way::Snapshot,
+        Place::Snapshot { list, .. } if list.era > era.era => Way::Ahead,
+        Place::Snapshot { .. } => Way::Snapshot,
+        Place::Repair { from, to, .. } => {
+            let of_this_era = *to == era.start() && Some(from) == era.from.as_ref();
+            match owner.next {
+                _ if to.era > era.era => Way::Ahead,
+                Some(next) if of_this_era || reader == Reader::Log => Way::Log(next),
+                _ if reader == Reader::Log => Way::Skip(owner.floor.clone()),
+                _ if from.era < era.unbroken_since => Way::Gap(era.broken_by),
+                _ => Way::Repair {
+                    from: from.clone(),
+                    to: to.clone(),
+                },
+            }
+        }
+        Place::At(here) => way_from(here, reader, owner, watchable),
+    }
+}
+
+fn way_from(here: &Position, reader: Reader, owner: &Located, watchable: bool) -> Way {
+    let era = &owner.era;
+    if here.era > era.era {
+        return Way::Ahead;
+    }
+    if let Some(next) = owner.next {
+        return Way::Log(next);
+    }
+    if here.era == era.era && watchable {
+        return Way::Watch;
+    }
+    if reader == Reader::Log {
+        return Way::Skip(owner.floor.clone());
+    }
+    if here.era < era.unbroken_since {
+        return Way::Gap(era.broken_by);
+    }
+    if here.era < era.era && here.resume_rv() >= era.to {
+        // The lists say that nothing broke, and it knows more than they do.
+        return Way::Enter(Position {
+            era: era.era,
+            ..here.clone()
+        });
+    }
+    if !here.is_closed() {
+        return Way::CloseVersion(here.clone());
+    }
+    Way::Repair {
+        from: here.clone(),
+        to: era.start(),
+    }
+}
+
+#[cfg(test)]
+#[path = "way_tests.rs"]
+mod tests;

@@ -1,0 +1,274 @@
+//! What a leader knows of the other replicas, for one term of leadership: [`Leader`]. Nothing of it
+//! outlives the term.
+//!
+//! `now` is always an argument, as in [`lease`]. Only the methods that take a message
+//! in, and [`Leader::tick`], change anything; what is read never does.
+
+use std::{collections::BTreeMap, time::Duration};
+
+use super::{
+    clock_offset::ClockOffset,
+    command::{Command, Move},
+    id::{Incarnation, ReplicaId, ShardId, StreamId},
+    lease::{self, LeaseTable},
+    member::Availability,
+    placement::Observed,
+    preparation::{Outcome, Preparations, Request},
+    state::State,
+};
+
+/// One heartbeat, as the leader receives it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Heartbeat {
+    /// Who sent it.
+    pub replica: ReplicaId,
+    /// Which start of it.
+    pub incarnation: Incarnation,
+    /// Whether it is about to stop: what it owns goes elsewhere now.
+    pub leaving: bool,
+    /// For how long the API servers of its streams have been silent.
+    pub streams: Vec<(StreamId, Duration)>,
+    /// Its software version.
+    pub version: String,
+    /// A sample of its wall clock, for [`ClockOffset::push`]; `None` where it sent none.
+    pub clock_sample_ms: Option<i64>,
+}
+
+/// The result of a heartbeat.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Heard {
+    /// It does not count: the sender is no member, or has been started again since.
+    Ignored,
+    /// It counts.
+    Counted,
+    /// It counts, and the sender's clock has turned out to be off, or right again.
+    ClockTurned {
+        /// By how much it is ahead, in milliseconds.
+        ahead_ms: i64,
+        /// Whether that is too much.
+        is_off: bool,
+    },
+}
+
+/// What the leader knows of one replica.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Seen {
+    /// Its opinion.
+    pub availability: Availability,
+    /// The time since its last heartbeat; `None` where this leader never had one.
+    pub silence: Option<Duration>,
+    /// Its software version; empty where this leader never heard it.
+    pub version: String,
+    /// By how much its wall clock is ahead of this leader's, in milliseconds.
+    pub clock_offset_ms: Option<i64>,
+}
+
+/// What the leader observes, for display.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Observation {
+    /// Every registered replica.
+    pub replicas: BTreeMap<ReplicaId, Seen>,
+    /// For how long the API servers of owned streams have been silent. A stream that its owner has
+    /// not reported yet is missing.
+    pub streams: BTreeMap<StreamId, Duration>,
+}
+
+/// A leader in one term.
+#[derive(Clone, Debug)]
+pub struct Leader {
+    leases: LeaseTable,
+    reports: BTreeMap<StreamId, Report>,
+    preparations: Preparations,
+    about: BTreeMap<ReplicaId, About>,
+}
+
+/// What else a replica reports of itself.
+#[derive(Clone, Debug, Default)]
+struct About {
+    version: String,
+    clock: ClockOffset,
+    /// Whether its clock has been reported to be off.
+    is_clock_off: bool,
+}
+
+/// What an owner last reported of a stream.
+#[derive(Clone, Debug)]
+struct Report {
+    silence: Duration,
+    received_at: Duration,
+}
+
+impl About {
+    fn take(&mut self, version: String, clock_sample_ms: Option<i64>) -> Heard {
+        self.version = version;
+        if let Some(sample) = clock_sample_ms {
+            self.clock.push(sample);
+        }
+        let is_off = self.clock.is_off();
+        match self.clock.ms() {
+            Some(ahead_ms) if is_off != self.is_clock_off => {
+                self.is_clock_off = is_off;
+                Heard::ClockTurned { ahead_ms, is_off }
+            }
+            _ => Heard::Counted,
+        }
+    }
+}
+
+impl Leader {
+    /// A leader elected at `now`, after `unled` without one: see [`LeaseTable::new`].
+    pub fn new(now: Duration, unled: Duration) -> Self {
+        Self {
+            leases: LeaseTable::new(now, unled),
+            reports: BTreeMap::new(),
+            preparations: Preparations::default(),
+            about: BTreeMap::new(),
+        }
+    }
+
+    /// Time has passed. To be called often, and before a message is taken in: a leader that was not
+    /// running itself cannot tell its own absence from the silence of others.
+    pub fn tick(&mut self, now: Duration) {
+        self.leases.tick(now);
+    }
+
+    /// Takes a heartbeat in.
+    pub fn heartbeat(&mut self, state: &State, heartbeat: Heartbeat, now: Duration) -> Heard {
+        let replica = heartbeat.replica;
+        let counts = state.members.contains_key(&replica)
+            && self.leases.heartbeat(
+                lease::Heartbeat {
+                    replica,
+                    incarnation: heartbeat.incarnation,
+                    leaving: heartbeat.leaving,
+                },
+                now,
+            );
+        if !counts {
+            return Heard::Ignored;
+        }
+        for (stream, silence) in heartbeat.streams {
+            let Some(assignment) = state.assignment_of(stream) else {
+                continue;
+            };
+            if assignment.owner() == Some(replica) {
+                let received_at = now;
+                let report = Report {
+                    silence,
+                    received_at,
+                };
+                self.reports.insert(stream, report);
+            }
+        }
+        let about = self.about.entry(replica).or_default();
+        about.take(heartbeat.version, heartbeat.clock_sample_ms)
+    }
+
+    /// The process of a replica is known to have ended.
+    pub fn mark_dead(&mut self, replica: ReplicaId) {
+        self.leases.mark_dead(replica);
+    }
+
+    /// Takes in planned moves and gives those whose receivers are to be asked now.
+    pub fn prepare(&mut self, moves: Vec<Move>, now: Duration) -> Vec<Request> {
+        self.preparations.begin(moves, now)
+    }
+
+    /// A receiver has opened the watches of a shard, or cannot.
+    pub fn prepared(&mut self, step: &Move, outcome: Outcome, now: Duration) {
+        self.preparations.ended(step, outcome, now);
+    }
+
+    /// Planned moves that are to be committed now.
+    pub fn due(&mut self, state: &State, now: Duration) -> Vec<Move> {
+        let replicas = self.availability(state, now);
+        let unreachable = out_of_reach(state).collect();
+        self.preparations.due(state, &replicas, &unreachable, now)
+    }
+
+    /// A cluster that its owner cannot reach, and every other replica has tried in vain to watch,
+    /// where its health does not say so yet.
+    pub fn outage_to_confirm(&self, state: &State, observed: &Observed) -> Option<Command> {
+        observed.unreachable.keys().find_map(|&shard| {
+            let assignment = state.assignments.get(&shard)?;
+            let owner = assignment.owner()?;
+            let health = &state.clusters.get(&shard.cluster)?.health;
+            let mut others = observed
+                .replicas
+                .iter()
+                .filter(|(replica, availability)| {
+                    **replica != owner && **availability == Availability::Active
+                })
+                .peekable();
+            let is_to_be_told = others.peek().is_some()
+                && !health.is_confirmed_outage()
+                && others.all(|(replica, _)| self.preparations.is_unfit(shard, *replica));
+            is_to_be_told.then(|| Command::ConfirmOutage {
+                shard,
+                epoch: assignment.epoch(),
+                reason: health.reason.clone(),
+            })
+        })
+    }
+
+    /// Clusters, members or owners have changed: forgets what was reported of streams that nobody
+    /// owns any more.
+    pub fn state_changed(&mut self, state: &State) {
+        self.reports.retain(|stream, _| {
+            let assignment = state.assignment_of(*stream);
+            assignment.is_some_and(|assignment| assignment.owner().is_some())
+        });
+    }
+
+    /// What the planner decides from.
+    pub fn observed(&self, state: &State, now: Duration) -> Observed {
+        Observed {
+            replicas: self.availability(state, now),
+            leaving: self.leases.leaving(now),
+            moves_in_flight: self.preparations.voluntary(),
+            preparing: self.preparations.receivers(),
+            unfit: self.preparations.unfit(now),
+            unreachable: out_of_reach(state)
+                .map(|(shard, _)| (shard, self.preparations.failures(shard)))
+                .collect(),
+        }
+    }
+
+    /// What people are shown.
+    pub fn observation(&self, state: &State, now: Duration) -> Observation {
+        let replicas = self.availability(state, now).into_iter();
+        let replicas = replicas.map(|(replica, availability)| {
+            let about = self.about.get(&replica);
+            let seen = Seen {
+                availability,
+                silence: self.leases.silence(replica, now),
+                version: about.map(|about| about.version.clone()).unwrap_or_default(),
+                clock_offset_ms: about.and_then(|about| about.clock.ms()),
+            };
+            (replica, seen)
+        });
+        let streams = self.reports.iter().map(|(stream, report)| {
+            let since = now.saturating_sub(report.received_at);
+            (*stream, report.silence + since)
+        });
+        Observation {
+            replicas: replicas.collect(),
+            streams: streams.collect(),
+        }
+    }
+
+    fn availability(&self, state: &State, now: Duration) -> BTreeMap<ReplicaId, Availability> {
+        let members = state.members.keys().copied();
+        self.leases.availability(now, members)
+    }
+}
+
+/// Shards whose owner has reported that their cluster is out of its reach.
+fn out_of_reach(state: &State) -> impl Iterator<Item = (ShardId, ReplicaId)> {
+    state.assignments.values().filter_map(|assignment| {
+        let cluster = state.clusters.get(&assignment.shard().cluster)?;
+        let is_out_of_reach = cluster.health_epoch == assignment.epoch()
+            && cluster.health.condition.is_out_of_reach();
+        Some((assignment.shard(), assignment.owner()?)).filter(|_| is_out_of_reach)
+    })
+}

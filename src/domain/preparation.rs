@@ -1,0 +1,320 @@
+//! Planned moves on their way: [`Preparations`].
+//!
+//! A shard whose owner works does not move before its receiver has opened the watches: then the
+//! move is one command, and subscribers notice nothing. Nothing of this is agreed on. An attempt
+//! that fails has changed nothing, and a leader that fails takes its attempts with it.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
+
+use super::{
+    assignment::MoveReason,
+    command::Move,
+    id::{Epoch, ReplicaId, ShardId},
+    member::Availability,
+    state::State,
+};
+
+/// How long a receiver may take to open the watches of a shard: a connection, a list of one object
+/// and a watch. Longer than any of these may take where the cluster can be reached.
+pub const PREPARE_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// The same where the owner is about to stop: after it the move is committed as it is, since the
+/// owner goes anyway.
+pub const HANDOVER_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// The same where the owner cannot reach the cluster, at first: subscribers hear nothing meanwhile,
+/// and the next replica may fare better. It doubles with each failure of the receiver, up to
+/// [`PREPARE_TIMEOUT`], so that one whose credential command is slow gets there as well.
+pub const REACH_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// How much longer than the receiver's timeout the leader waits for its answer.
+pub const ANSWER_MARGIN: Duration = Duration::from_millis(500);
+
+/// How long a receiver keeps watches open for a move that is not committed. Longer than an election,
+/// and than the retries of a proposal.
+pub const KEPT_FOR: Duration = Duration::from_secs(10);
+
+/// Most receivers that prepare at a time for owners that stop.
+const HANDOVERS_MAX: usize = 64;
+
+/// How long the owner has to reach a cluster again that this receiver could not reach before either:
+/// most likely the cluster itself was down, and is back. An owner asks soon enough after an outage of
+/// up to 20 s; after a longer one, events come sooner where the shard moves.
+const RETURN_GRACE: Duration = Duration::from_secs(5);
+
+/// The same where this receiver has not failed. A server that was gone for a moment is found by one
+/// replica some hundred milliseconds before the other: then the shard stays.
+const RECOVERY: Duration = Duration::from_millis(500);
+
+/// How long a receiver that did not answer is passed over.
+const UNANSWERED: Duration = Duration::from_secs(1);
+
+/// How long a replica that could not watch a shard is passed over, at first; it doubles with each
+/// failure ...
+const UNFIT_FIRST: Duration = Duration::from_secs(10);
+/// ... up to here.
+const UNFIT_MAX: Duration = Duration::from_secs(300);
+
+/// The moves that receivers prepare, as their leader knows them.
+#[derive(Clone, Debug, Default)]
+pub struct Preparations {
+    attempts: BTreeMap<ShardId, Attempt>,
+    tried: BTreeMap<(ShardId, ReplicaId), Tried>,
+}
+
+/// A move whose receiver is to be asked to open the watches.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Request {
+    /// The move.
+    pub step: Move,
+    /// How long opening them may take.
+    pub timeout: Duration,
+}
+
+#[derive(Clone, Debug)]
+struct Attempt {
+    step: Move,
+    receiver: ReplicaId,
+    /// When it is given up.
+    until: Duration,
+    /// When it is committed at the soonest.
+    due_from: Duration,
+    outcome: Option<Outcome>,
+}
+
+/// How an attempt has ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// The watches are open.
+    Ready,
+    /// The receiver cannot watch the cluster.
+    Unfit,
+    /// The receiver did not answer: that says nothing of the cluster.
+    Failed,
+}
+
+/// How a replica has fared with a shard lately.
+#[derive(Clone, Copy, Debug)]
+struct Tried {
+    last: Outcome,
+    /// How often it could not watch the shard. That it can once does not take them back: a shard
+    /// whose route comes and goes returns later each time.
+    failures: u32,
+    /// Until when it is passed over.
+    until: Duration,
+}
+
+impl Preparations {
+    /// Takes in planned moves and gives those whose receivers are to be asked now.
+    pub fn begin(&mut self, moves: Vec<Move>, now: Duration) -> Vec<Request> {
+        let mut begun = Vec::new();
+        for step in moves {
+            let Some(receiver) = step.to else { continue };
+            let is_handover = step.reason == MoveReason::Handover;
+            if self.attempts.contains_key(&step.shard)
+                || is_handover && self.handovers() >= HANDOVERS_MAX
+            {
+                continue;
+            }
+            let timeout = self.timeout(&step, receiver);
+            // An owner that stops does not wait for the answer.
+            let margin = if is_handover {
+                Duration::ZERO
+            } else {
+                2 * ANSWER_MARGIN
+            };
+            let attempt = Attempt {
+                step: step.clone(),
+                receiver,
+                until: now + timeout + margin,
+                due_from: now,
+                outcome: None,
+            };
+            self.attempts.insert(step.shard, attempt);
+            begun.push(Request { step, timeout });
+        }
+        begun
+    }
+
+    /// How the attempt of a receiver has ended.
+    pub fn ended(&mut self, step: &Move, outcome: Outcome, now: Duration) {
+        let Some(attempt) = self.attempts.get_mut(&step.shard) else {
+            return;
+        };
+        if attempt.step != *step {
+            return;
+        }
+        attempt.outcome = Some(outcome);
+        let key = (step.shard, attempt.receiver);
+        if outcome == Outcome::Ready {
+            attempt.until = now + KEPT_FOR;
+            let has_failed = self.tried.get(&key).is_some_and(|tried| tried.failures > 0);
+            if step.reason == MoveReason::Reachability {
+                attempt.due_from = now + if has_failed { RETURN_GRACE } else { RECOVERY };
+            }
+        }
+        self.learn(key, outcome, now);
+    }
+
+    /// What is to be committed now. It is given again until the state shows it.
+    pub fn due(
+        &mut self,
+        state: &State,
+        replicas: &BTreeMap<ReplicaId, Availability>,
+        unreachable: &BTreeMap<ShardId, ReplicaId>,
+        now: Duration,
+    ) -> Vec<Move> {
+        for (shard, owner) in unreachable {
+            self.owner_is_unfit(*shard, *owner, now);
+        }
+        self.forget(state, now);
+        self.attempts.retain(|shard, attempt| {
+            // Another receiver is chosen by the next plan.
+            let is_there = replicas.get(&attempt.receiver) == Some(&Availability::Active);
+            // The owner reaches the cluster again: there is nothing to be gained.
+            let is_needless =
+                attempt.step.reason == MoveReason::Reachability && !unreachable.contains_key(shard);
+            is_there && !is_needless
+        });
+        self.attempts
+            .values()
+            .filter(|attempt| attempt.is_due(now))
+            .map(|attempt| attempt.step.clone())
+            .collect()
+    }
+
+    /// The shards that are being prepared, with their receivers and the reasons.
+    pub fn receivers(&self) -> BTreeMap<ShardId, (ReplicaId, MoveReason)> {
+        let attempts = self.attempts.iter();
+        attempts
+            .map(|(shard, attempt)| (*shard, (attempt.receiver, attempt.step.reason)))
+            .collect()
+    }
+
+    /// How many of them count against the allowance of voluntary moves.
+    pub fn voluntary(&self) -> usize {
+        let attempts = self.attempts.values();
+        attempts
+            .filter(|attempt| attempt.step.reason == MoveReason::Rebalance)
+            .count()
+    }
+
+    /// Replicas that are passed over for a shard.
+    pub fn unfit(&self, now: Duration) -> BTreeSet<(ShardId, ReplicaId)> {
+        let unfit = self.tried.iter().filter(|(_, tried)| now < tried.until);
+        unfit.map(|(key, _)| *key).collect()
+    }
+
+    /// How often a replica could not watch this shard.
+    pub fn failures(&self, shard: ShardId) -> u32 {
+        let tried = self
+            .tried
+            .range((shard, ReplicaId(0))..=(shard, ReplicaId(u64::MAX)));
+        tried.map(|(_, tried)| tried.failures).sum()
+    }
+
+    /// Whether this replica could not watch this shard when it tried last, and may still not.
+    pub fn is_unfit(&self, shard: ShardId, replica: ReplicaId) -> bool {
+        let tried = self.tried.get(&(shard, replica));
+        tried.is_some_and(|tried| tried.last == Outcome::Unfit)
+    }
+
+    /// An owner says that it cannot reach the cluster of its shard: it is not given back soon.
+    fn owner_is_unfit(&mut self, shard: ShardId, owner: ReplicaId, now: Duration) {
+        let key = (shard, owner);
+        if self.tried.get(&key).is_none_or(|tried| now >= tried.until) {
+            self.learn(key, Outcome::Unfit, now);
+        }
+    }
+
+    fn timeout(&self, step: &Move, receiver: ReplicaId) -> Duration {
+        match step.reason {
+            MoveReason::Handover => HANDOVER_TIMEOUT,
+            MoveReason::Reachability => {
+                let tried = self.tried.get(&(step.shard, receiver));
+                let failures = tried.map_or(0, |tried| tried.failures);
+                doubled(REACH_TIMEOUT, failures).min(PREPARE_TIMEOUT)
+            }
+            _ => PREPARE_TIMEOUT,
+        }
+    }
+
+    fn handovers(&self) -> usize {
+        let attempts = self.attempts.values();
+        attempts.filter(|attempt| attempt.is_handover()).count()
+    }
+
+    fn learn(&mut self, key: (ShardId, ReplicaId), outcome: Outcome, now: Duration) {
+        let failures = self.tried.get(&key).map_or(0, |tried| tried.failures);
+        let (failures, pause) = match outcome {
+            Outcome::Ready => (failures, Duration::ZERO),
+            Outcome::Failed => (failures, UNANSWERED),
+            Outcome::Unfit => {
+                let pause = doubled(UNFIT_FIRST, failures).min(UNFIT_MAX);
+                (failures.saturating_add(1), pause + spread(key, pause))
+            }
+        };
+        let tried = Tried {
+            last: outcome,
+            failures,
+            until: now + pause,
+        };
+        self.tried.insert(key, tried);
+    }
+
+    /// Forgets attempts that are over: the shard has changed hands, or their time has passed; and
+    /// failures that are so long ago that they say nothing any more.
+    fn forget(&mut self, state: &State, now: Duration) {
+        let epoch_of =
+            |shard: &ShardId| -> Option<Epoch> { Some(state.assignments.get(shard)?.epoch()) };
+        self.attempts.retain(|shard, attempt| {
+            let is_current = epoch_of(shard) == Some(attempt.step.epoch);
+            let is_over = match attempt.outcome {
+                // The owner goes: the move is committed, prepared or not.
+                _ if attempt.is_handover() => false,
+                Some(Outcome::Ready) | None => now >= attempt.until,
+                Some(Outcome::Unfit | Outcome::Failed) => true,
+            };
+            is_current && !is_over
+        });
+        self.tried.retain(|(shard, _), tried| {
+            now < tried.until + UNFIT_MAX && state.assignments.contains_key(shard)
+        });
+    }
+}
+
+fn doubled(duration: Duration, times: u32) -> Duration {
+    duration.saturating_mul(1 << times.min(16))
+}
+
+/// A part of a pause, up to a quarter of it: clusters that are lost together are not tried together
+/// again. The same at each leader.
+fn spread((shard, replica): (ShardId, ReplicaId), pause: Duration) -> Duration {
+    // Neighbouring ids differ in the upper bits of the product (2^64 divided by the golden ratio).
+    const SCATTER: u64 = 0x9e37_79b9_7f4a_7c15;
+    let mixed = (shard.cluster.0 ^ replica.0.rotate_left(32)).wrapping_mul(SCATTER) >> 48;
+    let part = u32::try_from(mixed % 256).unwrap_or(0);
+    pause * part / 1024
+}
+
+impl Attempt {
+    fn is_handover(&self) -> bool {
+        self.step.reason == MoveReason::Handover
+    }
+
+    fn is_due(&self, now: Duration) -> bool {
+        match self.outcome {
+            Some(Outcome::Ready) => now >= self.due_from,
+            // Another replica could not do better before the owner stops.
+            Some(Outcome::Unfit | Outcome::Failed) => self.is_handover(),
+            None => self.is_handover() && now >= self.until,
+        }
+    }
+}
+
+#[cfg(test)]
+#[path = "preparation_tests.rs"]
+mod tests;

@@ -1,0 +1,55 @@
+//! What the configuration means to the parts of a replica.
+
+use std::collections::BTreeMap;
+
+use crate::{
+    config::Serve,
+    domain::watch_session::SessionPolicy,
+    group,
+    memory::Budgets,
+    raft,
+    watcher::{CredentialPolicy, InlineKubeconfig, WatchPolicy},
+};
+
+/// Who the replica is and whom it forms a group with.
+pub(super) fn group_options(config: &Serve) -> group::Options {
+    group::Options {
+        data_dir: config.data_dir.clone(),
+        name: config.name.clone(),
+        peer_address: config.advertise_peer.clone(),
+        client_address: config.advertise_client.clone(),
+        peers: config.peers.clone(),
+        timing: raft::Timing::default(),
+    }
+}
+
+/// The limits and times of watches.
+pub(super) fn watch_policy(config: &Serve, budgets: &Budgets) -> WatchPolicy {
+    WatchPolicy {
+        session: SessionPolicy {
+            audit_ms: config.watch.audit_interval_ms.unwrap_or(0),
+            quiet_ms: config.watch.quiet_interval_ms,
+            ..SessionPolicy::default()
+        },
+        budgets: budgets.clone(),
+        ..WatchPolicy::default()
+    }
+}
+
+/// What a replica of this configuration allows kubeconfigs to do.
+pub fn credentials(config: &Serve) -> CredentialPolicy {
+    let configured = config.sources.iter().map(|(name, source)| {
+        let kubeconfig = InlineKubeconfig {
+            yaml: source.kubeconfig.expose().to_owned(),
+            context: source.context.clone(),
+        };
+        (name.clone(), kubeconfig)
+    });
+    CredentialPolicy {
+        kubeconfig_dirs: config.kubeconfig_dirs.clone(),
+        configured: configured.collect::<BTreeMap<_, _>>(),
+        allow_exec: config.allow_exec.clone(),
+        allow_file_references: config.allow_file_references,
+        ..CredentialPolicy::default()
+    }
+}

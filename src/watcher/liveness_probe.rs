@@ -1,0 +1,49 @@
+//! Asks an API server that has fallen silent whether it is still there.
+
+use tokio::time::Instant;
+
+use super::{breaker::Breaker, client::ApiServer, liveness::Liveness, readiness::Readiness};
+use crate::domain::cluster::StreamSelector;
+
+/// Asks once for each suspicious silence; never ends. `selector` is what is watched there.
+pub(super) async fn watch_over(api: ApiServer, selector: StreamSelector) {
+    let (liveness, breaker) = (api.liveness(), api.breaker());
+    let server = Readiness {
+        api: &api,
+        selector: &selector,
+    };
+    loop {
+        liveness.silent().await;
+        let heard = liveness.heard.notified();
+        tokio::pin!(heard);
+        heard.as_mut().enable();
+        let asked_at = Instant::now();
+        tokio::select! {
+            biased;
+            () = &mut heard => {
+                breaker.heard();
+                continue;
+            }
+            is_silent = breaker.is_silent(&server) => {
+                if is_silent {
+                    give_up_watches(liveness, breaker, asked_at);
+                }
+            }
+        }
+        // An open breaker needs somebody who probes, though nobody may wait for it.
+        breaker.settle(&server, |_| {}).await;
+        // It is not asked again before it sends: what is quiet now is left to keepalive.
+        if liveness.suspect_at().is_some_and(|at| at <= asked_at) {
+            heard.await;
+        }
+    }
+}
+
+/// The watches that have said nothing since are opened again, once the server answers.
+fn give_up_watches(liveness: &Liveness, breaker: &Breaker, asked_at: Instant) {
+    tracing::debug!(
+        ?breaker,
+        "the API server has fallen silent and does not answer"
+    );
+    liveness.unanswered.send_replace(Some(asked_at));
+}
