@@ -6,10 +6,14 @@ use std::{
     time::Duration,
 };
 
-use tokio::{sync::mpsc, time::Instant};
+use tokio::{
+    sync::{mpsc, watch},
+    time::Instant,
+};
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
 
+use super::warm::Available;
 use crate::{
     clock::unix_now,
     domain::{id::ReplicaId, lease::HEARTBEAT_EVERY, pace::Pace},
@@ -46,6 +50,8 @@ pub(super) struct Heartbeat {
     pub(super) leaving: CancellationToken,
     /// How long the last answered heartbeat took to be so, in microseconds.
     pub(super) round_trip_us: AtomicU64,
+    /// Who is there, as the last leader reported.
+    pub(super) available: watch::Sender<Option<Available>>,
 }
 
 impl Heartbeat {
@@ -79,7 +85,7 @@ impl Heartbeat {
     async fn serve_leader(
         &self,
         leader: ReplicaId,
-        leadership: &mut tokio::sync::watch::Receiver<Leadership>,
+        leadership: &mut watch::Receiver<Leadership>,
     ) -> Result<(), tonic::Status> {
         let unavailable = |reason: &str| tonic::Status::unavailable(reason);
         let address = self
@@ -106,7 +112,10 @@ impl Heartbeat {
         loop {
             tokio::select! {
                 grant = grants.message() => match grant? {
-                    Some(grant) => self.take(&grant, &mut sent),
+                    Some(grant) => {
+                        self.take(&grant, &mut sent);
+                        self.learn_available(leader, &grant);
+                    }
                     None => return Ok(()),
                 },
                 _ = tick.tick() => {
@@ -168,6 +177,16 @@ impl Heartbeat {
                 return;
             }
         }
+    }
+
+    fn learn_available(&self, leader: ReplicaId, grant: &HeartbeatResponse) {
+        let active = grant.active.iter().copied().map(ReplicaId).collect();
+        let available = Some(Available { leader, active });
+        self.available.send_if_modified(|known| {
+            let is_other = *known != available;
+            *known = available;
+            is_other
+        });
     }
 
     fn reports(&self) -> Vec<StreamReport> {

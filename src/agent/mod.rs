@@ -15,13 +15,17 @@ pub mod runs;
 mod shard;
 mod standby;
 mod stream;
+mod warm;
 
 use std::{
     sync::{Arc, atomic::AtomicU64},
     time::Duration,
 };
 
-use tokio::time::{Instant, timeout_at};
+use tokio::{
+    sync::watch,
+    time::{Instant, timeout_at},
+};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
@@ -51,6 +55,8 @@ pub struct Options {
     pub credentials: Arc<CredentialPolicy>,
     /// Limits and times of watches.
     pub watch: WatchPolicy,
+    /// For how many clusters of other replicas connections are kept ready.
+    pub warm_clusters: usize,
 }
 
 /// How long the group may take to give this replica's shards to others: without a leader, or alone,
@@ -67,6 +73,7 @@ const LEAVE_PROGRESS_TIMEOUT: Duration = Duration::from_secs(4);
 pub async fn run(options: Options, requests: Requests, stop: CancellationToken) {
     let lease = options.lease.clone();
     let leaving = CancellationToken::new();
+    let (available, available_now) = watch::channel(None);
     let heartbeat = Heartbeat {
         raft: options.raft.clone(),
         channels: options.channels.clone(),
@@ -74,6 +81,7 @@ pub async fn run(options: Options, requests: Requests, stop: CancellationToken) 
         lease: lease.clone(),
         leaving: leaving.clone(),
         round_trip_us: AtomicU64::default(),
+        available,
     };
     let heartbeat = tokio::spawn(heartbeat.run());
     let group = Arc::new(options.raft.clone());
@@ -92,9 +100,12 @@ pub async fn run(options: Options, requests: Requests, stop: CancellationToken) 
         credentials: options.credentials.clone(),
         watch: options.watch.clone(),
     };
+    let warm = warm::run(run_options.clone(), options.warm_clusters, available_now);
     let mut runs = Runs::new(run_options, requests);
     tokio::select! {
         () = runs.follow_state(|_| false) => {}
+        // It ends with the state, as the other does.
+        () = warm => {}
         () = stop.cancelled() => {}
     }
     hand_over(&options.raft, &mut runs, &leaving).await;

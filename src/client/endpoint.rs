@@ -26,7 +26,7 @@ pub enum NotAnEndpoint {
     #[error("{0:?} asks for TLS, and replicas do not speak it yet; use http://host:port")]
     Tls(String),
     /// The port is missing.
-    #[error("{0:?} names no port; replicas answer clients at 7400 where nothing else is set")]
+    #[error("{0:?} has no port; replicas answer clients at 7400 where nothing else is set")]
     NoPort(String),
     /// There is none.
     #[error("no endpoint is given; name at least one replica as host:port")]
@@ -115,7 +115,7 @@ mod tests {
     #[test]
     fn what_is_nearly_an_endpoint_is_told_what_it_lacks() {
         let error = "localhost".parse::<Endpoint>().unwrap_err().to_string();
-        assert!(error.contains("names no port"), "{error}");
+        assert!(error.contains("has no port"), "{error}");
         let error = "https://h:7400"
             .parse::<Endpoint>()
             .unwrap_err()

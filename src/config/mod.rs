@@ -160,6 +160,8 @@ pub struct Watch {
     pub audit_interval_ms: Option<u64>,
     /// After how long a quiet stream is, in milliseconds.
     pub quiet_interval_ms: u64,
+    /// For how many clusters of other replicas connections are kept ready.
+    pub warm_clusters: usize,
 }
 
 /// What is logged, and how.

@@ -345,6 +345,8 @@ impl Rules<'_> {
         Watch {
             audit_interval_ms: is_audited.then_some(interval_ms),
             quiet_interval_ms: self.layer.number(&keys::QUIET_INTERVAL_MS),
+            warm_clusters: usize::try_from(self.layer.number(&keys::WARM_CLUSTERS))
+                .unwrap_or(usize::MAX),
         }
     }
 

@@ -33,11 +33,20 @@ const INPUTS_MAX: usize = 256;
 /// What the loop is sent.
 enum Input {
     /// A heartbeat, to be answered with a lease.
-    Heartbeat(Heartbeat, oneshot::Sender<Option<Duration>>),
+    Heartbeat(Heartbeat, oneshot::Sender<Option<Grant>>),
     /// The process of a replica is known to have ended.
     Died(ReplicaId),
     /// What does this leader observe?
     Observe(oneshot::Sender<Option<Observation>>),
+}
+
+/// The answer to a heartbeat.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Grant {
+    /// How long the lease holds, from the sending of the heartbeat on.
+    pub lease: Duration,
+    /// The replicas that take shards.
+    pub active: Vec<ReplicaId>,
 }
 
 /// The controller of this replica. Cheap to clone.
@@ -61,7 +70,7 @@ impl Controller {
     /// Takes a heartbeat in and grants a lease, which counts from the sending of the heartbeat.
     /// `None` where this replica may not: it does not lead, the group has not confirmed that it does
     /// for a while, or the sender is no member.
-    pub async fn heartbeat(&self, heartbeat: Heartbeat) -> Option<Duration> {
+    pub async fn heartbeat(&self, heartbeat: Heartbeat) -> Option<Grant> {
         self.ask(|answer| Input::Heartbeat(heartbeat, answer)).await
     }
 

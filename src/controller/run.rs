@@ -16,7 +16,7 @@ use tokio::{
     time::{Instant, Interval, MissedTickBehavior, interval},
 };
 
-use super::{Agreement, Input};
+use super::{Agreement, Grant, Input};
 use crate::{
     clock::unix_now,
     domain::{
@@ -216,18 +216,21 @@ impl LeaderLoop {
         self.term = is_self.then(|| Term::new(term, now, unled));
     }
 
-    fn heartbeat(&mut self, heartbeat: Heartbeat, now: Duration) -> Option<Duration> {
+    fn heartbeat(&mut self, heartbeat: Heartbeat, now: Duration) -> Option<Grant> {
         // That of the last entry: a member that has just registered is in it.
         let state = self.agreement.state();
         let replica = heartbeat.replica;
-        let heard = self.term.as_mut()?.leader.heartbeat(&state, heartbeat, now);
+        let leader = &mut self.term.as_mut()?.leader;
+        let heard = leader.heartbeat(&state, heartbeat, now);
+        let active = leader.active(&state, now);
         let name = state.members.get(&replica).map(|member| &*member.name);
         match heard {
             Heard::Ignored => return None,
             Heard::Counted => {}
             Heard::ClockTurned { ahead_ms, is_off } => log_clock(name, ahead_ms, is_off),
         }
-        lease::grant(self.agreement.quorum_ack_age()?)
+        let lease = lease::grant(self.agreement.quorum_ack_age()?)?;
+        Some(Grant { lease, active })
     }
 
     /// Compares what is agreed with what is observed, proposes what the planner asks for, and has

@@ -234,6 +234,15 @@ impl Leader {
         }
     }
 
+    /// The replicas that take shards.
+    pub fn active(&self, state: &State, now: Duration) -> Vec<ReplicaId> {
+        let replicas = self.availability(state, now).into_iter();
+        replicas
+            .filter(|(_, availability)| *availability == Availability::Active)
+            .map(|(replica, _)| replica)
+            .collect()
+    }
+
     /// What people are shown.
     pub fn observation(&self, state: &State, now: Duration) -> Observation {
         let replicas = self.availability(state, now).into_iter();

@@ -11,7 +11,7 @@ use tonic::{Request, Response, Status, Streaming};
 use super::{Group, RemoveError};
 use crate::{
     clock::unix_now,
-    controller::Controller,
+    controller::{Controller, Grant},
     domain::{
         id::{Incarnation, ReplicaId, StreamId},
         leader::Heartbeat,
@@ -91,7 +91,7 @@ impl LeaderServer {
                 )
             })
             .collect();
-        let lease = self.controller.heartbeat(Heartbeat {
+        let grant = self.controller.heartbeat(Heartbeat {
             replica: ReplicaId(request.replica_id),
             incarnation: Incarnation(request.incarnation),
             leaving: request.leaving,
@@ -99,10 +99,11 @@ impl LeaderServer {
             version: request.version.chars().take(VERSION_CHARS_MAX).collect(),
             clock_sample_ms: clock_sample(request),
         });
-        let lease = lease.await?;
+        let Grant { lease, active } = grant.await?;
         Some(HeartbeatResponse {
             sequence: request.sequence,
             lease_ms: millis(lease),
+            active: active.into_iter().map(|replica| replica.0).collect(),
         })
     }
 

@@ -313,6 +313,7 @@ impl Replica {
             owned: self.owned.clone(),
             credentials: Arc::new(credentials(&self.config)),
             watch: watch_policy(&self.config, &self.budgets),
+            warm_clusters: self.config.watch.warm_clusters,
         }
     }
 

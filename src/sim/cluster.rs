@@ -1,6 +1,7 @@
 //! The handle of one simulated cluster.
 
 use std::{
+    net::SocketAddr,
     sync::{
         Arc, Mutex, PoisonError,
         atomic::{AtomicU64, AtomicUsize, Ordering},
@@ -128,9 +129,9 @@ impl SimCluster {
         self.inner.requests.seen()
     }
 
-    pub(super) fn note_request(&self, request: &Request) {
+    pub(super) fn note_request(&self, request: &Request, client: Option<SocketAddr>) {
         let at = self.inner.context.clock.now().elapsed;
-        self.inner.requests.note(request, at);
+        self.inner.requests.note(request, client, at);
     }
 
     /// Its switches.

@@ -24,9 +24,16 @@ use tokio::{
 #[derive(Clone, Debug, Default)]
 pub(super) struct Connection {
     broken: Arc<AtomicBool>,
+    /// The client's end; the listener itself has none.
+    client: Option<SocketAddr>,
 }
 
 impl Connection {
+    /// The address of the client's end.
+    pub(super) fn client(&self) -> Option<SocketAddr> {
+        self.client
+    }
+
     /// Nothing more is read or written: what is being answered is never sent.
     pub(super) fn break_off(&self) {
         self.broken.store(true, Ordering::Release);
@@ -57,10 +64,13 @@ impl Listener for BreakableListener {
     type Addr = Connection;
 
     async fn accept(&mut self) -> (BreakableStream, Connection) {
-        let (stream, _) = Listener::accept(&mut self.0).await;
+        let (stream, client) = Listener::accept(&mut self.0).await;
         // Frames are small and must not wait for each other; a failure costs only time.
         let _ = stream.set_nodelay(true);
-        let connection = Connection::default();
+        let connection = Connection {
+            client: Some(client),
+            ..Connection::default()
+        };
         let stream = BreakableStream {
             stream,
             connection: connection.clone(),

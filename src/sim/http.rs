@@ -106,7 +106,7 @@ async fn answer(
     let Some(cluster) = clusters.get(name) else {
         return no_such().response();
     };
-    cluster.note_request(&request);
+    cluster.note_request(&request, connection.client());
     if let Some(refusal) = meet_faults(cluster, &connection, path).await {
         return refusal;
     }

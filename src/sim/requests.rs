@@ -2,6 +2,7 @@
 
 use std::{
     collections::VecDeque,
+    net::SocketAddr,
     sync::{
         Mutex, PoisonError,
         atomic::{AtomicU64, Ordering},
@@ -23,6 +24,8 @@ pub struct SeenRequest {
     pub target: String,
     /// The version of HTTP: "HTTP/1.1".
     pub protocol: String,
+    /// The client's end of the connection: requests with the same one came over one connection.
+    pub client: Option<SocketAddr>,
 }
 
 #[derive(Debug, Default)]
@@ -32,13 +35,14 @@ pub(super) struct Requests {
 }
 
 impl Requests {
-    pub(super) fn note(&self, request: &Request, at: Duration) {
+    pub(super) fn note(&self, request: &Request, client: Option<SocketAddr>, at: Duration) {
         self.count.fetch_add(1, Ordering::AcqRel);
         let target = request.uri().path_and_query();
         let noted = SeenRequest {
             at,
             target: target.map_or_else(String::new, ToString::to_string),
             protocol: format!("{:?}", request.version()),
+            client,
         };
         // A list of requests is whole between any two statements.
         let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);

@@ -21,9 +21,14 @@ pub(super) struct Backoff {
 
 impl Backoff {
     pub(super) fn new(policy: &WatchPolicy) -> Self {
+        Self::between(policy.backoff_min, policy.backoff_max, policy)
+    }
+
+    /// The same with other limits.
+    pub(super) fn between(least: Duration, most: Duration, policy: &WatchPolicy) -> Self {
         let limits = ExponentialBackoffBuilder::new()
-            .with_initial_interval(policy.backoff_min)
-            .with_max_interval(policy.backoff_max)
+            .with_initial_interval(least)
+            .with_max_interval(most)
             .with_multiplier(2.0)
             .with_randomization_factor(0.0)
             // The default gives up after 15 minutes.
@@ -56,6 +61,11 @@ impl Backoff {
         let is_first = limit <= self.limits.initial_interval;
         let least = if is_first { Duration::ZERO } else { limit / 2 };
         self.draw(least, limit)
+    }
+
+    /// A pause between attempts of which none has failed.
+    pub(super) fn around(&self, middle: Duration, spread: Duration) -> Duration {
+        self.draw(middle.saturating_sub(spread), middle + spread)
     }
 
     fn next_limit(&mut self, longest: Duration, fresh: bool) -> Duration {

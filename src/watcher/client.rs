@@ -3,7 +3,7 @@
 
 use std::{
     path::Path,
-    sync::{Arc, OnceLock},
+    sync::{Arc, PoisonError},
     time::Duration,
 };
 
@@ -25,6 +25,7 @@ use super::{
     CredentialError, CredentialPolicy, WatchPolicy,
     api_error::{ApiError, PAGE_BYTES_MAX},
     breaker::Breaker,
+    by_cluster::ByCluster,
     connect::{connect, is_plain},
     credentials::{parse, reject_credentials, without_terminal},
     frames::{Status, read_list_version, read_status, read_uid},
@@ -50,9 +51,14 @@ pub(super) const COPIES: usize = 2;
 /// plugin.
 const BUILD_PAUSE: Duration = Duration::from_secs(1);
 
-/// One cluster's API server. Cheap to clone; clones share connections.
+/// One cluster's API server. Cheap to clone; clones share connections, and so do all that reach the
+/// cluster in the same way at the same time.
 #[derive(Clone)]
 pub(super) struct ApiServer(Arc<Shared>);
+
+/// The clients of a replica. Cheap to clone; clones share them.
+#[derive(Clone, Debug, Default)]
+pub struct Clients(ByCluster<SharedClient>);
 
 fn command_hangs(after: Duration) -> ApiError {
     ApiError::Client(format!(
@@ -75,9 +81,15 @@ struct Shared {
     policy: WatchPolicy,
     breaker: Breaker,
     liveness: Liveness,
-    client: Mutex<Slot>,
+    client: Arc<SharedClient>,
+}
+
+/// A cluster's client, with its connections.
+#[derive(Default)]
+struct SharedClient {
+    slot: Mutex<Slot>,
     /// `host:port` of the API server, once a kubeconfig has named it.
-    address: OnceLock<Arc<str>>,
+    address: std::sync::Mutex<Option<Arc<str>>>,
 }
 
 /// The client, or the way to it.
@@ -98,12 +110,11 @@ impl ApiServer {
     ) -> Self {
         Self(Arc::new(Shared {
             breaker: policy.breakers.of(&cluster, &policy.chance),
+            client: policy.clients.0.of(&cluster, SharedClient::default),
             cluster,
             credentials,
             policy,
             liveness: Liveness::default(),
-            client: Mutex::default(),
-            address: OnceLock::new(),
         }))
     }
 
@@ -246,12 +257,20 @@ impl ApiServer {
     }
 
     fn address(&self) -> Option<Arc<str>> {
-        self.0.address.get().cloned()
+        let address = &self.0.client.address;
+        let address = address.lock().unwrap_or_else(PoisonError::into_inner);
+        address.clone()
+    }
+
+    fn set_address(&self, found: String) {
+        let address = &self.0.client.address;
+        let mut address = address.lock().unwrap_or_else(PoisonError::into_inner);
+        *address = Some(found.into());
     }
 
     /// Why there was no answer within so long, where whoever waited has given up.
     pub(super) fn no_answer(&self, after: Duration) -> ApiError {
-        let is_building = self.0.client.try_lock();
+        let is_building = self.0.client.slot.try_lock();
         if is_building.map_or(true, |slot| slot.building.is_some()) {
             command_hangs(after)
         } else {
@@ -299,7 +318,7 @@ impl ApiServer {
     }
 
     async fn client(&self) -> Result<Client, ApiError> {
-        let mut slot = self.0.client.lock().await;
+        let mut slot = self.0.client.slot.lock().await;
         if let Some((built, since)) = &slot.built
             && (built.is_ok() || since.elapsed() < BUILD_PAUSE)
         {
@@ -317,9 +336,30 @@ impl ApiServer {
         built
     }
 
-    /// The credentials were refused: they may have been renewed at their source (trap T26).
-    async fn forget_client(&self) {
-        let mut slot = self.0.client.lock().await;
+    /// Opens so many connections, unless they are there, by a cheap request on each at a time. They
+    /// are kept for the next requests.
+    ///
+    /// It is no attempt that the breaker counts: nobody waits for this cluster here.
+    pub(super) async fn open_connections(&self, count: usize) -> Result<(), ApiError> {
+        let answers = (0..count).map(|_| self.send(requests::readiness()));
+        // A connection is free only once its answer has been read, so that each request needs one
+        // of its own until all of them are answered.
+        let answers = futures::future::join_all(answers).await;
+        for answer in answers {
+            match answer {
+                Ok(mut body) => while self.next_chunk(&mut body).await?.is_some() {},
+                // Whatever it thinks of this path, it answers.
+                Err(ApiError::Status { status, .. }) if status.code != 401 => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(())
+    }
+
+    /// The credentials were refused: they may have been renewed at their source (trap T26). Or the
+    /// server was not found where the kubeconfig says, which may have been corrected.
+    pub(super) async fn forget_client(&self) {
+        let mut slot = self.0.client.slot.lock().await;
         if slot
             .built
             .as_ref()
@@ -338,8 +378,7 @@ impl ApiServer {
             let (host, port) = (authority.host(), authority.port_u16());
             let usual = if is_plain(&config) { 80 } else { 443 };
             let port = port.unwrap_or(usual);
-            // The first stays: a file that names another server is read by another run.
-            let _ = self.0.address.set(format!("{host}:{port}").into());
+            self.set_address(format!("{host}:{port}"));
         }
         let connect_timeout = self.0.policy.connect_timeout;
         let platform = self.0.credentials.platform.clone();

@@ -35,12 +35,13 @@ const USER_TIMEOUT: Duration = Duration::from_millis(1_900);
 /// Read buffer of a connection. Hyper's own grows to 400 KiB during a burst and stays so.
 const READ_BUFFER_BYTES: usize = 16 * 1024;
 /// Idle connections that are kept: probes and lists of several streams come together.
-const IDLE_CONNECTIONS_MAX: usize = 4;
+pub(super) const IDLE_CONNECTIONS_MAX: usize = 4;
 /// TLS sessions that are kept to be resumed: a client speaks to one server. The library would make
 /// room for 256 at once.
 const SESSIONS_MAX: usize = 2;
 /// Below the time after which load balancers forget idle connections.
-const IDLE_CONNECTION_LIFE: Duration = Duration::from_secs(50);
+pub(super) const IDLE_CONNECTION_LIFE: Duration = Duration::from_secs(50);
+
 /// Builds the client. Our own HTTP stack under kube's layers: no retries below the session, small
 /// read buffers, and a connection that notices when the other side is gone.
 pub(super) fn connect(

@@ -31,6 +31,7 @@ mod api_error;
 mod attempts;
 mod backoff;
 mod breaker;
+mod by_cluster;
 mod chance;
 mod client;
 mod connect;
@@ -51,9 +52,11 @@ mod requests;
 mod snapshot;
 mod stream_watcher;
 mod verify;
+mod warm;
 
 pub use breaker::{Breaker, BreakerStatus, Breakers};
 pub use chance::Chance;
+pub use client::Clients;
 pub use credentials::{
     CredentialError, CredentialPolicy, InlineKubeconfig, PlatformTrust, reject_credentials,
 };
@@ -61,6 +64,7 @@ pub use history::StreamHistory;
 pub use network::{Answer, Asked, Network, Server};
 pub use queue::Signals;
 pub use verify::Verifications;
+pub use warm::{WarmClient, Warming};
 
 use client::ApiServer;
 use health::Board;
@@ -129,6 +133,8 @@ pub struct WatchPolicy {
     pub budgets: Budgets,
     /// The clusters' circuit breakers, shared by all watchers of a replica.
     pub breakers: Breakers,
+    /// The clusters' clients, shared in the same way.
+    pub clients: Clients,
     /// How API servers are reached.
     pub network: Network,
     /// Where random numbers come from.
@@ -158,6 +164,7 @@ impl Default for WatchPolicy {
             page_items: PAGE_ITEMS,
             budgets: Budgets::default(),
             breakers: Breakers::default(),
+            clients: Clients::default(),
             network: Network::default(),
             chance: Chance::default(),
         }

@@ -30,3 +30,4 @@ mod subscribe;
 mod table;
 mod takeover;
 mod traps;
+mod warm;

@@ -228,6 +228,21 @@ pub(in crate::config) const QUIET_INTERVAL_MS: Key = Key {
     example: "watch.quiet_interval_ms = 60000",
 };
 
+pub(in crate::config) const WARM_CLUSTERS: Key = Key {
+    path: "watch.warm_clusters",
+    kind: Kind::Number(0, 10_000),
+    unit: "clusters",
+    absent: Absent::Value("250"),
+    flag: Some("watch-warm-clusters"),
+    variable: Some("QUORUMWATCH_WATCH_WARM_CLUSTERS"),
+    about: "For how many clusters of other replicas this replica keeps credentials and open \
+            connections ready: those that it would take over next. Taking them over then needs no \
+            TLS handshake and no credential command. 0 for none.",
+    reason: "Each costs two connections for each stream, four at most, and a request to /readyz on \
+             each of them every 30 seconds.",
+    example: "watch.warm_clusters = 1000",
+};
+
 pub(in crate::config) const LOG_FORMAT: Key = Key {
     path: "log.format",
     kind: Kind::Choice(&["auto", "text", "json"]),
@@ -299,6 +314,7 @@ pub const KEYS: &[Key] = &[
     AUDIT,
     AUDIT_INTERVAL_MS,
     QUIET_INTERVAL_MS,
+    WARM_CLUSTERS,
     MEMORY_TOTAL,
     MEMORY_RINGS,
     MEMORY_QUEUES,

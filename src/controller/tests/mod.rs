@@ -239,6 +239,12 @@ fn heartbeat(replica: ReplicaId) -> Heartbeat {
     }
 }
 
+/// The lease that a replica is granted now.
+async fn lease(controller: &Controller, replica: ReplicaId) -> Option<Duration> {
+    let grant = controller.heartbeat(heartbeat(replica)).await;
+    grant.map(|grant| grant.lease)
+}
+
 /// Sends a replica's heartbeats until aborted.
 fn keep_alive(controller: &Controller, replica: ReplicaId) -> AbortHandle {
     let controller = controller.clone();
@@ -343,11 +349,11 @@ async fn leases_shrink_with_the_silence_of_the_quorum_and_end_with_it() {
     let group = Group::new(2, 0);
     let controller = group.start();
     pass(Duration::from_millis(1)).await;
-    assert_eq!(controller.heartbeat(heartbeat(A)).await, Some(TTL));
+    assert_eq!(lease(&controller, A).await, Some(TTL));
     let silence = Duration::from_millis(70);
     *group.quorum_silence.lock().unwrap() = Some(silence);
-    let lease = TTL - silence;
-    assert_eq!(controller.heartbeat(heartbeat(A)).await, Some(lease));
+    let shorter = TTL - silence;
+    assert_eq!(lease(&controller, A).await, Some(shorter));
     for silence in [None, Some(QUORUM_SILENCE_MAX)] {
         *group.quorum_silence.lock().unwrap() = silence;
         assert_eq!(controller.heartbeat(heartbeat(B)).await, None);
@@ -365,6 +371,19 @@ async fn a_stranger_is_granted_nothing() {
     assert_eq!(controller.heartbeat(heartbeat(B)).await, None);
     group.change(|state| register(state, B));
     assert!(controller.heartbeat(heartbeat(B)).await.is_some());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_grant_names_the_replicas_that_take_shards() {
+    let group = Group::new(2, 0);
+    let controller = group.start();
+    let beats = keep_alive(&controller, B);
+    pass(TTL).await;
+    let active = async || controller.heartbeat(heartbeat(A)).await.unwrap().active;
+    assert_eq!(active().await, [A, B]);
+    beats.abort();
+    pass(TTL + MARGIN + HEARTBEAT_EVERY).await;
+    assert_eq!(active().await, [A]);
 }
 
 #[tokio::test(start_paused = true)]

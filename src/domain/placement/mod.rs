@@ -75,6 +75,53 @@ pub fn plan(state: &State, observed: &Observed, policy: &Policy) -> Plan {
     draft.plan
 }
 
+/// Which of the active replicas may take which shard over, if the shard's owner died now: who is
+/// named keeps connections ready.
+///
+/// It is what [`plan`] will answer then, if nothing else changes. What the leader itself owns may go
+/// to any of the others: its successor has heard nobody yet, and begins with itself.
+pub fn takers(
+    state: &State,
+    active: &BTreeSet<ReplicaId>,
+    leader: ReplicaId,
+) -> BTreeMap<ShardId, BTreeSet<ReplicaId>> {
+    let mut takers = BTreeMap::new();
+    for owner in active {
+        let others: BTreeSet<ReplicaId> = active.iter().copied().filter(|id| id != owner).collect();
+        if *owner == leader {
+            let led = state.assignments.values();
+            let led = led.filter(|assignment| assignment.owner() == Some(leader));
+            takers.extend(led.map(|assignment| (assignment.shard(), others.clone())));
+            continue;
+        }
+        let moves = evictions(state, &others).into_iter().filter(|step| {
+            let assignment = state.assignments.get(&step.shard);
+            assignment.and_then(Assignment::owner) == Some(*owner)
+        });
+        takers.extend(moves.filter_map(|step| Some((step.shard, [step.to?].into()))));
+    }
+    takers
+}
+
+/// The moves that are due where these replicas alone are active.
+fn evictions(state: &State, active: &BTreeSet<ReplicaId>) -> Vec<Move> {
+    let availability = |replica: &ReplicaId| {
+        if active.contains(replica) {
+            Availability::Active
+        } else {
+            Availability::Unavailable
+        }
+    };
+    let replicas = state.members.keys();
+    let observed = Observed {
+        replicas: replicas.map(|id| (*id, availability(id))).collect(),
+        ..Observed::default()
+    };
+    let mut draft = Draft::new(state, &observed);
+    draft.evict();
+    draft.plan.moves
+}
+
 /// A plan in the making.
 struct Draft<'a> {
     state: &'a State,

@@ -64,7 +64,7 @@ async fn an_endpoint_that_cannot_be_one_is_wrong_usage() {
     let cli = Cli::alone();
     for (endpoint, said) in [
         ("https://127.0.0.1:7400", "asks for TLS"),
-        ("127.0.0.1", "names no port"),
+        ("127.0.0.1", "has no port"),
         ("http://127.0.0.1:7400/api", "is not of the form host:port"),
     ] {
         let ran = cli.run(&format!("status --endpoints {endpoint}")).await;
