@@ -11,7 +11,11 @@ use std::{
 use bytes::Bytes;
 use futures::{FutureExt as _, StreamExt as _, future::BoxFuture, stream};
 use quorumwatch::{
-    domain::{breaker::State, cluster::Condition, id::StreamId},
+    domain::{
+        breaker::State,
+        cluster::{Condition, Health},
+        id::StreamId,
+    },
     watcher::{
         Answer, Asked, Breaker, CredentialPolicy, Network, Server, ShardWatcher, Started,
         StreamStart, WatchPolicy,
@@ -19,7 +23,7 @@ use quorumwatch::{
 };
 use tokio::{
     sync::watch,
-    time::{Instant, sleep, sleep_until},
+    time::{Instant, sleep, sleep_until, timeout},
 };
 
 use crate::harness::{closed, cluster, selector};
@@ -312,6 +316,21 @@ async fn a_server_that_asks_for_patience_is_left_alone_by_all_streams() {
         api.mood.send_replace(Mood::Serves);
         api.watches(STREAMS).await;
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_back_and_refuses_the_credentials_is_not_said_to_be_out_of_reach() {
+    let api = Scripted::new();
+    let (_watcher, _signals, mut health) = start(1, &RESOURCES, api.policy());
+    api.watches(STREAMS).await;
+    api.be(Mood::Down, seconds(4)).await;
+    assert_eq!(health.borrow().condition, Condition::Unreachable);
+    api.mood.send_replace(Mood::Refuses(401, 0));
+    let is_refused = |health: &Health| health.condition == Condition::Unauthenticated;
+    let refused = timeout(seconds(30), health.wait_for(is_refused)).await;
+    assert!(refused.unwrap().unwrap().reason.contains("401"));
+    api.mood.send_replace(Mood::Serves);
+    api.watches(STREAMS).await;
 }
 
 #[tokio::test(start_paused = true)]
