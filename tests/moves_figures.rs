@@ -168,3 +168,23 @@ fn the_busiest_second_is_the_busiest_of_all() {
     sum.add(asked(3, 2, 3));
     assert_eq!(sum, asked(8, 3, 4));
 }
+
+#[test]
+fn what_a_gap_leaves_out_is_declared_and_what_comes_twice_is_not() {
+    let mut commits = Commits::default();
+    for version in 1..=6 {
+        commits.push(Commit {
+            at: version * 10,
+            version,
+        });
+    }
+    let mut check = Check::default();
+    assert!(check.take(arrival(1, 11), &commits).is_some());
+    // By object: the later version first; 3 is of an object that has 5.
+    let left = [5, 2, 4].map(|version| arrival(version, 70));
+    assert_eq!(check.take_with_gap(&left, &commits).len(), 3);
+    assert_eq!((check.next, check.coalesced, check.lost), (5, 1, 0));
+    let again = [6, 6, 4, 9].map(|version| arrival(version, 80));
+    assert_eq!(check.take_with_gap(&again, &commits).len(), 1);
+    assert_eq!((check.next, check.duplicated, check.unknown), (6, 2, 1));
+}

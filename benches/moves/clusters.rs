@@ -1,18 +1,24 @@
-//! Simulated API servers, each with an address of its own where there is a network.
+//! API servers, each with an address of its own where there is a network.
 
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::{
+    net::{IpAddr, Ipv4Addr, SocketAddr},
+    sync::Arc,
+};
 
 use quorumwatch::{
     domain::cluster::Resource,
-    proto::v1::{Cluster, ResourceSelector},
-    sim::{Fault, Fleet, FleetOptions, SimCluster},
+    proto::v1::{
+        Cluster, ClusterSource, KubeconfigInline, ResourceSelector, cluster_source::Source,
+    },
+    sim::{Fleet, FleetOptions, SeenRequest},
 };
+use tempfile::TempDir;
 
 use crate::{
     asked::{Asked, is_list, is_watch},
     clock,
-    harness::registered,
     network::Network,
+    servers::{Real, Server},
 };
 
 /// How much of the past can be watched again: more than any disturbance lasts, and no more than
@@ -41,10 +47,23 @@ impl Watched {
     }
 }
 
+/// Where the clusters are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Kind {
+    /// Each behind a simulated API server of its own.
+    Simulated,
+    /// All behind one simulated API server.
+    SharesServer,
+    /// Each behind a real kube-apiserver with an etcd of its own.
+    Real,
+}
+
 /// All clusters, `sim-0` and up.
 pub(crate) struct Clusters {
     fleets: Vec<Fleet>,
-    pub(crate) all: Vec<SimCluster>,
+    pub(crate) all: Vec<Server>,
+    /// What real control planes have on disk; after them, so that it is removed after they end.
+    folder: Option<TempDir>,
     pub(crate) watched: Watched,
     /// When the first of their clocks began.
     started: Vec<u64>,
@@ -58,67 +77,123 @@ impl Clusters {
         count: usize,
         watched: Watched,
         network: Option<&Network>,
-        shares_server: bool,
+        kind: Kind,
     ) -> Self {
         let names: Vec<_> = (0..count).map(|index| format!("sim-{index}")).collect();
-        let groups: Vec<Vec<String>> = if shares_server {
-            vec![names]
-        } else {
-            names.into_iter().map(|name| vec![name]).collect()
-        };
         let mut clusters = Self {
             fleets: Vec::new(),
             all: Vec::new(),
+            folder: None,
             watched,
             started: Vec::new(),
             counted: vec![0; count],
         };
+        let address =
+            |index| network.map_or(Ipv4Addr::LOCALHOST, |network| network.api_server(index));
+        match kind {
+            Kind::Simulated => {
+                let groups = names.into_iter().map(|name| vec![name]);
+                clusters.simulate(groups.collect(), address).await;
+            }
+            Kind::SharesServer => clusters.simulate(vec![names], address).await,
+            Kind::Real => clusters.start_real(&names, address).await,
+        }
+        clusters
+    }
+
+    /// Starts a simulated API server for each group of names.
+    async fn simulate(&mut self, groups: Vec<Vec<String>>, address: impl Fn(usize) -> Ipv4Addr) {
         for (index, names) in groups.into_iter().enumerate() {
-            let address = network.map_or(Ipv4Addr::LOCALHOST, |network| network.api_server(index));
             let started = clock::now();
             let fleet = Fleet::start(FleetOptions {
-                listen: SocketAddr::from((IpAddr::from(address), 0)),
+                listen: SocketAddr::from((IpAddr::from(address(index)), 0)),
                 clusters: names.clone(),
-                resources: watched.resources(),
+                resources: self.watched.resources(),
                 history: HISTORY,
                 ..FleetOptions::default()
             });
             let fleet = fleet.await.expect("the address is its own");
             for name in &names {
-                clusters
-                    .all
-                    .push(fleet.cluster(name).expect("it was named"));
-                clusters.started.push(started);
+                let cluster = fleet.cluster(name).expect("it was named");
+                self.all.push(Server::Simulated(cluster));
+                self.started.push(started);
             }
-            clusters.fleets.push(fleet);
+            self.fleets.push(fleet);
         }
-        clusters
+    }
+
+    /// Starts a control plane for each name.
+    async fn start_real(&mut self, names: &[String], address: impl Fn(usize) -> Ipv4Addr) {
+        let folder = tempfile::tempdir().expect("there is room for files");
+        for (index, name) in names.iter().enumerate() {
+            let real = Real::start(folder.path(), name, address(index)).await;
+            self.all.push(Server::Real(Arc::new(real)));
+            self.started.push(clock::now());
+        }
+        self.folder = Some(folder);
     }
 
     /// What the group is told of a cluster.
     pub(crate) fn described(&self, index: usize) -> Cluster {
-        let name = self.all[index].name();
-        let fleet = &self.fleets[index.min(self.fleets.len() - 1)];
+        let server = &self.all[index];
+        let name = server.name();
         let resources = self.watched.resources().into_iter();
+        let source = match server {
+            Server::Simulated(_) => {
+                let fleet = &self.fleets[index.min(self.fleets.len() - 1)];
+                Source::KubeconfigInline(KubeconfigInline {
+                    yaml: fleet.kubeconfig(name),
+                    context: name.to_owned(),
+                })
+            }
+            // With credentials, which belong into the configuration.
+            Server::Real(_) => Source::Configured(name.to_owned()),
+        };
         Cluster {
+            name: name.to_owned(),
+            source: Some(ClusterSource {
+                source: Some(source),
+            }),
             resources: resources
                 .map(|resource| ResourceSelector {
                     resource: resource.to_string(),
                     ..ResourceSelector::default()
                 })
                 .collect(),
-            ..registered(name, fleet.kubeconfig(name), name)
+            ..Cluster::default()
         }
     }
 
-    /// The API server dies: connections are reset, and new ones are closed without an answer.
-    pub(crate) fn kill(&self, index: usize) {
-        self.all[index].faults().set(Fault::Unreachable);
+    /// What the replicas' configuration holds of the clusters.
+    pub(crate) fn sources(&self) -> String {
+        let sources = self.all.iter().filter_map(|server| match server {
+            Server::Simulated(_) => None,
+            Server::Real(real) => {
+                let (name, yaml) = (server.name(), real.kubeconfig());
+                Some(format!(
+                    "[sources.{name}]\ncontext = '{name}'\nkubeconfig = '''\n{yaml}'''\n"
+                ))
+            }
+        });
+        sources.collect()
     }
 
-    /// It is back, with all that it had committed.
-    pub(crate) fn restore(&self, index: usize) {
-        self.all[index].faults().clear(Fault::Unreachable);
+    /// These API servers die.
+    pub(crate) async fn kill(&self, indexes: &[usize]) {
+        for index in indexes {
+            self.all[*index].kill().await;
+        }
+    }
+
+    /// They are back and ready.
+    pub(crate) async fn restore(&self, indexes: &[usize]) {
+        let restored = indexes.iter().map(|index| self.all[*index].restore());
+        futures::future::join_all(restored).await;
+    }
+
+    /// Whether they are real.
+    pub(crate) fn are_real(&self) -> bool {
+        self.folder.is_some()
     }
 
     /// What was asked since the last call; a cluster remembers its last thousand requests.
@@ -146,7 +221,7 @@ impl Clusters {
     pub(crate) fn watch_opened(&self, index: usize, since: u64) -> Option<u64> {
         let requests = self.all[index].requests();
         let mut watches = requests.iter().filter(|request| is_watch(&request.target));
-        let opened = |request: &quorumwatch::sim::SeenRequest| {
+        let opened = |request: &SeenRequest| {
             let at = self.started[index] + clock::micros(request.at);
             (at >= since).then_some(at)
         };

@@ -16,6 +16,12 @@
 mod asked;
 mod clock;
 mod clusters;
+#[path = "../../tests/kube/control_plane/mod.rs"]
+#[allow(
+    unused_imports,
+    reason = "the tests need more of it than this program does"
+)]
+mod control_plane;
 #[path = "../../tests/it/harness/mod.rs"]
 #[allow(
     dead_code,
@@ -24,10 +30,14 @@ mod clusters;
 )]
 mod harness;
 mod isolation;
+#[path = "../../tests/kube/kind.rs"]
+#[allow(dead_code, reason = "the tests need more of it than this program does")]
+mod kind;
 mod network;
 mod options;
 mod report;
 mod scenarios;
+mod servers;
 mod silence;
 mod subscriber;
 mod timeline;
@@ -110,10 +120,14 @@ async fn measure(asked: &Arguments, missing: Option<String>, tallies: &Tallies) 
         .is_none()
         .then(|| Rc::new(Network::create(REPLICAS, asked.shards.into())));
     for scenario in &asked.scenarios {
-        let tally = Rc::new(RefCell::new(Tally::new(scenario.name())));
+        let mut tally = Tally::new(scenario.name());
+        tally.may_have_gaps = asked.real && scenario.restarts_api_servers();
+        let tally = Rc::new(RefCell::new(tally));
         tallies.borrow_mut().push(Rc::clone(&tally));
         if let (Some(why), true) = (&missing, scenario.needs_network()) {
             tally.borrow_mut().skipped = Some(why.clone());
+        } else if asked.real && *scenario == Scenario::Storm {
+            tally.borrow_mut().skipped = Some("there are only few real API servers".into());
         } else {
             one(*scenario, asked, network.clone(), &tally).await;
         }

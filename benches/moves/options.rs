@@ -7,6 +7,12 @@ use crate::scenarios::Scenario;
 /// How many rounds where nothing is said: enough for a look, not for a tail.
 const ROUNDS: u32 = 10;
 
+/// How many real API servers there are: one for each replica. Each needs a third of a core to start,
+/// and half a gigabyte.
+const REAL: u16 = 3;
+/// Changes per second that a real API server commits with ease.
+const REAL_RATE: u32 = 30;
+
 /// Measures for how long subscribers hear nothing when replicas, networks and API servers fail.
 ///
 /// Three replicas of the real executable, each in a network of its own, watch simulated clusters
@@ -24,6 +30,11 @@ pub(crate) struct Arguments {
     /// How many clusters are watched, of one shard each.
     #[arg(long, default_value_t = 30, value_parser = clap::value_parser!(u16).range(3..=900))]
     pub(crate) shards: u16,
+    /// Real API servers, three of them, each a kube-apiserver with an etcd of its own, instead of
+    /// simulated ones; at most 30 changes a second of each stream. `tests/kube/build-tools.sh` must
+    /// have been run.
+    #[arg(long)]
+    pub(crate) real: bool,
     /// Changes per second of each stream.
     #[arg(long, default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..=500))]
     pub(crate) rate: u32,
@@ -79,6 +90,10 @@ impl Arguments {
             if asked.scenarios.is_empty() {
                 asked.scenarios = Scenario::SMOKE.to_vec();
             }
+        }
+        if asked.real {
+            asked.shards = REAL;
+            asked.rate = asked.rate.min(REAL_RATE);
         }
         if asked.scenarios.is_empty() {
             asked.scenarios = Scenario::value_variants().to_vec();

@@ -69,6 +69,8 @@ pub(crate) struct Tally {
     takeovers: Vec<Takeover>,
     /// Why subscribers left replicas, and how often.
     left: BTreeMap<String, usize>,
+    /// Whether real API servers are started again.
+    pub(crate) may_have_gaps: bool,
     /// Why it was not measured at all.
     pub(crate) skipped: Option<String>,
     /// Why it ended early.
@@ -83,9 +85,14 @@ impl Tally {
         }
     }
 
-    /// Whether nothing was lost, came twice, or failed.
+    /// Whether nothing was lost, came twice, or failed. A real API server that starts again may have
+    /// forgotten what its cache held: then there are gaps, which say so.
     pub(crate) fn is_clean(&self) -> bool {
-        self.faults.is_clean() && self.failed.is_none()
+        let mut faults = self.faults;
+        if self.may_have_gaps {
+            (faults.gaps, faults.coalesced) = (0, 0);
+        }
+        faults.is_clean() && self.failed.is_none()
     }
 
     /// Adds what all subscribers saw since the window was opened.
@@ -222,6 +229,7 @@ impl Tally {
             duplicated,
             unknown,
             gaps,
+            coalesced,
         } = self.faults;
         let Asked {
             lists,
@@ -230,7 +238,7 @@ impl Tally {
         } = self.asked;
         let mut heading = format!(
             "{}: {} rounds, {} moves; lost {lost}, duplicated {duplicated}, never committed \
-             {unknown}, gaps {gaps}; lists {lists}, most requests in a second {busiest_second}",
+             {unknown}, gaps {gaps} ({coalesced} coalesced); lists {lists}, most requests in a second {busiest_second}",
             self.name, self.rounds, self.moves
         );
         if let Some(why) = &self.failed {
@@ -295,6 +303,7 @@ impl Tally {
             "name": self.name, "rounds": self.rounds, "moves": self.moves,
             "lost": self.faults.lost, "duplicated": self.faults.duplicated,
             "never_committed": self.faults.unknown, "gaps": self.faults.gaps,
+            "coalesced_in_gaps": self.faults.coalesced,
             "lists": self.asked.lists, "requests": self.asked.requests,
             "most_requests_in_a_second": self.asked.busiest_second,
             "skipped": self.skipped, "failed": self.failed,

@@ -86,9 +86,37 @@ pub(crate) struct Check {
     pub(crate) duplicated: u64,
     /// What was never committed.
     pub(crate) unknown: u64,
+    /// Changes that did not come because a gap has only the last of each object.
+    pub(crate) coalesced: u64,
 }
 
 impl Check {
+    /// Takes what arrived with a gap: those that are left of it come by object, not by version. What
+    /// is missing was declared.
+    pub(crate) fn take_with_gap(&mut self, arrivals: &[Arrival], commits: &Commits) -> Vec<Pair> {
+        let mut pairs = Vec::new();
+        let mut numbers = std::collections::BTreeSet::new();
+        for arrival in arrivals {
+            let Some((number, commit)) = commits.find(arrival.version) else {
+                self.unknown += 1;
+                continue;
+            };
+            if number < self.next || !numbers.insert(number) {
+                self.duplicated += 1;
+                continue;
+            }
+            pairs.push(Pair {
+                arrival: *arrival,
+                committed: commit.at,
+            });
+        }
+        if let Some(last) = numbers.last() {
+            self.coalesced += last + 1 - self.next - numbers.len() as u64;
+            self.next = last + 1;
+        }
+        pairs
+    }
+
     /// Takes what arrived next; returns it beside its change where it is the one expected, or one
     /// after it.
     pub(crate) fn take(&mut self, arrival: Arrival, commits: &Commits) -> Option<Pair> {

@@ -19,6 +19,8 @@ pub(crate) struct Received {
     pub(crate) arrivals: Vec<Arrival>,
     /// The version that came last.
     pub(crate) reached: u64,
+    /// Whether there was a gap among them: what came is what was left of it, in no order.
+    pub(crate) had_gap: bool,
 }
 
 /// What a subscriber has received.
@@ -85,11 +87,14 @@ impl Subscriber {
 
 impl Seen {
     /// What came of a stream since the last call.
-    pub(crate) fn take(&mut self, cluster: &str, resource: &str) -> Vec<Arrival> {
-        let stream = self
-            .streams
-            .get_mut(&(cluster.to_owned(), resource.to_owned()));
-        stream.map_or_else(Vec::new, |stream| std::mem::take(&mut stream.arrivals))
+    pub(crate) fn take(&mut self, cluster: &str, resource: &str) -> Received {
+        let key = (cluster.to_owned(), resource.to_owned());
+        let stream = self.streams.entry(key).or_default();
+        let empty = Received {
+            reached: stream.reached,
+            ..Received::default()
+        };
+        std::mem::replace(stream, empty)
     }
 
     /// The version that came last.
@@ -102,7 +107,11 @@ impl Seen {
         self.cursor.take(response);
         match &response.frame {
             Some(Frame::Event(event)) => self.event(event, at),
-            Some(Frame::Gap(_)) => self.gaps += 1,
+            Some(Frame::Gap(gap)) => {
+                self.gaps += 1;
+                let key = (gap.cluster.clone(), gap.resource.clone());
+                self.streams.entry(key).or_default().had_gap = true;
+            }
             Some(Frame::Progress(progress)) => self.is_current = progress.up_to_date,
             Some(Frame::StreamChange(change)) => match change.r#type() {
                 StreamChangeType::Added => self.covered += 1,

@@ -41,6 +41,8 @@ pub(crate) struct Faults {
     pub(crate) duplicated: u64,
     pub(crate) unknown: u64,
     pub(crate) gaps: u64,
+    /// Changes that gaps have left out, each of an object that has a later one.
+    pub(crate) coalesced: u64,
 }
 
 impl Faults {
@@ -73,10 +75,14 @@ impl Tracks {
             let mut commits = stream.commits();
             let tracks = &mut self.tracks[index * self.subscribers..][..self.subscribers];
             for (subscriber, track) in subscribers.iter().zip(tracks.iter_mut()) {
-                let arrivals = subscriber.seen().take(&cluster, &resource);
+                let received = subscriber.seen().take(&cluster, &resource);
                 let mut pairs: Vec<Pair> = track.last.into_iter().collect();
-                let taken = arrivals.into_iter();
-                pairs.extend(taken.filter_map(|arrival| track.check.take(arrival, &commits)));
+                if received.had_gap {
+                    pairs.extend(track.check.take_with_gap(&received.arrivals, &commits));
+                } else {
+                    let taken = received.arrivals.into_iter();
+                    pairs.extend(taken.filter_map(|arrival| track.check.take(arrival, &commits)));
+                }
                 samples.push(Sample {
                     subscriber: subscriber.home,
                     stream: index,
@@ -96,6 +102,7 @@ impl Tracks {
             lost: sum(|check| check.lost),
             duplicated: sum(|check| check.duplicated),
             unknown: sum(|check| check.unknown),
+            coalesced: sum(|check| check.coalesced),
             gaps: subscribers
                 .iter()
                 .map(|subscriber| subscriber.seen().gaps)

@@ -6,7 +6,7 @@ use quorumwatch::proto::v1::MemberHealth;
 
 use crate::{
     clock,
-    clusters::{Clusters, Watched},
+    clusters::{Clusters, Kind, Watched},
     harness::{Client, Group, Options, PATIENCE, Replica, holds},
     network::{Cut, Network},
     subscriber::Subscriber,
@@ -36,8 +36,7 @@ pub(crate) struct Setting {
     /// Changes per second of each stream.
     pub(crate) rate: f64,
     pub(crate) watched: Watched,
-    /// Whether all clusters are behind one API server.
-    pub(crate) shares_server: bool,
+    pub(crate) kind: Kind,
 }
 
 /// A group under load.
@@ -61,8 +60,13 @@ pub(crate) struct World {
 impl World {
     /// Starts everything, and waits until it is at rest.
     pub(crate) async fn start(setting: Setting, network: Option<Rc<Network>>) -> Self {
+        let network_ref = network.as_deref();
+        let Setting {
+            shards, watched, ..
+        } = setting;
+        let clusters = Clusters::start(shards, watched, network_ref, setting.kind).await;
         let options = Options {
-            config: CONFIG.into(),
+            config: format!("{CONFIG}{}", clusters.sources()),
         };
         let mut group = Group::prepare(REPLICAS, &options).await;
         for (index, replica) in group.replicas.iter_mut().enumerate() {
@@ -76,11 +80,6 @@ impl World {
             group.launch(index);
         }
         group.whole().await;
-        let network_ref = network.as_deref();
-        let Setting {
-            shards, watched, ..
-        } = setting;
-        let clusters = Clusters::start(shards, watched, network_ref, setting.shares_server).await;
         let writer = Writer::new(&clusters);
         let tracks = Tracks::new(REPLICAS, writer.streams.len());
         let logs = Logs::new(

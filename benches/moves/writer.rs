@@ -5,19 +5,18 @@ use std::{
         Arc, Mutex, MutexGuard,
         atomic::{AtomicBool, Ordering},
     },
+    thread::JoinHandle,
     time::Duration,
 };
 
-use quorumwatch::{
-    domain::cluster::Resource,
-    sim::{Manifest, SimCluster},
-};
+use quorumwatch::domain::cluster::Resource;
 use tokio::time::{MissedTickBehavior, interval};
-use tokio_util::task::AbortOnDropHandle;
+use tokio_util::{sync::CancellationToken, task::AbortOnDropHandle};
 
 use crate::{
     clock,
     clusters::Clusters,
+    servers::Server,
     silence::{Commit, Commits},
 };
 
@@ -25,17 +24,13 @@ use crate::{
 const BEAT: Duration = Duration::from_millis(1);
 /// What is later than so many periods is left out: nothing is made up for in a burst.
 const BEHIND_MAX: u64 = 3;
-/// Objects of a stream. They are created first, then updated in turn.
-const OBJECTS: u64 = 50;
-/// What an object holds besides its metadata.
-const BODY_BYTES: usize = 256;
 
 /// One resource of one cluster.
 pub(crate) struct Stream {
     /// The index of its cluster.
     pub(crate) cluster: usize,
     pub(crate) resource: Resource,
-    server: SimCluster,
+    server: Server,
     commits: Mutex<Commits>,
     is_paused: AtomicBool,
 }
@@ -46,21 +41,10 @@ impl Stream {
     }
 
     fn write(&self) {
+        // Held, so that nobody looks at what was received before it is written down.
         let mut commits = self.commits();
-        let number = commits.count();
-        let object = format!("object-{}", number % OBJECTS);
-        let manifest = Manifest::new("default", object)
-            .member("message", &"x".repeat(BODY_BYTES).into())
-            .member("count", &number.into());
-        // Held, so that nobody receives what is not written down yet.
         let at = clock::now();
-        let written = if number < OBJECTS {
-            self.server.create(&self.resource, &manifest)
-        } else {
-            self.server.update(&self.resource, &manifest)
-        };
-        let version = written.expect("objects are created before they are updated");
-        let version = version.as_u64().expect("versions are small");
+        let version = self.server.write(&self.resource, commits.count());
         commits.push(Commit { at, version });
     }
 }
@@ -68,7 +52,30 @@ impl Stream {
 /// Writes until it is dropped.
 pub(crate) struct Writer {
     pub(crate) streams: Arc<[Stream]>,
-    task: Option<AbortOnDropHandle<()>>,
+    work: Option<Work>,
+}
+
+/// What writes until it is dropped.
+enum Work {
+    /// A task that writes to all streams.
+    Task { _handle: AbortOnDropHandle<()> },
+    /// A thread for each stream, since a real API server is waited for.
+    Threads {
+        stop: CancellationToken,
+        threads: Vec<JoinHandle<()>>,
+    },
+}
+
+impl Drop for Work {
+    fn drop(&mut self) {
+        if let Self::Threads { stop, threads } = self {
+            stop.cancel();
+            for thread in threads.drain(..) {
+                // One that has failed has said so.
+                let _ = thread.join();
+            }
+        }
+    }
 }
 
 impl Writer {
@@ -87,18 +94,33 @@ impl Writer {
         });
         Self {
             streams: streams.collect(),
-            task: None,
+            work: None,
         }
     }
 
     /// Begins to write so many changes per second to each stream.
     pub(crate) fn begin(&mut self, rate: f64) {
-        let task = tokio::spawn(write(Arc::clone(&self.streams), rate));
-        self.task = Some(AbortOnDropHandle::new(task));
+        let is_real = |stream: &Stream| matches!(stream.server, Server::Real(_));
+        self.work = Some(if self.streams.iter().any(is_real) {
+            let stop = CancellationToken::new();
+            let threads = (0..self.streams.len()).map(|index| {
+                let (streams, stop) = (Arc::clone(&self.streams), stop.clone());
+                std::thread::spawn(move || write_alone(&streams, index, rate, &stop))
+            });
+            Work::Threads {
+                threads: threads.collect(),
+                stop,
+            }
+        } else {
+            let task = tokio::spawn(write(Arc::clone(&self.streams), rate));
+            Work::Task {
+                _handle: AbortOnDropHandle::new(task),
+            }
+        });
     }
 
     pub(crate) fn end(&mut self) {
-        self.task = None;
+        self.work = None;
     }
 
     /// An API server that is down commits nothing.
@@ -106,7 +128,25 @@ impl Writer {
         let streams = self.streams.iter();
         for stream in streams.filter(|stream| stream.cluster == cluster) {
             stream.is_paused.store(is_paused, Ordering::Release);
+            // What is being written has an outcome.
+            drop(stream.commits());
         }
+    }
+}
+
+/// Writes to one stream, and waits for each answer.
+fn write_alone(streams: &[Stream], index: usize, rate: f64, stop: &CancellationToken) {
+    let period = (1e6 / rate) as u64;
+    let stream = &streams[index];
+    // Spread evenly over a period.
+    let mut due = clock::now() + index as u64 * period / streams.len() as u64;
+    while !stop.is_cancelled() {
+        let now = clock::now();
+        std::thread::sleep(Duration::from_micros(due.saturating_sub(now)));
+        if !stream.is_paused.load(Ordering::Acquire) {
+            stream.write();
+        }
+        due = (due + period).max(clock::now().saturating_sub(BEHIND_MAX * period));
     }
 }
 

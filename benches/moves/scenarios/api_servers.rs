@@ -11,7 +11,7 @@ use crate::{network::Cut, report::Scope};
 const ROUTE_BROKEN: Duration = Duration::from_secs(15);
 /// For how long an API server that restarts is down.
 const RESTART: Duration = Duration::from_secs(4);
-/// How many API servers restart in a round.
+/// How many simulated API servers restart in a round.
 const RESTARTING: usize = 3;
 /// How often such a server was down before, and for how long it was up in between.
 const TROUBLES: Range<u32> = 0..3;
@@ -54,12 +54,13 @@ impl Run<'_> {
     pub(super) async fn api_server(&mut self) {
         let mut random = SmallRng::seed_from_u64(self.seed.wrapping_add(u64::from(self.round)));
         let count = self.world.clusters.all.len();
-        let clusters = rand::seq::index::sample(&mut random, count, RESTARTING.min(count));
+        let clusters = rand::seq::index::sample(&mut random, count, self.restarting());
         let clusters: Vec<_> = clusters.into_iter().collect();
         let troubles = random.random_range(TROUBLES);
         for _ in 0..if self.is_smoke { 0 } else { troubles } {
             self.down(&clusters, RESTART).await;
-            self.up(&clusters);
+            self.world.clusters.restore(&clusters).await;
+            self.resume(&clusters);
             let up = Duration::from_millis(random.random_range(UP_MILLIS));
             tokio::time::sleep(up).await;
         }
@@ -68,8 +69,9 @@ impl Run<'_> {
 
     pub(super) async fn cluster_down(&mut self) {
         let count = self.world.clusters.all.len();
-        let first = self.round as usize * RESTARTING;
-        let clusters = (first..first + RESTARTING).map(|index| index % count);
+        let restarting = self.restarting();
+        let first = self.round as usize * restarting;
+        let clusters = (first..first + restarting).map(|index| index % count);
         self.outage(clusters.collect(), OUTAGE, RECOVERED_WITHIN)
             .await;
     }
@@ -87,8 +89,9 @@ impl Run<'_> {
             "while down",
             &Scope::Down(Self::clusters(clusters.iter().copied())),
         );
+        self.world.clusters.restore(&clusters).await;
         self.world.open();
-        self.up(&clusters);
+        self.resume(&clusters);
         self.world.flows(&everybody(), within).await;
         self.recovered(&everybody()).await;
         self.close("", &Scope::Back(Self::clusters(clusters)));
@@ -97,15 +100,23 @@ impl Run<'_> {
     async fn down(&self, clusters: &[usize], span: Duration) {
         for cluster in clusters {
             self.world.writer.pause(*cluster, true);
-            self.world.clusters.kill(*cluster);
         }
+        self.world.clusters.kill(clusters).await;
         tokio::time::sleep(span).await;
     }
 
-    fn up(&self, clusters: &[usize]) {
+    fn resume(&self, clusters: &[usize]) {
         for cluster in clusters {
-            self.world.clusters.restore(*cluster);
             self.world.writer.pause(*cluster, false);
+        }
+    }
+
+    /// How many API servers restart in a round. Real ones are not ready at the same moment.
+    fn restarting(&self) -> usize {
+        if self.world.clusters.are_real() {
+            1
+        } else {
+            RESTARTING.min(self.world.clusters.all.len())
         }
     }
 }

@@ -8,7 +8,7 @@ use std::{cell::RefCell, collections::BTreeSet, rc::Rc, time::Duration};
 use clap::ValueEnum;
 
 use crate::{
-    clusters::Watched,
+    clusters::{Kind, Watched},
     network::Network,
     options::Arguments,
     report::{Scope, Tally},
@@ -89,12 +89,21 @@ impl Scenario {
         )
     }
 
+    /// Whether API servers end and start again.
+    pub(crate) fn restarts_api_servers(self) -> bool {
+        matches!(self, Self::ApiServer | Self::ClusterDown | Self::Storm)
+    }
+
     fn setting(self, asked: &Arguments) -> Setting {
         let of_events = Setting {
             shards: asked.shards.into(),
             rate: asked.rate.into(),
             watched: Watched::Events,
-            shares_server: false,
+            kind: if asked.real {
+                Kind::Real
+            } else {
+                Kind::Simulated
+            },
         };
         match self {
             Self::ApiServer => Setting {
@@ -105,7 +114,7 @@ impl Scenario {
             Self::Storm => Setting {
                 shards: asked.storm_clusters.into(),
                 rate: 1.0,
-                shares_server: true,
+                kind: Kind::SharesServer,
                 ..of_events
             },
             _ => of_events,

@@ -16,7 +16,7 @@ use super::rate_limit::RateLimit;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Limits {
     /// The longest pause between two probes is this part of the outage's length: what was down for
-    /// 4 s is found again within 1 s.
+    /// 8 s is found again within 1 s.
     pub outage_part: u64,
     /// But no shorter than this,
     pub pause_min_ms: u64,
@@ -48,10 +48,10 @@ pub struct Limits {
 impl Default for Limits {
     fn default() -> Self {
         Self {
-            outage_part: 4,
+            outage_part: 8,
             pause_min_ms: 100,
             pause_max_ms: 30_000,
-            probe_burst: 16,
+            probe_burst: 24,
             probe_interval_ms: 1_000,
             resume_burst: 20,
             resume_interval_ms: 20,

@@ -4,7 +4,7 @@
 use std::ffi::OsString;
 use std::fs;
 use std::io;
-use std::net::TcpListener;
+use std::net::{Ipv4Addr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -39,7 +39,7 @@ impl Layout {
             dir: dir.to_owned(),
             binaries: binaries.to_owned(),
             options: options.clone(),
-            ports: Ports::find_free()?,
+            ports: Ports::find_free(options.address)?,
             restores: 0,
         };
         fs::create_dir_all(layout.certificate_dir())?;
@@ -128,7 +128,8 @@ impl Layout {
         command
             .arg(format!("--etcd-servers={}", self.ports.etcd_url()))
             .arg(format!("--secure-port={}", self.ports.api_server))
-            .args(["--bind-address=127.0.0.1", "--advertise-address=127.0.0.1"])
+            .arg(format!("--bind-address={}", self.options.address))
+            .arg(format!("--advertise-address={}", self.options.address))
             .arg(flag("--cert-dir", &self.certificate_dir()))
             .arg("--service-account-issuer=https://kubernetes.default.svc")
             .arg(flag("--service-account-key-file", &key))
@@ -161,7 +162,7 @@ impl Layout {
     pub(super) fn write_kubeconfig(&self) -> Result<()> {
         let certificate = fs::read(self.certificate_dir().join("apiserver.crt"))?;
         let cluster = json!({
-            "server": format!("https://127.0.0.1:{}", self.ports.api_server),
+            "server": format!("https://{}:{}", self.options.address, self.ports.api_server),
             "certificate-authority-data": BASE64_STANDARD.encode(certificate),
         });
         let name = &self.name;
@@ -190,9 +191,10 @@ struct Ports {
 
 impl Ports {
     /// All three are held until all are known, so that they differ.
-    fn find_free() -> io::Result<Self> {
-        let bind = || TcpListener::bind(("127.0.0.1", 0));
-        let (api_server, etcd, etcd_peer) = (bind()?, bind()?, bind()?);
+    fn find_free(address: Ipv4Addr) -> io::Result<Self> {
+        let bind = |address: Ipv4Addr| TcpListener::bind((address, 0));
+        let local = Ipv4Addr::LOCALHOST;
+        let (api_server, etcd, etcd_peer) = (bind(address)?, bind(local)?, bind(local)?);
         Ok(Self {
             api_server: api_server.local_addr()?.port(),
             etcd: etcd.local_addr()?.port(),

@@ -13,6 +13,7 @@ mod etcd_watch;
 mod layout;
 mod server;
 
+use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
@@ -49,6 +50,8 @@ const PORT_ATTEMPTS: u32 = 3;
 /// What differs between control planes. The defaults are those of Kubernetes.
 #[derive(Clone, Debug)]
 pub(crate) struct Options {
+    /// Where the API server listens; etcd stays on the loopback.
+    pub(crate) address: Ipv4Addr,
     /// How long the API server keeps an Event.
     pub(crate) event_ttl: Duration,
     /// How often the API server compacts etcd; zero means never.
@@ -60,6 +63,7 @@ pub(crate) struct Options {
 impl Default for Options {
     fn default() -> Self {
         Self {
+            address: Ipv4Addr::LOCALHOST,
             event_ttl: Duration::from_secs(60 * 60),
             compaction_interval: Duration::from_secs(5 * 60),
             feature_gates: Vec::new(),
