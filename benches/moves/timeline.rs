@@ -30,7 +30,10 @@ const DETECTED: &[&str] = &[
     "peer's process is gone",
 ];
 /// What a new leader logs.
-const LEADER: &[&str] = &["controller takes office", "became leader"];
+const LEADER: &[&str] = &[
+    "controller takes office",
+    "became leader, controller started",
+];
 /// What the leader logs once moves are committed.
 const COMMITTED: &[&str] = &["shards assigned"];
 /// What an owner logs when it begins, with the shard.

@@ -26,7 +26,7 @@ use tokio::{
     sync::watch,
     time::{Instant, timeout_at},
 };
-use tokio_util::sync::CancellationToken;
+use tokio_util::{sync::CancellationToken, task::AbortOnDropHandle};
 
 use crate::{
     domain::id::ReplicaId,
@@ -100,14 +100,16 @@ pub async fn run(options: Options, requests: Requests, stop: CancellationToken) 
         credentials: options.credentials.clone(),
         watch: options.watch.clone(),
     };
+    // A task of its own: naming the takers of thousands of shards takes longer than a takeover may
+    // wait for.
     let warm = warm::run(run_options.clone(), options.warm_clusters, available_now);
+    let warm = AbortOnDropHandle::new(tokio::spawn(warm));
     let mut runs = Runs::new(run_options, requests);
     tokio::select! {
         () = runs.follow_state(|_| false) => {}
-        // It ends with the state, as the other does.
-        () = warm => {}
         () = stop.cancelled() => {}
     }
+    drop(warm);
     hand_over(&options.raft, &mut runs, &leaving).await;
     checkpoints_stop.cancel();
     let (checkpoints, ()) = tokio::join!(checkpoints, runs.end());
