@@ -6,8 +6,8 @@ use futures::{StreamExt as _, future::BoxFuture, stream::FuturesUnordered};
 use tokio::time::{Instant, sleep_until};
 
 use super::{
+    options::RunOptions,
     prepare::{PrepareError, Request, Wanted},
-    runs::RunOptions,
     standby::Standby,
 };
 use crate::domain::{

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use tokio::sync::watch;
 
-use super::runs::RunOptions;
+use super::options::RunOptions;
 use crate::{
     domain::{
         cluster::{Condition, Health},

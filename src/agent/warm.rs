@@ -13,7 +13,7 @@ use tokio::{
     time::{Instant, sleep},
 };
 
-use super::runs::RunOptions;
+use super::options::RunOptions;
 use crate::{
     domain::{
         id::{ReplicaId, Revision, ShardId},

@@ -10,7 +10,7 @@ use std::{
 
 use tokio::sync::mpsc;
 
-use super::{lock::lock, owned::History};
+use super::{history::History, lock::lock};
 use crate::domain::{delivery::feed::Look, history::HistoryItem};
 
 /// How long the first asker waits for others: hardly felt beside the look itself.
