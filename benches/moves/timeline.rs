@@ -25,7 +25,7 @@ pub(crate) const STAGES: [&str; 7] = [
 /// What is logged when a death is noticed.
 const DETECTED: &[&str] = &[
     "replica availability changed",
-    "the leader's process is gone, electing another",
+    "the leader's process is gone, starting an election",
     "replica considered dead",
     "peer's process is gone",
 ];

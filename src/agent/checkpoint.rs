@@ -41,7 +41,7 @@ pub async fn run(group: Arc<dyn Agreement>, owned: Owned, stop: CancellationToke
         .await
         .is_err()
     {
-        tracing::info!("last checkpoints not handed in; the next owners replay a little more");
+        tracing::info!("final checkpoint flush timed out; the new owners will replay a little more");
     }
 }
 
@@ -60,7 +60,7 @@ async fn hand_in(group: &dyn Agreement, owned: &Owned) {
         };
         if let Err(error) = group.submit(command).await {
             // What was not taken is still ahead of the state at the next tick.
-            tracing::debug!(%error, "checkpoints not handed in");
+            tracing::debug!(%error, "checkpoints not committed, retrying");
             return;
         }
     }

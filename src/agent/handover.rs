@@ -54,7 +54,7 @@ impl HandoverService for Handover {
             ms => Duration::from_millis(ms.into()).min(PREPARE_TIMEOUT),
         };
         if !self.raft.wait_applied(revision, APPLY_TIMEOUT).await {
-            return Err(Status::unavailable("this replica is behind with the log"));
+            return Err(Status::unavailable("this replica's log is behind"));
         }
         let prepared = self.preparer.prepare(Wanted {
             shard,
@@ -94,7 +94,7 @@ pub async fn prepare(
         Ok(()) => Outcome::Ready,
         Err(status) => {
             let reason = status.message();
-            tracing::info!(shard = %step.shard, %receiver, reason, "shard not prepared to move");
+            tracing::info!(shard = %step.shard, %receiver, reason, "shard move not prepared");
             match status.code() {
                 Code::FailedPrecondition => Outcome::Unfit,
                 _ => Outcome::Failed,

@@ -66,7 +66,7 @@ impl Heartbeat {
                     Err(status) if status.code() == tonic::Code::PermissionDenied => {
                         let reason = status.message();
                         if pace.is_due(reason, started.elapsed()) {
-                            tracing::warn!(%leader, reason, "the leader refuses this replica");
+                            tracing::warn!(%leader, reason, "the leader rejected this replica's heartbeat");
                         }
                     }
                     Err(error) => tracing::debug!(%leader, %error, "heartbeat stream ended"),
@@ -164,7 +164,7 @@ impl Heartbeat {
         sent.push_back((sequence, Instant::now()));
         sender
             .try_send(request)
-            .map_err(|_| tonic::Status::unavailable("the leader answers no heartbeats"))
+            .map_err(|_| tonic::Status::unavailable("the leader does not answer heartbeats"))
     }
 
     fn take(&self, grant: &HeartbeatResponse, sent: &mut VecDeque<(u64, Instant)>) {

@@ -114,7 +114,7 @@ pub async fn run(options: Options, requests: Requests, stop: CancellationToken) 
     checkpoints_stop.cancel();
     let (checkpoints, ()) = tokio::join!(checkpoints, runs.end());
     if checkpoints.is_err() {
-        tracing::error!("handing in checkpoints failed");
+        tracing::error!("the checkpoint task failed");
     }
     // Without a lease nothing could be published while others take over.
     heartbeat.abort();
@@ -126,7 +126,7 @@ async fn hand_over(raft: &Raft, runs: &mut Runs, leaving: &CancellationToken) {
     let state = raft.state();
     if state.members.keys().all(|member| *member == replica) {
         if state.owned_by(replica) > 0 {
-            tracing::info!("this replica is the only one: its shards wait for its return");
+            tracing::info!("no other replica: shards stay unowned until this one restarts");
         }
         return;
     }

@@ -45,7 +45,7 @@ pub enum PrepareError {
     #[error("the shard is not at that epoch")]
     Stale,
     /// The agent is not running.
-    #[error("this replica takes no shards now")]
+    #[error("this replica is not accepting shards now")]
     Stopped,
 }
 

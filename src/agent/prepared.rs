@@ -81,7 +81,7 @@ impl Prepared {
         self.standbys.insert(shard, kept);
         self.opening.push(Box::pin(async move {
             let result = tokio::time::timeout(timeout, opening).await;
-            let late = || Err(format!("the watches were not open within {timeout:?}"));
+            let late = || Err(format!("the watches did not open within {timeout:?}"));
             let result = result.unwrap_or_else(|_| late());
             Opened { request, result }
         }));

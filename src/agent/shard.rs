@@ -147,7 +147,7 @@ impl Run {
         tracing::info!(shard = %name, epoch = %self.key.epoch, "shard run starts");
         while let Some(interruption) = self.watch(&stop, standby.take()).await {
             let Interruption::Duplicate(duplicate) = interruption else {
-                tracing::info!(shard = %name, "prepared watches cannot be continued, opening others");
+                tracing::info!(shard = %name, "prepared watches cannot be used, opening new ones");
                 continue;
             };
             tokio::select! {
@@ -203,7 +203,7 @@ impl Run {
             if standby.fits(&self.options.group.state()) {
                 return Some(standby);
             }
-            tracing::debug!(shard = %self.shard, "prepared watches do not fit any more");
+            tracing::debug!(shard = %self.shard, "prepared watches no longer match the assignment");
             standby.close().await;
         }
         Standby::open(&self.options, self.shard)
@@ -289,7 +289,7 @@ impl Run {
             };
             match self.options.group.submit(command).await {
                 Ok(_) => return,
-                Err(error) => tracing::debug!(%error, "health not reported, trying again"),
+                Err(error) => tracing::debug!(%error, "cluster health not reported, retrying"),
             }
             tokio::time::sleep(HEALTH_RETRY).await;
         }

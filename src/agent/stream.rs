@@ -64,7 +64,7 @@ impl StreamRun {
                 Signal::Frames(frames) => {
                     let late = self.owned.publish(frames);
                     if late > 0 {
-                        tracing::error!(cluster = %self.cluster, stream = %self.owned.id, late, "frames came after their version was closed");
+                        tracing::error!(cluster = %self.cluster, stream = %self.owned.id, late, "events arrived after their resource version was closed");
                     }
                 }
                 Signal::Closed(rv) => self.owned.close(&rv),
@@ -114,7 +114,7 @@ impl StreamRun {
         if reason == GapReason::StreamCreated {
             tracing::info!(cluster = %self.cluster, stream = %self.owned.id, %to, "stream begins");
         } else {
-            tracing::warn!(cluster = %self.cluster, stream = %self.owned.id, ?reason, %to, repaired = start.repaired, "stream lost continuity, a new era begins");
+            tracing::warn!(cluster = %self.cluster, stream = %self.owned.id, ?reason, %to, repaired = start.repaired, "stream lost continuity, starting a new era");
         }
         self.era = Some(start.era);
         self.owned.begin_era(start);
@@ -129,17 +129,17 @@ impl StreamRun {
             Ok(proposed) => proposed,
             Err(error @ ProposeError::Unknown(_)) => {
                 // Proposed again, it takes effect once at most.
-                tracing::debug!(%error, "outcome of a new era unknown, proposing it again");
+                tracing::debug!(%error, "outcome of the new era unknown, retrying");
                 return Ok(self.begun(begin));
             }
             Err(error) => {
-                tracing::debug!(%error, "new era not committed, trying again");
+                tracing::debug!(%error, "new era not committed, retrying");
                 return Ok(None);
             }
         };
         let revision = proposed.revision;
         while !self.group.wait_applied(revision, RETRY_AFTER * 10).await {
-            tracing::debug!(%revision, "waiting for a new era to be applied");
+            tracing::debug!(%revision, "waiting for the new era to be applied");
         }
         match proposed.outcome {
             // Where it is gone by now, the run is over, too.

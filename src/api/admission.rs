@@ -106,7 +106,7 @@ impl Admission {
         match self.place(Counted::Connections, client) {
             Ok(place) => Some(Connection(place)),
             Err(reached) => {
-                tracing::warn!(%client, limit = reached.key, "connection closed: there are too many");
+                tracing::warn!(%client, limit = reached.key, "connection closed: too many connections");
                 None
             }
         }

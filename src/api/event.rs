@@ -299,7 +299,7 @@ impl Serve {
         if left.await.is_err()
             && let Some(connection) = &self.connection
         {
-            tracing::debug!("connection closed: a subscription has ended and is not read");
+            tracing::debug!("connection closed: a subscription ended and its last frames were not read");
             connection.disconnect();
         }
     }
@@ -311,7 +311,7 @@ impl Serve {
             End::SnapshotInterrupted(name) => {
                 let status = status::too_slow(format!(
                     "the snapshot of {} of cluster {} was interrupted {SNAPSHOT_RESTARTS_MAX} \
-                     times before it was complete. A list that has no room in memory and is taken \
+                     times before it was complete. A list that does not fit in memory and is read \
                      too slowly expires at its API server: read faster, narrow the filter, or \
                      raise memory.snapshots",
                     name.selector.resource, name.cluster
@@ -320,8 +320,8 @@ impl Serve {
             }
             End::Slow => {
                 let status = status::too_slow(format!(
-                    "the subscriber took nothing for {} ms; nothing is lost, but the same follows \
-                     again: read faster, or ask for less",
+                    "the subscriber read nothing for {} ms; nothing is lost, but it will happen \
+                     again after a resume: read faster, or request less",
                     self.slow_after.as_millis()
                 ));
                 (Reason::SubscriberTooSlow, Action::Resume, Some(status))

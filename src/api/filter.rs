@@ -27,12 +27,12 @@ const VIOLATIONS_MAX: usize = 32;
 /// Most bytes of a client's name.
 const CLIENT_NAME_BYTES_MAX: usize = 64;
 
-const CLUSTER_NAME: &str = "is not the name of a cluster: 1 to 63 lowercase letters, digits, \
+const CLUSTER_NAME: &str = "is not a valid cluster name: use 1 to 63 lowercase letters, digits, \
                             \"-\" or \".\", beginning and ending with a letter or digit";
-const NAMESPACE: &str = "is not the name of a namespace: 1 to 63 lowercase letters, digits or \
+const NAMESPACE: &str = "is not a valid namespace: use 1 to 63 lowercase letters, digits or \
                          \"-\", beginning and ending with a letter or digit";
-const OBJECT_NAME: &str = "is not the name of an object: 1 to 253 bytes, without \"/\" and \"%\"; \
-                           write it without the kind";
+const OBJECT_NAME: &str = "is not a valid object name: use 1 to 253 bytes, without \"/\" and \
+                           \"%\"; write it without the kind";
 const EVENT_TYPE: &str = "is not a type of Kubernetes Events: write \"Normal\" or \"Warning\"";
 const NOT_EMPTY: &str = "matches nothing: leave it out";
 
@@ -60,7 +60,7 @@ pub(super) fn client_name(name: &str) -> Result<(), Violation> {
         return Ok(());
     }
     let text = format!(
-        "{} is not the name of a client: up to {CLIENT_NAME_BYTES_MAX} letters, digits, \"-\", \
+        "{} is not a valid client name: use up to {CLIENT_NAME_BYTES_MAX} letters, digits, \"-\", \
          \"_\", \".\" or \"/\"",
         quoted(name)
     );
@@ -84,13 +84,13 @@ fn too_much(filters: &[v1::Filter]) -> Option<Violation> {
     let bytes: usize = filters.iter().map(v1::Filter::encoded_len).sum();
     let text = if filters.len() > FILTERS_MAX {
         format!(
-            "{} filters; the most is {FILTERS_MAX}: join those that differ in one field only, by \
-             naming several values in it",
+            "{} filters; the maximum is {FILTERS_MAX}: join those that differ in one field only, \
+             by naming several values in it",
             filters.len()
         )
     } else if bytes > FILTER_BYTES_MAX {
         format!(
-            "{bytes} bytes, encoded; the most is {FILTER_BYTES_MAX}: name fewer values, select \
+            "{bytes} bytes, encoded; the maximum is {FILTER_BYTES_MAX}: name fewer values, select \
              with cluster_selector or object_selector, or use several subscriptions"
         )
     } else {

@@ -182,7 +182,7 @@ fn filter_changed(name: &StreamName, position: &Position) -> v1::Gap {
         ..gap_without_ends(
             name,
             v1::GapReason::FilterChanged,
-            "another filter or view applies: a copy made with the one before is replaced",
+            "a different filter or view applies: a copy built with the previous one is replaced",
         )
     }
 }
@@ -244,15 +244,15 @@ fn change_reason(reason: StreamChangeReason) -> (v1::StreamChangeReason, &'stati
             Out::Created,
             "the cluster was registered, or the resource added to it",
         ),
-        StreamChangeReason::Matched => (Out::Matched, "the filter matches it now"),
+        StreamChangeReason::Matched => (Out::Matched, "the filter now matches it"),
         StreamChangeReason::Unmatched => (
             Out::Unmatched,
-            "the cluster's labels do not match the filter any more",
+            "the cluster's labels no longer match the filter",
         ),
         StreamChangeReason::ClusterDeleted => (Out::ClusterDeleted, "the cluster was deleted"),
         StreamChangeReason::ResourceRemoved => (
             Out::ResourceRemoved,
-            "the cluster's resources do not include it any more",
+            "the cluster's resources no longer include it",
         ),
         StreamChangeReason::RemovedSinceCursor => (
             Out::RemovedSinceCursor,

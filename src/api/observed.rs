@@ -193,7 +193,7 @@ impl LeaderView {
                 Some(remove_response::Result::Revision(revision)) => Ok(Revision(revision)),
                 Some(remove_response::Result::InUse(why)) => Err(member_in_use(why)),
                 Some(remove_response::Result::NotNow(_)) => Err(no_quorum(self.problem().await)),
-                None => Err(leader_silent("it answered with nothing")),
+                None => Err(leader_silent("it sent an empty response")),
             },
             Ok(Err(status)) => Err(leader_silent(status.message())),
             Err(_) => Err(leader_silent("timeout")),

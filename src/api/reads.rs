@@ -65,8 +65,8 @@ impl Reads {
         }
         let has = self.now().revision;
         Err(replica_behind(format!(
-            "this replica has applied revision {has}, and the request refers to {revision}; ask \
-             another one"
+            "this replica has applied revision {has}, and the request needs {revision}; try \
+             another replica"
         )))
     }
 }

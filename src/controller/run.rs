@@ -305,8 +305,7 @@ impl Term {
         }
         match answer {
             Ok(Proposed { revision, .. }) if moves.is_empty() => {
-                tracing::info!(%revision, "no other replica can watch a cluster that its owner \
-                     cannot reach: its health says so");
+                tracing::info!(%revision, "cluster unreachable from its owner and from every other replica");
             }
             Ok(Proposed { revision, .. }) => {
                 tracing::info!(moves = moves.len(), %revision, "shards assigned");
@@ -320,7 +319,7 @@ impl Term {
             // They may still be carried out. Planning again is safe: a move whose shard has changed
             // hands meanwhile is left out.
             Err(error @ ProposeError::Unknown(_)) => {
-                tracing::warn!(%error, "outcome of moves unknown, planning again");
+                tracing::warn!(%error, "outcome of the moves unknown, replanning");
             }
             Err(error) => {
                 tracing::error!(%error, "moves not proposed");
@@ -348,8 +347,8 @@ fn log_clock(name: Option<&str>, ahead_ms: i64, is_off: bool) {
         tracing::warn!(
             name,
             ahead_ms,
-            "the clock of this replica is not the leader's: set both by NTP. Ownership does \
-             not depend on it; the times shown, certificates and tokens do"
+            "this replica's clock differs from the leader's: check NTP on both. Ownership does not \
+             depend on it; displayed times, certificates and tokens do"
         );
     } else {
         tracing::info!(

@@ -221,8 +221,8 @@ pub enum Rejection {
     NoSuchStream,
     /// Another replica of that name is registered.
     #[error(
-        "the name {0:?} belongs to replica {1}: two replicas have one name, or this one lost its \
-         data. If that one runs, start this one with another --name. If it is gone for good, \
+        "the name {0:?} belongs to replica {1}: two replicas have the same name, or this one lost \
+         its data. If that one runs, start this one with another --name. If it is gone for good, \
          `quorumwatch members remove {0}`, then start this one again"
     )]
     MemberNameTaken(String, ReplicaId),
@@ -242,7 +242,7 @@ pub enum Rejection {
         of: String,
     },
     /// The run of the sender has been replaced by another one.
-    #[error("the run is stale: another one began at revision {0}")]
+    #[error("the run is stale: a newer one started at revision {0}")]
     StaleRun(Revision),
     /// The stream is in another era than the sender believes.
     #[error("the stream is in another era: {0:?}")]

@@ -26,7 +26,7 @@ pub enum FormError {
         ours: GroupId,
     },
     /// Another replica answers at a peer's address.
-    #[error("at {address} answers replica {found:?}, not {expected:?}; correct `peers`")]
+    #[error("the peer at {address} is replica {found:?}, expected {expected:?}; correct `peers`")]
     AnotherReplica {
         /// The address.
         address: String,
@@ -37,9 +37,9 @@ pub enum FormError {
     },
     /// Another process has the same data.
     #[error(
-        "another process answers at {address} as replica {name:?} with the same data: two processes \
-         have copies of one data directory. That one goes on; give this one a --name of its own \
-         and an empty --data-dir, or remove its copy"
+        "another process at {address} runs as replica {name:?} with the same data: two processes \
+         have copies of one data directory. That one keeps running; give this one a --name of its \
+         own and an empty --data-dir, or remove its copy"
     )]
     SameData {
         /// The name of both.
@@ -49,8 +49,8 @@ pub enum FormError {
     },
     /// Another replica answers where this one is said to be.
     #[error(
-        "at {address}, where others are told to find this replica, answers replica {found:?} with \
-         other data: two replicas have one name, or the address is wrong. Correct --name, \
+        "the address that this replica advertises, {address}, belongs to replica {found:?} with \
+         other data: two replicas have the same name, or the address is wrong. Correct --name, \
          --advertise-peer or --peers"
     )]
     NotHere {
@@ -62,7 +62,8 @@ pub enum FormError {
     /// Another process took this replica's place.
     #[error(
         "another process has registered as replica {name:?}, at {address}: two processes have \
-         copies of one data directory. This one ends, the other goes on; remove this one's copy"
+         copies of one data directory. This one stops, the other keeps running; remove this one's \
+         copy"
     )]
     Supplanted {
         /// The name of both.
@@ -74,7 +75,7 @@ pub enum FormError {
     #[error(
         "the data is older than what this replica has acknowledged: leader {by:?} knows its log up \
          to entry {known}, the data ends with entry {last}. Was it restored from a copy? This \
-         replica must not go on with it: `quorumwatch members remove {name} --endpoints \
+         replica must not continue with it: `quorumwatch members remove {name} --endpoints \
          OTHER-REPLICA`, then `rm -r {}/raft`, then start it again",
         dir.display()
     )]
@@ -92,9 +93,9 @@ pub enum FormError {
     },
     /// The group does not know this replica any more.
     #[error(
-        "replica {name:?} was removed from the group (says its leader, {by:?}): its data is of no \
-         more use. Start it with an empty data directory (`rm -r {}/raft`) and it joins anew; \
-         or leave it stopped",
+        "replica {name:?} was removed from the group (reported by its leader, {by:?}): its data is \
+         obsolete. Start it with an empty data directory (`rm -r {}/raft`) to join again, or leave \
+         it stopped",
         dir.display()
     )]
     Removed {
@@ -109,9 +110,9 @@ pub enum FormError {
     #[error(transparent)]
     Incompatible(#[from] Incompatible),
     /// The group refused this replica.
-    #[error("the group refuses this replica: {0}")]
+    #[error("the group rejected this replica: {0}")]
     Refused(String),
     /// Raft has stopped.
-    #[error("consensus has stopped: {0}")]
+    #[error("Raft has stopped: {0}")]
     Stopped(String),
 }

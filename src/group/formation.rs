@@ -104,7 +104,7 @@ impl Group {
     fn say_whom(&self, names: &BTreeSet<String>, silence: &Silence) {
         let why = |name: &String| match silence.get(name) {
             Some(why) => why.clone(),
-            None => format!("{name} answers, and founds it"),
+            None => format!("{name} answered and will bootstrap the group"),
         };
         let why = names.iter().map(why).collect::<Vec<_>>().join("; ");
         if !self.inner.throttle.is_due(&why) {
@@ -113,7 +113,7 @@ impl Group {
         tracing::info!(
             ?names,
             why,
-            "waiting for replicas, to found the group together"
+            "waiting for peers before bootstrapping the group"
         );
     }
 
@@ -131,8 +131,8 @@ impl Group {
             tracing::warn!(
                 ours,
                 theirs,
-                "the group is not founded: replicas were given different `peers`; give all the \
-                 same and start them again"
+                "the group was not bootstrapped: replicas have different `peers`; configure the \
+                 same on all and restart them"
             );
         }
     }
@@ -155,7 +155,7 @@ impl Group {
             .values()
             .map(|listing| listing.name.clone())
             .collect();
-        tracing::info!(?names, "founding the group");
+        tracing::info!(?names, "bootstrapping the group");
         self.raft()
             .found(listings)
             .await
@@ -190,13 +190,13 @@ impl Group {
                     return Err(FormError::Refused(status.message().to_owned()));
                 }
                 Ok(Err(status)) => {
-                    tracing::debug!(peer = address, %status, "could not join here");
+                    tracing::debug!(peer = address, %status, "join failed at this peer");
                     let leader = status.metadata().get(LEADER_ADDRESS);
                     if let Some(leader) = leader.and_then(|leader| leader.to_str().ok()) {
                         addresses.push_front(leader.to_owned());
                     }
                 }
-                Err(_) => tracing::debug!(peer = address, "no answer to the request to join"),
+                Err(_) => tracing::debug!(peer = address, "join request timed out"),
             }
         }
         Ok(())

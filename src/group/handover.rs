@@ -22,7 +22,7 @@ impl Group {
         for (heir, _) in heirs {
             let mut leadership = raft.leadership();
             if let Err(error) = raft.transfer_leadership(heir).await {
-                tracing::debug!(%heir, %error, "leadership not handed over");
+                tracing::debug!(%heir, %error, "leadership transfer failed");
                 continue;
             }
             let follows = leadership.wait_for(|now| !now.is_self && now.leader.is_some());
@@ -30,7 +30,7 @@ impl Group {
                 .await
                 .is_ok()
             {
-                tracing::info!(%heir, "leadership handed over");
+                tracing::info!(%heir, "leadership transferred");
                 return;
             }
         }

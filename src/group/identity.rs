@@ -244,9 +244,9 @@ fn no_answer(status: &Status) -> String {
     }
     match status.code() {
         Code::Unimplemented => {
-            "something else than a peer listener answers: is it the client port?".to_owned()
+            "the endpoint is not a peer listener: is it the client port?".to_owned()
         }
         Code::Unavailable | Code::DeadlineExceeded => "no answer".to_owned(),
-        _ => "what answers there is no replica of quorumwatch: is the port right?".to_owned(),
+        _ => "the endpoint is not a quorumwatch replica: is the port right?".to_owned(),
     }
 }

@@ -69,9 +69,9 @@ impl Group {
             if tokio::time::timeout(STAGGER * turn, changed).await.is_ok() {
                 continue;
             }
-            tracing::info!(%leader, "the leader's process is gone, electing another");
+            tracing::info!(%leader, "the leader's process is gone, starting an election");
             if let Err(error) = self.raft().ask_for_votes().await {
-                tracing::debug!(error, "could not ask for votes");
+                tracing::debug!(error, "could not start an election");
             }
         }
     }

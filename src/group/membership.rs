@@ -65,7 +65,7 @@ impl Group {
         let state = self.raft().state();
         let group = state
             .group
-            .ok_or_else(|| MembershipError::Busy("the group is being founded".into()))?;
+            .ok_or_else(|| MembershipError::Busy("the group is being bootstrapped".into()))?;
         if let Some(member) = state.member_named(&request.name)
             && member.id != id
         {
@@ -140,9 +140,9 @@ impl Group {
         match (changed, change.instead_of) {
             (Ok(()), None) => tracing::info!(%learner, "learner became voter"),
             (Ok(()), Some(gone)) => {
-                tracing::warn!(%learner, %gone, "learner became voter in place of one that is gone");
+                tracing::warn!(%learner, %gone, "learner became voter, replacing one that is gone");
             }
-            (Err(error), _) => tracing::debug!(%learner, %error, "voters not changed"),
+            (Err(error), _) => tracing::debug!(%learner, %error, "voter change failed"),
         }
     }
 

@@ -69,12 +69,12 @@ impl Group {
             let reach = self.reach().await;
             tracing::warn!(
                 grace_ms = CONTACT_GRACE.as_millis(),
-                "no contact with a majority of the group, nothing is published and no write is \
-                 taken: {reach}"
+                "lost contact with a majority of the group; nothing is published, writes are \
+                 rejected: {reach}"
             );
             lease.wait().await;
             self.passed(Milestone::ContactMade);
-            tracing::info!("in contact with a majority of the group again");
+            tracing::info!("contact with a majority of the group restored");
         }
     }
 

@@ -127,7 +127,7 @@ impl LeaderServer {
             let answer = match understood {
                 Err(error) => Err(Status::permission_denied(error.to_string())),
                 Ok(()) => self.grant(&request).await.ok_or_else(|| {
-                    Status::failed_precondition("this replica grants no leases now")
+                    Status::failed_precondition("this replica does not grant leases now")
                 }),
             };
             let refused = answer.is_err();
@@ -209,7 +209,7 @@ impl LeaderService for LeaderServer {
                     .await
             }
             None => Err(RemoveError::NotNow(
-                "this replica does not lead the group; try again".into(),
+                "this replica is not the leader; try again".into(),
             )),
         };
         let result = match removed {

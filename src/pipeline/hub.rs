@@ -344,14 +344,14 @@ async fn follow_owner(
                 Appended::Taken => {}
                 Appended::Stale => return End::Moved,
                 Appended::Missing => {
-                    tracing::warn!(stream = %address.stream, owner = %address.owner, "items of a feed do not follow what was received before");
-                    let reason = "what it sent does not follow".into();
+                    tracing::warn!(stream = %address.stream, owner = %address.owner, "items of a feed do not continue the log");
+                    let reason = "what it sent does not continue the log".into();
                     return End::Ended(FeedError::Unreachable(reason));
                 }
             },
             Ok(Some(Err(error))) => return End::Ended(error),
             Ok(None) => return End::Ended(FeedError::NotOwner),
-            Err(_) => return End::Ended(FeedError::Unreachable("it fell silent".into())),
+            Err(_) => return End::Ended(FeedError::Unreachable("timeout: it sent nothing".into())),
         }
         if linger.is_over(hub, address.stream) {
             return End::Unwanted;

@@ -72,7 +72,7 @@ impl SharedHistory {
         tokio::time::sleep(GATHER).await;
         let gathered = std::mem::take(&mut *lock(&self.gathering));
         for Gathering { look, askers } in gathered {
-            tracing::debug!(?look, askers = askers.len(), "looking into the history");
+            tracing::debug!(?look, askers = askers.len(), "starting a history read");
             tokio::spawn(hand_out(self.history.look(look), askers));
         }
     }

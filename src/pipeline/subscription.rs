@@ -328,7 +328,7 @@ impl Subscription {
             }
             Err(error) => {
                 let name = stream.name();
-                tracing::debug!(cluster = %name.cluster, stream = %name.id, %error, "catch-up failed, trying again");
+                tracing::debug!(cluster = %name.cluster, stream = %name.id, %error, "catch-up failed, retrying");
                 self.start_catch_up(catch_up.stream);
             }
         }

@@ -38,7 +38,7 @@ pub struct Listed {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum MembershipError {
     /// This replica does not lead.
-    #[error("this replica does not lead the group")]
+    #[error("this replica is not the leader")]
     NotLeader {
         /// Who leads, as far as is known.
         leader: Option<ReplicaId>,

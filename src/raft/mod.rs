@@ -339,7 +339,7 @@ impl Raft {
                     return fatal.to_string();
                 }
                 if metrics.changed().await.is_err() {
-                    return "consensus has stopped".to_owned();
+                    return "Raft has stopped".to_owned();
                 }
             }
         };

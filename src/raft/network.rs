@@ -153,7 +153,7 @@ impl Network {
                 Ok(response.into_inner())
             }
             Ok(Err(status)) => Err(self.unreachable(status.message())),
-            Err(_) => Err(self.unreachable("no answer in time")),
+            Err(_) => Err(self.unreachable("timeout")),
         }
     }
 
@@ -180,9 +180,9 @@ impl Network {
         let (peer, peer_id) = (&self.node.name, self.target);
         match reason {
             Some(reason) if was != Some(true) => {
-                tracing::info!(peer, peer_id, reason, "peer is out of reach");
+                tracing::info!(peer, peer_id, reason, "peer unreachable");
             }
-            None if was == Some(true) => tracing::info!(peer, peer_id, "peer is back"),
+            None if was == Some(true) => tracing::info!(peer, peer_id, "peer reachable again"),
             _ => {}
         }
     }
@@ -222,7 +222,7 @@ impl Network {
                 Ok(Ok(None)) => return None,
                 Ok(Err(status)) => return Some(Err(self.unreachable(status.message()))),
                 Err(_) if waiting_for > answered => {
-                    return Some(Err(self.unreachable("no answer to entries in time")));
+                    return Some(Err(self.unreachable("timeout of append-entries")));
                 }
                 Err(_) => {}
             }
@@ -238,8 +238,8 @@ async fn to_its_end<T: Send + 'static>(
     // It ends before its time where this process does.
     let ended = call
         .await
-        .map_err(|_| tonic::Status::cancelled("this replica stops"))?;
-    ended.unwrap_or_else(|_| Err(tonic::Status::deadline_exceeded("no answer in time")))
+        .map_err(|_| tonic::Status::cancelled("this replica is stopping"))?;
+    ended.unwrap_or_else(|_| Err(tonic::Status::deadline_exceeded("timeout")))
 }
 
 /// What every call says of its sender and its target.

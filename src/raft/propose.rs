@@ -64,7 +64,7 @@ pub struct Proposed {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ProposeError {
     /// This replica does not lead; nothing was proposed.
-    #[error("this replica does not lead the group{}", show_leader(*leader))]
+    #[error("this replica is not the leader{}", show_leader(*leader))]
     NotLeader {
         /// Who leads, as far as is known.
         leader: Option<ReplicaId>,
@@ -76,13 +76,13 @@ pub enum ProposeError {
     #[error("the outcome is unknown ({0}): the command may still take effect; read back")]
     Unknown(String),
     /// Larger than a log entry may be; nothing was proposed.
-    #[error("the command takes {0} bytes, the most is {COMMAND_BYTES_MAX}; split it")]
+    #[error("the command takes {0} bytes, the maximum is {COMMAND_BYTES_MAX}; split it")]
     TooLarge(usize),
     /// The leader does not take the command; nothing was proposed.
-    #[error("the leader refuses the command ({0}); run one version on every replica")]
+    #[error("the leader rejected the command ({0}); run one version on every replica")]
     Refused(String),
     /// Raft has stopped; nothing was proposed.
-    #[error("consensus has stopped: {0}")]
+    #[error("Raft has stopped: {0}")]
     Stopped(String),
 }
 
@@ -133,7 +133,7 @@ impl Raft {
                 // Its text shows the structure of the storage's error, which the process logs as
                 // it ends.
                 RaftError::Fatal(_) => {
-                    return Err(ProposeError::Unknown("consensus has ended here".into()));
+                    return Err(ProposeError::Unknown("Raft has stopped on this replica".into()));
                 }
             };
             let leads = self.inner.leadership.borrow().is_self;

@@ -57,7 +57,7 @@ impl Service {
         let who = format!("replica {}", envelope.from);
         protocol::check(&who, envelope.protocol, &envelope.version).map_err(|error| {
             if self.throttle.is_due(&error.to_string()) {
-                tracing::warn!(%error, "a peer of another version is refused");
+                tracing::warn!(%error, "rejected a peer that runs an incompatible version");
             }
             Status::permission_denied(error.to_string())
         })?;
@@ -72,11 +72,11 @@ impl Service {
         }
         if envelope.from == own_id {
             return Err(Status::failed_precondition(
-                "the call comes from this replica itself: two replicas have one data directory",
+                "the call comes from this replica itself: two replicas share a data directory",
             ));
         }
         if !self.lifecycle.borrow().answers_raft() {
-            return Err(Status::unavailable("this replica starts"));
+            return Err(Status::unavailable("this replica is starting"));
         }
         match self.store.group() {
             Some(group) if !envelope.group_id.is_empty() && envelope.group_id != group.0[..] => {
@@ -172,7 +172,7 @@ fn refuse(error: Corrupt) -> Status {
 
 /// Raft has stopped; the process is about to end.
 fn stopped(error: impl std::fmt::Display) -> Status {
-    Status::unavailable(format!("consensus has stopped here: {error}"))
+    Status::unavailable(format!("Raft has stopped on this replica: {error}"))
 }
 
 #[tonic::async_trait]

@@ -65,7 +65,7 @@ impl RelayService for RelayServer {
         };
         if !self.has_applied(address.revision).await {
             return Err(Status::unavailable(
-                "this replica is behind the asker; try again",
+                "this replica is behind the requester; try again",
             ));
         }
         let feed = open_local(&self.owned, &address, place, reader)

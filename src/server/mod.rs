@@ -258,7 +258,7 @@ impl Replica {
         self.raft.shutdown().await;
         let closed = async { while listeners.join_next().await.is_some() {} };
         if tokio::time::timeout(CLOSE_WITHIN, closed).await.is_err() {
-            tracing::debug!("some connections did not close by themselves");
+            tracing::debug!("some connections did not close in time");
         }
         result
     }
@@ -274,12 +274,12 @@ impl Replica {
             Err(FormError::Cancelled) => return Ok(()),
             formed => formed?,
         }
-        tracing::info!(name = self.raft.name(), "replica is part of the group");
+        tracing::info!(name = self.raft.name(), "replica is a member of the group");
         let create = create_configured(self.raft.clone(), self.config.clusters.clone());
         let agent = agent::run(self.agent_options(), requests, stop.clone());
         let stopping = async {
             shutdown.cancelled().await;
-            tracing::info!("replica stops: handing its shards over");
+            tracing::info!("replica is stopping, handing over its shards");
             self.group.hand_leadership_over().await;
             stop.cancel();
         };

@@ -29,7 +29,7 @@ pub(super) async fn create_configured(raft: Raft, clusters: Vec<ClusterSpec>) {
                 }
                 Ok(_) => tracing::info!(cluster = %name, "configured cluster created"),
                 Err(error) => {
-                    tracing::warn!(cluster = %name, %error, "configured cluster not created yet, trying again");
+                    tracing::warn!(cluster = %name, %error, "configured cluster not created yet, retrying");
                     continue;
                 }
             }

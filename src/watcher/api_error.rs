@@ -243,7 +243,7 @@ pub(super) fn status_failure(status: &Status) -> Failure {
 fn status_hint(status: &Status, selector: &StreamSelector) -> String {
     let resource = &selector.resource;
     match status.code {
-        300..=399 => "something before the API server redirects: correct `server`".into(),
+        300..=399 => "something in front of the API server redirects: correct `server`".into(),
         403 => format!(
             "grant it with this rule in a {}: {{apiGroups: [\"{}\"], resources: [\"{}\"], \
              verbs: [\"list\", \"watch\"]}}",
@@ -262,8 +262,8 @@ fn status_hint(status: &Status, selector: &StreamSelector) -> String {
             "{resource} cannot be listed and watched there: take it out of the cluster's resources"
         ),
         429 | 503 => match status.retry_after_ms {
-            Some(ms) => format!("it asks for {} s of patience; tried again then", ms / 1_000),
-            None => "it is overloaded or not ready; tried again soon".into(),
+            Some(ms) => format!("it asks to retry after {} s", ms / 1_000),
+            None => "it is overloaded or not ready; retrying".into(),
         },
         _ => String::new(),
     }
@@ -273,7 +273,7 @@ fn status_hint(status: &Status, selector: &StreamSelector) -> String {
 fn renew(source: &Source) -> String {
     match source {
         Source::KubeconfigFile { path, .. } => {
-            format!("renew them in {path} on every replica; it is read again by itself")
+            format!("renew them in {path} on every replica; it is reread automatically")
         }
         Source::Configured { name } => {
             format!("renew them in [sources.{name}] of every replica and restart it")
@@ -338,10 +338,10 @@ fn tls_trouble(error: &rustls::Error) -> Trouble {
         rustls::Error::InvalidCertificate(reason) => return certificate_trouble(reason),
         rustls::Error::AlertReceived(_) => (
             error.to_string(),
-            "a client certificate is missing, has expired, or is not of its authority",
+            "a client certificate is missing, has expired, or is not signed by its authority",
         ),
         rustls::Error::InvalidMessage(_) => (
-            "what answers does not speak TLS".to_owned(),
+            "the endpoint does not speak TLS".to_owned(),
             "correct the port or the scheme of `server`",
         ),
         other => (other.to_string(), ""),
@@ -352,7 +352,7 @@ fn tls_trouble(error: &rustls::Error) -> Trouble {
 fn certificate_trouble(reason: &CertificateError) -> Trouble {
     let (text, hint) = match reason {
         CertificateError::UnknownIssuer | CertificateError::BadSignature => (
-            "its certificate is not of an authority that the kubeconfig trusts",
+            "its certificate is not signed by an authority that the kubeconfig trusts",
             "correct certificate-authority-data",
         ),
         CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. } => (
@@ -386,12 +386,12 @@ fn transport_trouble(error: &io::Error, text: &str) -> Trouble {
         UnexpectedEof,
     };
     let hint = match error.kind() {
-        ConnectionRefused => "nobody listens there: is it up, and is the port of `server` right?",
+        ConnectionRefused => "nothing listens there: is it up, and is the port of `server` right?",
         HostUnreachable | NetworkUnreachable | TimedOut => {
-            "no way leads there from this replica: look at routes and firewalls"
+            "unreachable from this replica: check routes and firewalls"
         }
         ConnectionReset | UnexpectedEof => {
-            "it broke the connection off: look at it, and at proxies in between"
+            "it closed the connection: check it, and any proxy in between"
         }
         _ if text.contains("lookup address") => {
             "the name does not resolve on this replica: correct `server`, or its DNS"
@@ -439,7 +439,7 @@ mod tests {
         assert!(hint(&silent).contains("firewall"));
         let unreachable = io::Error::from(io::ErrorKind::HostUnreachable);
         let unreachable = ApiError::of(&kube::Error::Service(Box::new(unreachable)));
-        assert!(hint(&unreachable).contains("no way leads there from this replica"));
+        assert!(hint(&unreachable).contains("unreachable from this replica"));
     }
 
     #[test]

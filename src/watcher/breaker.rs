@@ -192,7 +192,7 @@ impl Breaker {
         }
     }
 
-    /// A request or a watch broke off, perhaps because the cluster is gone.
+    /// A request or a watch connection failed off, perhaps because the cluster is gone.
     pub(super) fn failed(&self) {
         self.step(Input::Failed);
     }

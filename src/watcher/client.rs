@@ -62,7 +62,7 @@ pub struct Clients(ByCluster<SharedClient>);
 
 fn command_hangs(after: Duration) -> ApiError {
     ApiError::Client(format!(
-        "the credential command does not end, for {} s already; run it by hand to see why",
+        "the credential command has been running for {} s; run it by hand to see why",
         after.as_secs()
     ))
 }

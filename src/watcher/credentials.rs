@@ -112,7 +112,7 @@ pub enum CredentialError {
     Unreadable(PathBuf),
     /// The path is outside of what is allowed.
     #[error(
-        "kubeconfig file {0:?} lies outside of the allowed folders; add its folder to \
+        "kubeconfig file {0:?} is outside the allowed directories; add its directory to \
          kubeconfig_dirs in this replica's configuration"
     )]
     OutsideOfFolders(PathBuf),

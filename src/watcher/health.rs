@@ -66,7 +66,7 @@ impl Voice {
 }
 
 /// What is at stake where the namespace kube-system may not be read.
-const STRANGER: &str = "the UID of the namespace kube-system may not be read, so another cluster \
+const STRANGER: &str = "the UID of the namespace kube-system cannot be read, so another cluster \
                         behind the same address would not be noticed; grant get on this namespace";
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -205,7 +205,7 @@ impl Reporter {
         let was = self.board.is_stranger.swap(is_stranger, Ordering::Relaxed);
         if is_stranger && !was {
             let cluster = &self.board.cluster;
-            tracing::warn!(%cluster, reason = STRANGER, "cluster is not identified");
+            tracing::warn!(%cluster, reason = STRANGER, "cannot read the cluster's identity (kube-system UID)");
         }
     }
 

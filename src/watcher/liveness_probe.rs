@@ -43,7 +43,7 @@ pub(super) async fn watch_over(api: ApiServer, selector: StreamSelector) {
 fn give_up_watches(liveness: &Liveness, breaker: &Breaker, asked_at: Instant) {
     tracing::debug!(
         ?breaker,
-        "the API server has fallen silent and does not answer"
+        "the API server went silent and does not answer the probe"
     );
     liveness.unanswered.send_replace(Some(asked_at));
 }

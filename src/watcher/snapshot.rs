@@ -239,7 +239,7 @@ impl<'a> List<'a> {
         let reason = if self.waited {
             let budget = &self.setting.api.policy().budgets.snapshots;
             format!(
-                "the list did not fit into the {} bytes of {} and was taken too slowly, so that it \
+                "the list did not fit into the {} bytes of {} and was read too slowly, so that it \
                  expired at the API server after {objects} objects: read faster, narrow the \
                  filter, or raise {}",
                 budget.limit(),
@@ -250,7 +250,7 @@ impl<'a> List<'a> {
             format!("the list expired at the API server after {objects} objects; begin it again")
         };
         let stream = &self.setting.selector;
-        tracing::warn!(resource = %stream.resource, namespace = %stream.namespace, %reason, "snapshot not complete");
+        tracing::warn!(resource = %stream.resource, namespace = %stream.namespace, %reason, "snapshot list failed");
         self.send(HistoryItem::Failed(reason)).await
     }
 

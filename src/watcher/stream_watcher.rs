@@ -482,7 +482,7 @@ impl StreamWatcher {
             Some(Ok(None)) if torn => self.end(BROKEN).await,
             Some(Ok(None)) => self.end(Input::Ended).await,
             Some(Err(error)) => {
-                tracing::debug!(%error, "watch broke");
+                tracing::debug!(%error, "watch connection failed");
                 if error.is_unacknowledged() {
                     self.setting.api.breaker().unacknowledged();
                 }

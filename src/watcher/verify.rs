@@ -142,19 +142,19 @@ impl Auditor {
             }
             Finding::Doubtful => {
                 add(&counts.doubtful, 1);
-                tracing::info!(%cluster, %resource, %at, "list shows what was not delivered, looking again");
+                tracing::info!(%cluster, %resource, %at, "the list shows changes that were not delivered, checking again");
             }
             Finding::Stuck { missing } => {
                 add(&counts.stuck, missing);
-                tracing::warn!(%cluster, %resource, %at, missing, "the watch does not deliver what exists, the net changes are published");
+                tracing::warn!(%cluster, %resource, %at, missing, "the watch does not deliver what exists, publishing the net changes");
             }
             Finding::Lost { missing } => {
                 add(&counts.lost, missing);
-                tracing::warn!(%cluster, %resource, %at, missing, "the API server has left out changes, a new era begins");
+                tracing::warn!(%cluster, %resource, %at, missing, "the API server left out changes, starting a new era");
             }
             Finding::Rewound => {
                 add(&counts.rewound, 1);
-                tracing::warn!(%cluster, %resource, %at, "the API server's history is not the one that was delivered, a new era begins");
+                tracing::warn!(%cluster, %resource, %at, "the API server's history is not the one that was delivered, starting a new era");
             }
         }
         self.tell(cluster);

@@ -52,7 +52,7 @@ async fn two_of_three_wait_and_say_for_whom() {
         let says = async || {
             let log = group.replicas[index].log();
             log.lines()
-                .any(|line| line.contains("waiting for replicas") && line.contains("{\"c\"}"))
+                .any(|line| line.contains("waiting for peers") && line.contains("{\"c\"}"))
         };
         holds("it says whom it waits for", PATIENCE, says).await;
         let told = group.replicas[index].client().group().await;
@@ -127,7 +127,7 @@ async fn a_replica_that_lost_its_data_is_not_taken_for_itself() {
     group.launch(victim);
     let exit = group.replicas[victim].exit(REFUSAL).await;
     assert_eq!(exit.status.code(), Some(1), "{}", exit.log);
-    let says = "two replicas have one name, or this one lost its data";
+    let says = "two replicas have the same name, or this one lost its data";
     assert!(exit.log.contains(says), "{}", exit.log);
     group.whole().await;
 

@@ -183,7 +183,7 @@ async fn a_kubeconfig_that_cannot_be_used_says_why() {
     let outside = elsewhere.path().join("config");
     fs::write(&outside, at("http://127.0.0.1:1")).unwrap();
     let outside = outside.display().to_string();
-    let says = ["outside of the allowed folders", "kubeconfig_dirs"];
+    let says = ["is outside the allowed directories", "kubeconfig_dirs"];
     ward.admit_file("outside", &outside, "v1/events", "", Unauthenticated, &says)
         .await;
     let torn = format!("apiVersion: v1\nusers:\n- name: u\n  user: {{token: {SECRET}\n");
@@ -322,14 +322,14 @@ const SCRIPTED: [Scripted; 6] = [
         redirects,
         "v1/events",
         ClusterCondition::Degraded,
-        &["answers 302", "something before the API server redirects"],
+        &["answers 302", "something in front of the API server redirects"],
     ),
     (
         "torn",
         ends_in_mid_answer,
         "v1/events",
         ClusterCondition::Unreachable,
-        &["cannot be reached", "broke the connection off"],
+        &["cannot be reached", "closed the connection"],
     ),
     (
         "not-ready",
@@ -338,7 +338,7 @@ const SCRIPTED: [Scripted; 6] = [
         ClusterCondition::Degraded,
         &[
             "answers 503 to a list: apiserver is shutting down",
-            "asks for 7 s of patience",
+            "asks to retry after 7 s",
         ],
     ),
 ];
@@ -362,7 +362,7 @@ async fn admit_simulated(ward: &mut Ward) -> Fleet {
         .faults()
         .set(Fault::TooManyRequests);
     let path = ward.path("expired");
-    let renew = format!("renew them in {path} on every replica; it is read again by itself");
+    let renew = format!("renew them in {path} on every replica; it is reread automatically");
     let simulated: [(&str, &str, ClusterCondition, Vec<&str>); 3] = [
         (
             "expired",
@@ -374,7 +374,7 @@ async fn admit_simulated(ward: &mut Ward) -> Fleet {
             "busy",
             "v1/events",
             Degraded,
-            vec!["answers 429 to a list", "asks for 1 s of patience"],
+            vec!["answers 429 to a list", "asks to retry after 1 s"],
         ),
         (
             "unknown",
@@ -460,7 +460,7 @@ async fn a_server_that_cannot_be_reached_or_trusted_says_what_is_wrong_with_it()
             "wrong-authority",
             theirs.sign("127.0.0.1", 4000).server(None),
             [
-                "not of an authority that the kubeconfig trusts",
+                "not signed by an authority that the kubeconfig trusts",
                 "correct certificate-authority-data",
             ],
         ),

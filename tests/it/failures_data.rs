@@ -291,7 +291,7 @@ async fn damaged_data_is_refused_with_the_way_back() {
         let says: Vec<_> = way_back.iter().map(String::as_str).collect();
         let said = refuses(&mut group, &says).await;
         assert!(
-            said.contains("damaged") || said.contains("has lost its newest part"),
+            said.contains("damaged") || said.contains("this replica acknowledged are missing"),
             "{said}"
         );
     }

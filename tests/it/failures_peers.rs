@@ -236,7 +236,7 @@ async fn a_clock_that_is_off_and_another_version_are_shown() {
     assert!((3_590..3_610).contains(&ghost.0), "{ghost:?}");
     assert_eq!(ghost.1, "0.0.9");
     let log = group.replicas[leader].log();
-    let says = "the clock of this replica is not the leader's";
+    let says = "this replica's clock differs from the leader's";
     let lines: Vec<_> = log.lines().filter(|line| line.contains(says)).collect();
     assert_eq!(lines.len(), 1, "{lines:?}");
     assert!(
@@ -269,14 +269,14 @@ async fn something_else_at_a_peers_address_is_told_apart() {
     holds("the other group is up", PATIENCE, up).await;
     group.replicas[0].launch(&peers);
     let says = [
-        format!("b at 127.0.0.1:{client_port}: something else than a peer listener answers"),
+        format!("b at 127.0.0.1:{client_port}: the endpoint is not a peer listener"),
         format!(
-            "c at 127.0.0.1:{}: what answers there is no replica of quorumwatch",
+            "c at 127.0.0.1:{}: the endpoint is not a quorumwatch replica",
             web.port
         ),
         format!("d at 127.0.0.1:{closed}: Connection refused"),
     ];
-    let waiting = "waiting for replicas, to found the group together";
+    let waiting = "waiting for peers before bootstrapping the group";
     let said = async || {
         let log = group.replicas[0].log();
         let mut lines = log.lines().filter(|line| line.contains(waiting));
@@ -301,11 +301,11 @@ async fn a_second_process_of_the_same_name_is_refused_and_the_first_is_undisturb
     let last = exit.log.lines().last().unwrap_or_default();
     eprintln!("{last}");
     let place = format!(
-        "at 127.0.0.1:{}, where others are told to",
+        "the address that this replica advertises, 127.0.0.1:{},",
         group.replicas[0].peer_port
     );
     assert!(
-        last.contains(&place) && last.contains("two replicas have one name"),
+        last.contains(&place) && last.contains("two replicas have the same name"),
         "{last}"
     );
     // With addresses of its own it comes further, and is refused by the group.
@@ -315,7 +315,7 @@ async fn a_second_process_of_the_same_name_is_refused_and_the_first_is_undisturb
     let last = exit.log.lines().last().unwrap_or_default();
     eprintln!("{last}");
     assert!(
-        last.contains("two replicas have one name, or this one lost its data"),
+        last.contains("two replicas have the same name, or this one lost its data"),
         "{last}"
     );
     assert!(
@@ -357,7 +357,7 @@ async fn of_two_processes_with_one_identity_only_one_goes_on() {
     let last = exit.log.lines().last().unwrap_or_default();
     eprintln!("{last}");
     let place = format!(
-        "another process answers at 127.0.0.1:{}",
+        "another process at 127.0.0.1:{} runs",
         group.replicas[victim].peer_port
     );
     assert!(
@@ -408,7 +408,7 @@ async fn replicas_that_were_given_different_peers_found_nothing() {
         .join(",");
     group.replicas[0].launch(&two);
     group.replicas[1].launch(&all);
-    let says = "the group is not founded: replicas were given different `peers`";
+    let says = "the group was not bootstrapped: replicas have different `peers`";
     let said = async || {
         let log = group.replicas[0].log();
         let mut lines = log.lines();

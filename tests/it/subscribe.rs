@@ -182,7 +182,7 @@ async fn a_subscriber_that_stops_reading_is_told_and_resumes_without_loss() {
         started.elapsed()
     );
     assert_eq!(status.code(), Code::ResourceExhausted, "{status}");
-    let said = "the subscriber took nothing for 300 ms; nothing is lost";
+    let said = "the subscriber read nothing for 300 ms; nothing is lost";
     assert!(status.message().contains(said), "{status}");
     let resumed = Recorder::resume(record, world.group.endpoints_from(1));
     world.flows(&resumed, 500).await;
@@ -207,7 +207,7 @@ async fn catches_up(mut stuck: Running, first: String, truth: &VecDeque<Event>) 
     }
     told.expect_unbroken(truth);
     let ran = stuck.interrupt().await;
-    let said = "serves no more (the subscriber took nothing for 300 ms";
+    let said = "serves no more (the subscriber read nothing for 300 ms";
     assert!(ran.code == 0 && ran.stderr.contains(said), "{}", ran.stderr);
 }
 

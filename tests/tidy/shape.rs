@@ -33,8 +33,8 @@ fn functions_are_short() {
                 findings.add(
                     source.at(function.offset),
                     format!(
-                        "function `{}` has {lines} lines, the most is {FUNCTION_LINES_MAX}; give \
-                         a part of it a name",
+                        "function `{}` has {lines} lines, the maximum is {FUNCTION_LINES_MAX}; \
+                         give a part of it a name",
                         function.name
                     ),
                 );
@@ -52,7 +52,7 @@ fn files_are_short() {
         if lines > FILE_LINES_MAX {
             findings.add(
                 source.at(0),
-                format!("{lines} lines, the most is {FILE_LINES_MAX}; split it by subject"),
+                format!("{lines} lines, the maximum is {FILE_LINES_MAX}; split it by subject"),
             );
         }
     }

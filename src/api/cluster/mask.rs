@@ -44,7 +44,7 @@ pub(super) fn merge(
         [all] if all == "*" => Ok(replaced(current, new)),
         paths if paths.len() > PATHS_MAX => {
             let text = format!(
-                "{} paths are too many; the most is {PATHS_MAX}",
+                "{} paths are too many; the maximum is {PATHS_MAX}",
                 paths.len()
             );
             Err(invalid("update_mask", text))

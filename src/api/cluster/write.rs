@@ -62,7 +62,7 @@ impl Write {
     ) -> Result<Self, Status> {
         let max = RequestId::BYTES_MAX;
         if request_id.len() > max {
-            let text = format!("has {} bytes; the most is {max}", request_id.len());
+            let text = format!("has {} bytes; the maximum is {max}", request_id.len());
             return Err(invalid("request_id", text));
         }
         Ok(Self {

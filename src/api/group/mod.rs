@@ -63,7 +63,7 @@ impl Group {
         let problem = match (view.has_quorum, status.roles.is_empty()) {
             (true, _) => String::new(),
             (false, true) => {
-                let text = "the group is not formed yet: the log says which replicas are missing";
+                let text = "the group is not formed yet: the log names the missing replicas";
                 text.to_owned()
             }
             (false, false) => self.leader.problem().await,

@@ -179,7 +179,8 @@ pub(super) fn replica_behind(text: impl std::fmt::Display) -> Status {
 pub(super) fn not_formed() -> Status {
     plain(
         ErrorReason::GroupNotFormed,
-        "the group is not formed yet: `quorumwatch members` says who is missing; try again",
+        "the group is not formed yet: `quorumwatch members` shows which replicas are missing; try \
+         again",
     )
 }
 
@@ -192,7 +193,7 @@ pub(super) fn no_quorum(text: impl std::fmt::Display) -> Status {
 pub(super) fn cut_off() -> Status {
     no_quorum(
         "this replica has no contact with a majority of the group, so nothing new reaches it; \
-         continue at another one. `quorumwatch members` says who is missing",
+         continue at another one. `quorumwatch members` shows which replicas are missing",
     )
 }
 
@@ -212,8 +213,8 @@ pub(super) fn too_slow(text: impl std::fmt::Display) -> Status {
 /// A limit of this replica is reached, which a configuration key sets.
 pub(super) fn replica_full(key: &'static str, limit: usize) -> Status {
     let text = format!(
-        "this replica serves no more: {key} = {limit} is reached. Ask another one, end what is no \
-         longer needed, or raise {key}"
+        "replica limit reached: {key} = {limit}. Use another replica, close what is no longer \
+         needed, or raise {key}"
     );
     let details = Details {
         quota: Some((key, text.clone())),

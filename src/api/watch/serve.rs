@@ -146,7 +146,7 @@ impl<R> Outlet<R> {
             Ok(Err(_)) => return Err(Ended::Left),
             Err(_) => {
                 return Err(Ended::Status(too_slow(format!(
-                    "the watcher took nothing for {} ms; resume with the last resume_token",
+                    "the client read nothing for {} ms; resume with the last resume_token",
                     self.slow_after.as_millis()
                 ))));
             }

@@ -87,7 +87,7 @@ impl ClusterSpec {
         let (count, max) = (self.labels.len(), Self::LABELS_MAX);
         if count > max {
             // The keys and values of so many are not worth a message each.
-            let message = format!("{count} labels are too many; the most is {max}");
+            let message = format!("{count} labels are too many; the maximum is {max}");
             return faults.add("labels", message);
         }
         for (key, value) in &self.labels {
@@ -142,8 +142,8 @@ impl ClusterSpec {
         let max = Self::STREAMS_MAX;
         if streams > max {
             let message = format!(
-                "{streams} streams are too many, one for each resource and namespace; the most is \
-                 {max}: watch all namespaces of a resource as one stream, or fewer resources"
+                "{streams} streams are too many, one for each resource and namespace; the maximum \
+                 is {max}: watch all namespaces of a resource as one stream, or fewer resources"
             );
             return faults.add("resources", message);
         }
@@ -178,8 +178,8 @@ impl ClusterSpec {
             && let Some(other) = events.find(|other| *other != first)
         {
             let message = format!(
-                "{first} and {other} are the same objects, and every event would come twice; \
-                 keep one of them"
+                "{first} and {other} select the same objects, so every event would be delivered \
+                 twice; keep one of them"
             );
             faults.add("resources", message);
         }
@@ -230,7 +230,7 @@ impl Faults {
         if bytes > max {
             self.add(
                 field,
-                format!("{what} has {bytes} bytes; the most is {max}"),
+                format!("{what} has {bytes} bytes; the maximum is {max}"),
             );
         }
     }

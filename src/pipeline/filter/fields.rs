@@ -71,7 +71,7 @@ pub enum NotAFieldSelector {
         instead: &'static str,
     },
     /// More than are tried for each event.
-    #[error("{0} requirements; the most is {max}: use several filters", max = REQUIREMENTS_MAX)]
+    #[error("{0} requirements; the maximum is {max}: use several filters", max = REQUIREMENTS_MAX)]
     TooMany(usize),
     /// No object satisfies it.
     #[error(

@@ -46,7 +46,8 @@ pub enum NotALabelSelector {
     Value(String),
     /// More than are tried for each event.
     #[error(
-        "{0} requirements; the most is {max}: write \"key in (a,b)\" for several values of one key",
+        "{0} requirements; the maximum is {max}: write \"key in (a,b)\" for several values of one \
+         key",
         max = REQUIREMENTS_MAX
     )]
     TooMany(usize),

@@ -157,7 +157,7 @@ impl Opened {
         let data_file = File::open(dir.join("log").join("db"))?;
         let identity = match format::read(&tree, name)? {
             Some(_) if fence.is_new() => {
-                return Err(OpenError::Damaged("the fence file is missing".into()));
+                return Err(OpenError::Damaged("the high-water mark (the file `fence`) is missing".into()));
             }
             Some(identity) => identity,
             None => {

@@ -39,7 +39,7 @@ pub enum OpenError {
         wanted: String,
     },
     /// It has forgotten something that it had promised to keep.
-    #[error("its data has lost its newest part ({0})")]
+    #[error("entries or votes that this replica acknowledged are missing from its data ({0})")]
     Behind(String),
     /// It cannot be read.
     #[error("its data is damaged ({0})")]
@@ -88,11 +88,11 @@ impl OpenError {
                 format!("Start with --name {found}, or with the --data-dir of {wanted}.")
             }
             Self::Behind(_) | Self::Damaged(_) => format!(
-                "This replica does not start with it: it could break a promise that it has \
-                 forgotten. Let it begin anew: `quorumwatch members remove {name} --endpoints \
-                 OTHER-REPLICA`, then `rm -r {dir}/raft`, then start it; it joins and \
-                 receives everything from the others. A group of one has no other copy: leave out \
-                 the first step, and create its clusters again."
+                "This replica does not start with it: it could contradict a vote or an entry that \
+                 it has acknowledged. Reset it: `quorumwatch members remove {name} --endpoints \
+                 OTHER-REPLICA`, then `rm -r {dir}/raft`, then start it; it joins again and \
+                 receives everything from the others. A group of one has no other copy: skip the \
+                 first step, and create its clusters again."
             ),
             Self::Timing(_) => String::new(),
         }
@@ -119,7 +119,7 @@ pub(in crate::raft) fn remedy_of(error: &io::Error, data_dir: &Path) -> String {
             own_user().map_or_else(String::new, |id| format!(" (user id {id})"))
         ),
         NotADirectory => "A part of the path is a file: choose a directory with --data-dir.".into(),
-        _ => "Look at the disk and its file system; then start this replica again.".into(),
+        _ => "Check the disk and its file system, then restart this replica.".into(),
     }
 }
 

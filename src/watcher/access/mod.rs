@@ -169,8 +169,8 @@ impl Examination {
         match self.api.identity().await {
             Ok(uid) => Answer::new(check, Verdict::Ok, format!("UID {uid}")),
             Err(error) if error.code() == Some(403) => {
-                let detail = "may not be read: that another cluster answers at this address would \
-                              not be noticed";
+                let detail = "cannot be read, so another cluster behind this address would not be \
+                              noticed";
                 Answer::new(check, Verdict::Warning, detail)
                     .advise(format!("grant {}", rbac::IDENTITY_RULE))
             }
@@ -261,7 +261,7 @@ fn server(url: &str, version: Result<String, ApiError>, source: &Source) -> Answ
             format!("{url}, Kubernetes {version}{plain}"),
         ),
         Err(error) if error.code() == Some(403) => {
-            let detail = format!("{url}, of a version that may not be read{plain}");
+            let detail = format!("{url}, whose version cannot be read{plain}");
             Answer::new(check, Verdict::Ok, detail)
         }
         Err(error) => {
@@ -376,7 +376,7 @@ fn advice(error: &ApiError, source: &Source) -> String {
         Some(400) => "correct the label or field selector",
         Some(403) => "grant the permission",
         Some(404) => "is this the URL of an API server?",
-        Some(_) => "look into the API server's log",
+        Some(_) => "check the API server's log",
     };
     advice.to_owned()
 }

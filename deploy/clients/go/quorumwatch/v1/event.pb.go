@@ -229,11 +229,11 @@ const (
 	// ADDED: the cluster's labels match the filter now, or the filter covers the stream now. Where the
 	// subscription covered the stream before, it continues there, else it begins at `position`.
 	StreamChangeReason_STREAM_CHANGE_REASON_MATCHED StreamChangeReason = 4
-	// REMOVED: the cluster's labels do not match the filter any more.
+	// REMOVED: the cluster's labels no longer match the filter.
 	StreamChangeReason_STREAM_CHANGE_REASON_UNMATCHED StreamChangeReason = 5
 	// REMOVED: the cluster was deleted.
 	StreamChangeReason_STREAM_CHANGE_REASON_CLUSTER_DELETED StreamChangeReason = 6
-	// REMOVED: the cluster's resources do not include it any more, with these selectors.
+	// REMOVED: the cluster's resources no longer include it, with these selectors.
 	StreamChangeReason_STREAM_CHANGE_REASON_RESOURCE_REMOVED StreamChangeReason = 7
 	// REMOVED: after the cursor was taken, the cluster was deleted or the resource removed.
 	StreamChangeReason_STREAM_CHANGE_REASON_REMOVED_SINCE_CURSOR StreamChangeReason = 8
