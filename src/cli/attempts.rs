@@ -3,10 +3,10 @@
 use super::Error;
 use crate::client::{Endpoint, Endpoints};
 
-/// The replicas that were asked since one served last.
+/// The replicas tried since one last served.
 pub(super) struct Attempts {
     endpoints: Endpoints,
-    /// Whether one has served at all.
+    /// Whether any replica has served yet.
     has_served: bool,
     failed: Vec<String>,
 }
@@ -26,7 +26,7 @@ impl Attempts {
         self.failed.clear();
     }
 
-    /// Whether one has served at all.
+    /// Whether any replica has served yet.
     pub(super) fn has_served(&self) -> bool {
         self.has_served
     }
@@ -38,7 +38,7 @@ impl Attempts {
         let replicas = self.endpoints.len();
         let mut notes = Vec::new();
         if self.has_served && self.failed.is_empty() {
-            notes.push(format!("{endpoint} serves no more ({why}); resuming"));
+            notes.push(format!("{endpoint} disconnected ({why}); resuming"));
         }
         // After one round the list is complete; later rounds would only repeat it.
         if self.failed.len() < replicas {
@@ -49,7 +49,7 @@ impl Attempts {
                     return Err(self.endpoints.no_answer(tried).into());
                 }
                 if replicas > 1 {
-                    notes.push("no replica serves now; trying until one does".to_owned());
+                    notes.push("no replica is available; retrying until one is".to_owned());
                 }
             }
         }
@@ -87,7 +87,7 @@ mod tests {
         let notes = attempts.fails(&first, "gone").unwrap();
         assert_eq!(notes, ["127.0.0.1:1 serves no more (gone); resuming"]);
         let notes = attempts.fails(&second, "gone").unwrap();
-        assert_eq!(notes, ["no replica serves now; trying until one does"]);
+        assert_eq!(notes, ["no replica is available; retrying until one is"]);
         for _ in 0..5 {
             assert_eq!(attempts.fails(&first, "gone").unwrap(), [""; 0]);
         }

@@ -28,7 +28,7 @@ pub(super) struct ClientConfig {
     path: String,
 }
 
-/// How one group is reached. Each context is a table, so that more can be said of it later.
+/// How one group is reached. Each context is a table, so that keys can be added later.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 struct Context {
@@ -36,7 +36,7 @@ struct Context {
     endpoints: Vec<String>,
 }
 
-/// Where the file is: as the flag says, the environment, or by XDG's rules in the home folder.
+/// Where the file is: from the flag, the environment, or XDG's rules in the home directory.
 pub(super) fn path(flag: Option<PathBuf>) -> PathBuf {
     let variable = |name| env::var_os(name).filter(|value| !value.is_empty());
     if let Some(path) = flag.or_else(|| variable(VARIABLE).map(PathBuf::from)) {

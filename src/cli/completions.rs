@@ -12,7 +12,7 @@ use super::{Error, output};
 #[command(after_help = "\
 Examples:
   source <(quorumwatch completions bash)                       in this shell; put it in ~/.bashrc
-  quorumwatch completions zsh > \"${fpath[1]}/_quorumwatch\"     then begin a new shell
+  quorumwatch completions zsh > \"${fpath[1]}/_quorumwatch\"     then start a new shell
   quorumwatch completions fish > ~/.config/fish/completions/quorumwatch.fish")]
 pub(super) struct Arguments {
     /// Which shell.

@@ -10,7 +10,7 @@ use crate::config::{self, Absent, Environment, Given, KEYS, Key, Kind, Loaded};
 const FILE: &str = "config";
 const FILE_VARIABLE: &str = "QUORUMWATCH_CONFIG";
 
-/// What flags say of a replica's configuration.
+/// The part of a replica's configuration that flags set.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Configuration {
     file: Option<PathBuf>,
@@ -31,7 +31,7 @@ impl Configuration {
     }
 }
 
-/// The variables that commands read besides those of the configuration.
+/// Environment variables that commands read besides those of the configuration.
 fn other_variables() -> Vec<String> {
     let mut names = variables_of(&super::Arguments::command());
     names.extend(super::connection::VARIABLES.map(str::to_owned));
@@ -54,7 +54,8 @@ impl clap::Args for Configuration {
             .value_hint(ValueHint::FilePath)
             .value_parser(clap::value_parser!(PathBuf))
             .help(format!(
-                "A TOML file; the environment goes over it, and flags over both [env: {FILE_VARIABLE}=]"
+                "A TOML file; environment variables override it, and flags override both [env: \
+                 {FILE_VARIABLE}=]"
             ));
         let flags = KEYS.iter().filter_map(argument);
         command.arg(file).args(flags)
@@ -83,8 +84,7 @@ impl clap::FromArgMatches for Configuration {
     }
 }
 
-/// The flag of a key. Its value is taken as it is: what is wrong with it is reported together
-/// with everything else.
+/// The flag of a key. Its value is not validated here: all problems are reported together.
 fn argument(key: &'static Key) -> Option<Arg> {
     let (flag, variable) = (key.flag?, key.variable?);
     let argument = Arg::new(flag)

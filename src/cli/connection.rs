@@ -16,17 +16,17 @@ pub(super) const VARIABLES: [&str; 3] = [
 ];
 const ENDPOINTS_VARIABLE: &str = "QUORUMWATCH_ENDPOINTS";
 const CONTEXT_VARIABLE: &str = "QUORUMWATCH_CONTEXT";
-/// Where nothing is named.
+/// The default endpoint.
 const DEFAULT_ENDPOINT: &str = "127.0.0.1:7400";
 
-/// Above these flags in help texts.
+/// The help heading of these flags.
 const HEADING: &str = "Where the group is";
 
 /// Where the group is reached.
 #[derive(Clone, Debug, Default, clap::Args)]
 pub(super) struct Connection {
-    /// Replicas to ask, like host:7400, joined by ','; the next one is asked where one does not
-    /// answer [env: QUORUMWATCH_ENDPOINTS] [default: 127.0.0.1:7400].
+    /// Replicas to connect to, like host:7400, separated by ','; the next one is tried if one does
+    /// not answer [env: QUORUMWATCH_ENDPOINTS] [default: 127.0.0.1:7400].
     #[arg(
         long,
         value_name = "HOST:PORT",
@@ -46,8 +46,8 @@ pub(super) struct Connection {
 }
 
 impl Connection {
-    /// The endpoints: from flags, the environment, the client configuration or by default, in this
-    /// order of strength.
+    /// The endpoints: from flags, the environment, the client configuration or by default, in
+    /// decreasing precedence.
     pub(super) fn endpoints(self) -> Result<Endpoints, Error> {
         let file = || ClientConfig::read(&client_config::path(self.client_config.clone()));
         let choice = Choice {
@@ -80,7 +80,7 @@ struct Choice {
 }
 
 impl Choice {
-    /// The strongest of all. The file is read only where it may decide.
+    /// Picks the one with the highest precedence. The file is read only if it can decide.
     fn resolve(
         self,
         file: impl FnOnce() -> Result<Option<ClientConfig>, Error>,

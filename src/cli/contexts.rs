@@ -11,9 +11,10 @@ use super::{
     table::Table,
 };
 
-/// Show and choose the groups that this command line knows.
+/// Show and choose the groups in the client configuration.
 ///
-/// They are what contexts are to kubectl, and are kept in ~/.config/quorumwatch/config.toml, which may be written by hand as well.
+/// Like contexts of kubectl. They are stored in ~/.config/quorumwatch/config.toml, which can also
+/// be edited by hand.
 #[derive(Debug, clap::Args)]
 #[command(args_conflicts_with_subcommands = true, after_help = AFTER_HELP)]
 pub(super) struct Arguments {
@@ -57,7 +58,7 @@ enum Action {
     Set {
         /// Its name.
         name: String,
-        /// Its replicas, like host:7400, joined by ','.
+        /// Its replicas, like host:7400, separated by ','.
         #[arg(long, value_name = "HOST:PORT", value_delimiter = ',', required = true)]
         endpoints: Vec<Endpoint>,
         #[command(flatten)]

@@ -22,7 +22,7 @@ pub enum Error {
     /// The configuration is not valid.
     #[error(transparent)]
     Configuration(#[from] config::Invalid),
-    /// Something cannot be reached, or may not be used.
+    /// A check failed: something is unreachable or not permitted.
     #[error("{0} of the checks FAILED; each says what to change")]
     ChecksFailed(usize),
     /// The log cannot be set up.
@@ -34,13 +34,13 @@ pub enum Error {
     /// The replica ended with an error.
     #[error("run the replica")]
     Serve(#[from] server::Error),
-    /// The simulation refuses.
+    /// The simulation failed.
     #[error("simulate clusters")]
     Simulation(#[from] crate::sim::Error),
-    /// The demo went wrong.
+    /// The demo failed.
     #[error("{0}")]
     Demo(String),
-    /// Ctrl-C ended what should have come to an end by itself.
+    /// Interrupted by Ctrl-C before it was complete.
     #[error("interrupted")]
     Interrupted,
     /// `status` found something wrong, and has shown it.

@@ -38,7 +38,7 @@ Examples:
 pub(super) struct Arguments {
     #[command(subcommand)]
     change: Option<Change>,
-    /// Then show the group again at each change, until Ctrl-C. With -o json: one line per message.
+    /// Then show the group again on each change, until Ctrl-C. With -o json: one line per message.
     #[arg(short = 'w', long)]
     watch: bool,
     #[command(flatten)]
@@ -162,7 +162,7 @@ fn write(out: &mut impl Write, answer: &GetGroupResponse) -> io::Result<()> {
     out.flush()
 }
 
-/// The heads of the columns that [`row`] gives.
+/// The headings of the columns of [`row`].
 pub(super) const HEAD: [&str; 10] = [
     "NAME", "ROLE", "HEALTH", "SHARDS", "SILENT", "STARTED", "VERSION", "CLOCK", "CLIENT", "PEER",
 ];
@@ -170,7 +170,7 @@ pub(super) const HEAD: [&str; 10] = [
 /// Which of the columns shows the health.
 pub(super) const HEALTH: usize = 2;
 
-/// A replica in a table.
+/// The table row of a replica.
 pub(super) fn row(member: &Member) -> [String; 10] {
     let started = member.start_time.as_ref().and_then(instant);
     let offset = member.clock_offset.as_ref().map(milliseconds);

@@ -70,12 +70,12 @@ enum Command {
 
 const AFTER_HELP: &str = "\
 Examples:
-  quorumwatch demo                        see a death and a takeover, with nothing installed
+  quorumwatch demo                        run a demo: a replica is killed, another takes over
   quorumwatch serve                       run a group of one on this machine
-  quorumwatch check --config FILE         what is wrong with a configuration
+  quorumwatch check --config FILE         validate a configuration
   quorumwatch clusters add prod-eu --kubeconfig /etc/kube/config --kube-context prod-eu
   quorumwatch events --type Warning       follow the Warnings of all clusters
-  quorumwatch status                      who leads, who owns what, what is wrong
+  quorumwatch status                      leader, ownership, and problems
 
 Where the group is found, strongest first:
   --endpoints or --context; QUORUMWATCH_ENDPOINTS; QUORUMWATCH_CONTEXT; current_context of

@@ -9,7 +9,7 @@ use super::Error;
 /// What a command prints.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 pub(super) enum Format {
-    /// For people.
+    /// Human-readable text.
     Table,
     /// One JSON document.
     Json,
@@ -23,10 +23,10 @@ pub(super) struct Output {
     pub(super) format: Format,
 }
 
-/// Moves a terminal's cursor to its first place, and clears what was there.
+/// Moves the terminal's cursor to the top left and clears the screen.
 pub(super) const CLEAR: &str = "\x1b[H\x1b[2J";
 
-/// Standard output, buffered: the writer flushes when there is nothing more at hand.
+/// Buffered standard output; the caller flushes when no more output is pending.
 pub(super) type Out = BufWriter<StdoutLock<'static>>;
 
 /// Opens standard output. It is locked: one writer per process.
@@ -34,7 +34,7 @@ pub(super) fn open() -> Out {
     BufWriter::new(io::stdout().lock())
 }
 
-/// Writes one JSON document for people and programs, and flushes.
+/// Writes one indented JSON document, and flushes.
 pub(super) fn write_json(out: &mut impl Write, value: &impl Serialize) -> Result<(), Error> {
     let written = serde_json::to_writer_pretty(&mut *out, value)
         .map_err(io::Error::from)
@@ -51,7 +51,7 @@ pub(super) fn write_json_line(out: &mut impl Write, value: &impl Serialize) -> R
     written.map_err(Error::Output)
 }
 
-/// A note for people beside the output, on standard error.
+/// Prints a note on standard error, beside the data.
 pub(super) fn note(text: &str) {
     // Nobody is left who could read of a failure here.
     let _ = writeln!(io::stderr(), "# {text}");

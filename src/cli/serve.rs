@@ -7,21 +7,21 @@ use tokio::{sync::oneshot, time::timeout};
 use super::{Error, configuration::Configuration, interrupt};
 use crate::{server, telemetry};
 
-/// How long a replica that lost its parent may take to end in order.
+/// How long a replica may take to shut down after losing its parent.
 const ORPHAN_GRACE: Duration = Duration::from_secs(3);
 
-/// What a flag says goes over the environment, which goes over the file; nothing is joined.
-/// `quorumwatch check` takes the same and says what would be in force.
+/// Flags override environment variables, which override the file; nothing is merged. `quorumwatch
+/// check` takes the same flags and shows the effective values.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Examples:
-  quorumwatch serve                              a group of one, for this machine alone
-  quorumwatch serve --config quorumwatch.toml    one of three; src/docs/operations.md has the file
+  quorumwatch serve                              a group of one, for this machine only
+  quorumwatch serve --config quorumwatch.toml    one of three; the file is in src/docs/operations.md
   quorumwatch check --config quorumwatch.toml    what would be in force")]
 pub(super) struct Arguments {
     #[command(flatten)]
     configuration: Configuration,
-    /// End when standard input is closed, so that no replica outlives its parent.
+    /// Exit when standard input is closed, so that no replica outlives its parent.
     #[arg(long, hide = true)]
     exit_with_parent: bool,
 }

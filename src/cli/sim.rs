@@ -10,9 +10,9 @@ use super::{
 };
 use crate::sim::{Fleet, FleetOptions, LoadOptions};
 
-/// Run simulated clusters to try things with.
+/// Run simulated clusters to experiment with.
 ///
-/// They serve real HTTP, with events in them, until Ctrl-C.
+/// They serve the Kubernetes API over HTTP and generate events until Ctrl-C.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Examples:
@@ -24,19 +24,19 @@ Then, where a replica runs:
 pub(super) struct Arguments {
     #[command(flatten)]
     output: Output,
-    /// How many clusters.
+    /// Number of clusters.
     #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u16).range(1..=1000))]
     clusters: u16,
-    /// Events per second, over all clusters; 0 for none.
+    /// Events per second, across all clusters; 0 for none.
     #[arg(long, default_value_t = 10)]
     rate: u32,
-    /// Where to listen; port 0 for any.
+    /// Address to listen on; port 0 for any.
     #[arg(long, default_value = "127.0.0.1:7480")]
     listen: SocketAddr,
-    /// Everything that is drawn is drawn from it.
+    /// Random seed.
     #[arg(long, default_value_t = 1)]
     seed: u64,
-    /// For how long an event lives.
+    /// Lifetime of an event.
     #[arg(long, default_value = "5m", value_parser = duration::parse)]
     event_ttl: Duration,
     /// Where to write a kubeconfig with one context per cluster.

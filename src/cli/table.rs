@@ -95,7 +95,7 @@ pub(super) fn clipped(text: &str, width: usize, clip: bool) -> String {
     kept
 }
 
-/// What is not known or not there.
+/// A cell without a value.
 pub(super) fn or_dash(text: &str) -> String {
     if text.is_empty() { "-" } else { text }.to_owned()
 }

@@ -10,7 +10,7 @@ use rustix::{
     termios::tcgetwinsize,
 };
 
-/// When colours are used.
+/// When to use colours.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
 pub(super) enum Colour {
     /// On a terminal, unless NO_COLOR is set.
@@ -58,19 +58,19 @@ pub(super) fn reader_has_left() -> bool {
 /// The colours that are used, by what they mean.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Tone {
-    /// As usual.
+    /// The terminal's default.
     Plain,
-    /// Beside the point.
+    /// Dimmed.
     Faint,
-    /// A head.
+    /// Headings, bold.
     Bold,
-    /// As it should be.
+    /// Success.
     Good,
-    /// Worth a look.
+    /// A notable change.
     Notable,
-    /// Ownership moves.
+    /// A change of ownership.
     Move,
-    /// Something is wrong or missing.
+    /// An error.
     Bad,
 }
 

@@ -36,7 +36,7 @@ pub(super) fn milliseconds(span: &Duration) -> i64 {
         .saturating_add(nanos / 1_000_000)
 }
 
-/// A span of the API for people; `-` where it is not known.
+/// A duration of the API as text; `-` if unknown.
 pub(super) fn short_or_dash(span: Option<&Duration>) -> String {
     let milliseconds = span.map(|span| u64::try_from(milliseconds(span)).unwrap_or(0));
     milliseconds.map_or_else(|| "-".into(), short)

@@ -12,7 +12,7 @@ use crate::server::STORAGE_FORMAT;
 
 /// The package of the public API.
 const API: &str = "quorumwatch.v1";
-/// Of what it was built; set when a release is built.
+/// The commit it was built from; set in release builds.
 const COMMIT: Option<&str> = option_env!("QUORUMWATCH_COMMIT");
 
 /// Show the version of this executable, of its API and of its storage format.

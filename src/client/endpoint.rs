@@ -23,10 +23,10 @@ pub struct Endpoint(http::Uri);
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum NotAnEndpoint {
     /// TLS is asked for.
-    #[error("{0:?} asks for TLS, and replicas do not speak it yet; use http://host:port")]
+    #[error("{0:?} asks for TLS, which replicas do not support yet; use http://host:port")]
     Tls(String),
     /// The port is missing.
-    #[error("{0:?} has no port; replicas answer clients at 7400 where nothing else is set")]
+    #[error("{0:?} has no port; the default client port is 7400")]
     NoPort(String),
     /// There is none.
     #[error("no endpoint is given; name at least one replica as host:port")]

@@ -44,8 +44,8 @@ pub enum Error {
     },
     /// The connection broke while a replica worked on a change.
     #[error(
-        "{endpoint} did not answer ({why}): the change may have been made or not. Read before \
-         trying again"
+        "{endpoint} did not answer ({why}): the change may or may not have been made. Read before \
+         retrying"
     )]
     Unanswered {
         /// Which replica.

@@ -29,7 +29,7 @@ impl fmt::Display for Interruption {
             Self::Refused(Error::Refused { status, .. }) => f.write_str(status.message()),
             Self::Refused(error) => error.fmt(f),
             Self::Closing(closing) => f.write_str(&closing.message),
-            Self::Silent(span) => write!(f, "nothing was received for {span:?}"),
+            Self::Silent(span) => write!(f, "nothing received for {span:?}"),
             Self::Ended => f.write_str("the replica ended the stream"),
         }
     }

@@ -77,7 +77,7 @@ impl Rules<'_> {
             };
             if let Some(first) = names.insert(name.value, name.origin.clone()) {
                 let message = format!(
-                    "a cluster {} is there already, at {first}; name each once",
+                    "cluster {} is already defined at {first}; define each once",
                     quoted(name.value)
                 );
                 self.add(&name.origin, &cluster.key("name"), message);
@@ -129,7 +129,7 @@ impl Rules<'_> {
         let in_cluster = in_cluster.is_some_and(|placed| placed.value == Value::Switch(true));
         let (file, source) = (cluster.text("kubeconfig"), cluster.text("source"));
         if let (None, Some(context)) = (&file, &context) {
-            let message = "this needs kubeconfig beside it; a source has its own context";
+            let message = "context needs kubeconfig; a source has its own context";
             self.add(&context.origin, &cluster.key("context"), message);
         }
         match (file, source, in_cluster) {
@@ -162,13 +162,13 @@ impl Rules<'_> {
         if is_document(file.value) {
             // It is not repeated: it may hold credentials.
             let message = "this is a kubeconfig, not the path of one; put it into a table \
-                           [sources.NAME], and name that with source";
+                           [sources.NAME], and reference that with source";
             self.add(&file.origin, &key, message);
             return None;
         }
         if !is_below(Path::new(file.value), folders) {
             let message = format!(
-                "{} is not in a folder of kubeconfig_dirs; add its folder there",
+                "{} is not in a directory of kubeconfig_dirs; add its directory there",
                 quoted(file.value)
             );
             self.add(&file.origin, &key, message);

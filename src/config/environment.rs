@@ -74,8 +74,8 @@ impl Environment {
                 return None;
             }
             let message = match nearest(name, known()) {
-                Some(meant) => format!("nobody reads this variable; did you mean {meant}?"),
-                None => "nobody reads this variable; correct its name or remove it".to_owned(),
+                Some(meant) => format!("unknown environment variable; did you mean {meant}?"),
+                None => "unknown environment variable; correct its name or remove it".to_owned(),
             };
             Some(Problem {
                 origin: Origin::Environment(name.to_owned()),

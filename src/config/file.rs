@@ -61,8 +61,8 @@ pub(super) fn read(path: &Path, layer: &mut Layer, problems: &mut Problems) -> b
 fn unreadable(error: &io::Error) -> String {
     let advice = match error.kind() {
         io::ErrorKind::NotFound => "correct --config, or leave it out",
-        io::ErrorKind::IsADirectory => "name a file, not a folder, with --config",
-        io::ErrorKind::PermissionDenied => "let this user read it",
+        io::ErrorKind::IsADirectory => "name a file, not a directory, with --config",
+        io::ErrorKind::PermissionDenied => "give this user read permission",
         _ => "name a readable file with --config",
     };
     format!("the configuration file cannot be read: {error}; {advice}")
@@ -125,7 +125,7 @@ impl Reader<'_> {
     fn stands_twice(&mut self, key: std::ops::Range<usize>) {
         let name = self.text.get(key.clone()).unwrap_or_default();
         let name = name.trim_matches(['"', '\'']).to_owned();
-        let message = "stands twice in its table; keep one of them";
+        let message = "duplicate key; keep one of them";
         self.add(key.start, &name, message);
     }
 
@@ -214,7 +214,7 @@ impl Reader<'_> {
             let origin = self.origin(item.span().start);
             return Some(Placed::new(Value::Text(text.to_string()), origin));
         }
-        self.wrong_kind(shown, "a text in quotes", item);
+        self.wrong_kind(shown, "a string", item);
         None
     }
 
@@ -295,11 +295,11 @@ impl Reader<'_> {
 
     fn wrong_kind(&mut self, shown: &str, expected: &str, value: &Spanned<DeValue<'_>>) {
         let found = match value.get_ref() {
-            DeValue::String(_) => "a text",
-            DeValue::Integer(_) => "a whole number",
-            DeValue::Float(_) => "a number with a fraction",
+            DeValue::String(_) => "a string",
+            DeValue::Integer(_) => "an integer",
+            DeValue::Float(_) => "a float",
             DeValue::Boolean(_) => "true or false",
-            DeValue::Datetime(_) => "a date or a time",
+            DeValue::Datetime(_) => "a date-time",
             DeValue::Array(_) => "a list",
             DeValue::Table(_) => "a table",
         };
@@ -332,8 +332,8 @@ impl Reader<'_> {
             .map(join)
             .or_else(elsewhere);
         let message = match meant {
-            Some(meant) => format!("there is no such key; did you mean {meant}?"),
-            None => format!("there is no such key; known here are {}", known.join(", ")),
+            Some(meant) => format!("unknown key; did you mean {meant}?"),
+            None => format!("unknown key; the known keys are {}", known.join(", ")),
         };
         let start = name.span().start;
         self.add(start, &join(written), message);

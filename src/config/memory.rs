@@ -105,8 +105,9 @@ impl Rules<'_> {
         let set = PARTS.iter().filter(|(key, _)| self.given(key).is_some());
         let names: Vec<_> = set.map(|(key, _)| key.path).collect();
         let message = format!(
-            "{total} bytes do not suffice for {}: {} bytes are for the process itself, and of the \
-             rest three quarters can be divided. Make memory.total larger, or leave the others out",
+            "{total} bytes are not enough for {}: {} bytes are reserved for the process itself, \
+             and three quarters of the rest can be divided. Raise memory.total, or leave the \
+             others out",
             names.join(", "),
             BASE_BYTES
         );

@@ -38,9 +38,9 @@ pub struct Serve {
     pub name: String,
     /// Where the replica keeps its data.
     pub data_dir: PathBuf,
-    /// Where clients are answered.
+    /// The address on which clients are served.
     pub client_listen: SocketAddr,
-    /// Where other replicas are answered.
+    /// The address on which other replicas are served.
     pub peer_listen: SocketAddr,
     /// `host:port` under which clients reach `client_listen`.
     pub advertise_client: String,

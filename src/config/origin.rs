@@ -87,7 +87,7 @@ pub struct Invalid {
 
 impl fmt::Display for Invalid {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("the configuration is not valid:")?;
+        f.write_str("the configuration is invalid:")?;
         for problem in &self.problems {
             write!(f, "\n  - {problem}")?;
         }
@@ -134,7 +134,7 @@ impl Problems {
 pub(super) fn quoted(text: &str) -> String {
     let length = text.chars().count();
     if is_document(text) || length > SHOWN_CHARS_MAX {
-        format!("(a text of {length} characters)")
+        format!("(a string of {length} characters)")
     } else {
         format!("{text:?}")
     }

@@ -8,15 +8,15 @@ use super::keys::{Absent, KEYS, Key, Kind};
 const INTRODUCTION: &str = "\
 # Configuration
 
-Made from the table in `src/config/keys/table.rs`; a test says when it has to be made anew, and how.
+Generated from the table in `src/config/keys/table.rs`; a test fails when it is out of date, and shows how to regenerate it.
 
-`quorumwatch serve` and `quorumwatch check` read three places, the weakest first:
+`quorumwatch serve` and `quorumwatch check` read three places, in increasing precedence:
 
 1. a TOML file, named by `--config` or `QUORUMWATCH_CONFIG`,
 2. the environment,
 3. flags.
 
-What a stronger place says replaces what a weaker one says, for every key, lists and `peers` included: nothing is joined. Tables (`[sources]`, `[[clusters]]`) can be written in the file alone.
+A value from a later place replaces one from an earlier place, for every key, lists and `peers` included: nothing is merged. Tables (`[sources]`, `[[clusters]]`) can only be in the file.
 
 - A variable that is empty counts as not set. Lists are joined by `,` in a variable; their flags are repeated, but for `--peers`, which also takes `,`. A switch is `true` or `false` in a variable; its flag alone means `true`, and `--flag=false` the contrary.
 - A key that does not exist is an error, and so is a value of the wrong kind. All problems are told at once, with file and line, variable or flag, and the exit code is 2. A variable that begins with `QUORUMWATCH_` and that nobody reads is a warning: the environment is not ours alone.
@@ -64,15 +64,15 @@ fn holds(key: &Key) -> String {
         format!(" ({})", key.unit)
     };
     match key.kind {
-        Kind::Text | Kind::Path | Kind::Secret => format!("a text{unit}"),
+        Kind::Text | Kind::Path | Kind::Secret => format!("a string{unit}"),
         Kind::Number(least, most) => {
             let unit = key.unit;
             format!("a whole number of {unit}, from {least} to {most}")
         }
         Kind::Switch => "true or false".to_owned(),
         Kind::Choice(words) => format!("one of {}", words.join(", ")),
-        Kind::Texts | Kind::Paths => format!("a list of texts{unit}"),
-        Kind::Addresses | Kind::Labels => format!("a table from names to texts{unit}"),
+        Kind::Texts | Kind::Paths => format!("a list of strings{unit}"),
+        Kind::Addresses | Kind::Labels => format!("a table of strings by name{unit}"),
         Kind::Named => "a table of tables, by name".to_owned(),
         Kind::Listed => "a list of tables".to_owned(),
         Kind::Resources => format!("a list of resources{unit}"),

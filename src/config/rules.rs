@@ -148,10 +148,10 @@ impl Rules<'_> {
         };
         if !address.ip().is_loopback() && !insecure {
             let message = format!(
-                "{address} can be reached from other machines, and what is spoken there is neither \
-                 encrypted nor authenticated: whoever reaches it reads every event and changes what \
-                 is monitored. Listen on a loopback address, or pass --insecure-plaintext where the \
-                 network itself is protected"
+                "{address} can be reached from other machines, and traffic there is neither \
+                 encrypted nor authenticated: anyone who reaches it can read every event and \
+                 change what is monitored. Listen on a loopback address, or pass \
+                 --insecure-plaintext if the network itself is protected"
             );
             self.add(&origin, key.path, message);
         }
@@ -166,7 +166,7 @@ impl Rules<'_> {
             // Only one of them may have been written.
             let origin = origins.into_iter().flatten().min();
             let origin = origin.unwrap_or(Origin::Default);
-            let message = "client_listen and peer_listen are the same address; give two";
+            let message = "client_listen and peer_listen are the same address; use two";
             self.add(&origin, "peer_listen", message);
         }
     }
@@ -207,8 +207,8 @@ impl Rules<'_> {
                 .get(listen_key)
                 .map(|placed| placed.origin.clone());
             let message = format!(
-                "nobody can connect to the address {address}, and {} is not set; set it to the \
-                 host:port under which this replica is reached",
+                "nothing can connect to {address}, and {} is not set; set it to the host:port \
+                 at which this replica is reachable",
                 key.path
             );
             self.add(&origin.unwrap_or(Origin::Default), listen_key.path, message);
@@ -244,15 +244,15 @@ impl Rules<'_> {
         match text_in(&peers.value, name) {
             None => {
                 let message = format!(
-                    "this replica, {}, is not among them; name every replica, this one included",
+                    "this replica, {}, is not in the list; list every replica, this one included",
                     quoted(name)
                 );
                 self.add(&peers.origin, "peers", message);
             }
             Some(own) if own.value != advertise => {
                 let message = format!(
-                    "this replica is said to be at {}, but advertise_peer says {}; say the same \
-                     twice, or leave advertise_peer out",
+                    "this replica is at {} here, but advertise_peer is {}; make them equal, or \
+                     leave advertise_peer out",
                     quoted(own.value),
                     quoted(advertise)
                 );
@@ -285,11 +285,11 @@ impl Rules<'_> {
             match fs::canonicalize(folder.value) {
                 Ok(path) if path.is_dir() => folders.push(path),
                 Ok(_) => wrong.push(folder.with(format!(
-                    "{} is no folder; name the folder, not the file in it",
+                    "{} is not a directory; name the directory, not a file in it",
                     quoted(folder.value)
                 ))),
                 Err(error) => wrong.push(folder.with(format!(
-                    "{}: {error}; make the folder, or correct its name",
+                    "{}: {error}; create the directory, or correct its name",
                     quoted(folder.value)
                 ))),
             }
@@ -357,8 +357,8 @@ impl Rules<'_> {
         });
         if !level.split(',').all(is_log_directive) {
             let message = format!(
-                "{} is no level; use off, error, warn, info, debug or trace, or target=level \
-                 pairs joined by ','",
+                "{} is not a log level; use off, error, warn, info, debug or trace, or \
+                 target=level pairs separated by ','",
                 quoted(&level)
             );
             self.add(&origin, "log.level", message);
@@ -374,7 +374,8 @@ impl Rules<'_> {
 
 fn not_a_name(shown: &str) -> String {
     format!(
-        "{shown} is no replica name: use up to {NAME_BYTES_MAX} letters, digits, '-', '_' or '.'"
+        "{shown} is not a valid replica name: use up to {NAME_BYTES_MAX} letters, digits, '-', '_' \
+         or '.'"
     )
 }
 

@@ -179,7 +179,7 @@ pub(super) fn number(
     match read {
         Some(number) if (least..=most).contains(&number) => Ok(Value::Number(number)),
         _ => Err(format!(
-            "{} is not a whole number from {least} to {most}",
+            "{} is not an integer from {least} to {most}",
             // Digits need no quotes.
             quoted(text).trim_matches('"')
         )),

@@ -120,7 +120,7 @@ impl Channels {
     }
 }
 
-/// Whether the machine at `address` answers that nobody listens there any more: the process that
+/// Whether the machine at `address` answers that nothing listens there any more: the process that
 /// did is gone. Silence proves nothing and is not waited for beyond `within`.
 ///
 /// A kernel closes the connections of a process that it ends before its listener. So a connection

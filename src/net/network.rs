@@ -31,7 +31,7 @@ pub trait Network: fmt::Debug + Send + Sync + 'static {
     fn bind(&self, address: SocketAddr) -> BoxFuture<'static, io::Result<Listener>>;
 
     /// Connects to `host:port`. The error is `ConnectionRefused` only where the machine answers that
-    /// nobody listens there.
+    /// nothing listens there.
     fn connect(&self, address: &str) -> BoxFuture<'static, io::Result<Connection>>;
 }
 

@@ -35,7 +35,7 @@ pub struct FleetOptions {
     pub listen: SocketAddr,
     /// The clusters' names.
     pub clusters: Vec<String>,
-    /// Everything that is drawn is drawn from it.
+    /// Random seed.
     pub seed: u64,
     /// What each cluster serves.
     pub resources: Vec<Resource>,

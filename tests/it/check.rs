@@ -106,8 +106,8 @@ async fn a_fine_configuration_is_shown_with_its_origins() {
     let (code, document) = connect(&file("a", folder.path(), ports, ""), folder.path());
     assert_eq!(code, 0, "{document:#}");
     expect(&document, "listeners", &["peer_listen | ok", "is free"]);
-    expect(&document, "data", &["ok", "does not exist and can be made"]);
-    expect(&document, "peer a", &["ok", "it does not run now"]);
+    expect(&document, "data", &["ok", "does not exist and can be created"]);
+    expect(&document, "peer a", &["ok", "it is not running"]);
     assert!(
         !folder.path().join("data").exists(),
         "a check makes nothing"
@@ -148,9 +148,9 @@ async fn what_is_wrong_on_this_machine_is_told() {
     expect(
         &document,
         "listeners",
-        &["peer_listen | FAILED", "another process has it"],
+        &["peer_listen | FAILED", "in use by another process"],
     );
-    expect(&document, "data", &["FAILED", "is no folder"]);
+    expect(&document, "data", &["FAILED", "is not a directory"]);
     expect(&document, "peer a", &["FAILED", "cannot be resolved"]);
 }
 
@@ -188,9 +188,9 @@ async fn every_peer_is_reached_and_told_apart_from_others() {
     expect(
         &document,
         "peer n",
-        &["FAILED", "nobody listens there", "start that replica"],
+        &["FAILED", "nothing listens there", "start that replica"],
     );
-    expect(&document, "peer z", &["ok", "it does not run now"]);
+    expect(&document, "peer z", &["ok", "it is not running"]);
     expect(
         &document,
         "listeners",
@@ -205,12 +205,12 @@ async fn every_peer_is_reached_and_told_apart_from_others() {
     expect(
         &document,
         "listeners",
-        &["client_listen | ok", "runs here already"],
+        &["client_listen | ok", "in use by this replica"],
     );
     expect(
         &document,
         "listeners",
-        &["peer_listen | ok", "runs here already"],
+        &["peer_listen | ok", "in use by this replica"],
     );
     expect(&document, "data", &["ok", "in use by this replica"]);
 }

@@ -430,7 +430,7 @@ async fn a_server_that_cannot_be_reached_or_trusted_says_what_is_wrong_with_it()
     let [refusing] = free_ports();
     let yaml = at(&format!("http://127.0.0.1:{refusing}"));
     let place = format!("the API server at 127.0.0.1:{refusing} cannot be reached");
-    let says = [place.as_str(), "Connection refused", "nobody listens there"];
+    let says = [place.as_str(), "Connection refused", "nothing listens there"];
     ward.admit("refused", &yaml, Unreachable, &says).await;
     let says = [
         "at no-such-host.invalid:6443 cannot be reached",

@@ -207,7 +207,7 @@ async fn catches_up(mut stuck: Running, first: String, truth: &VecDeque<Event>) 
     }
     told.expect_unbroken(truth);
     let ran = stuck.interrupt().await;
-    let said = "serves no more (the subscriber read nothing for 300 ms";
+    let said = "disconnected (the subscriber read nothing for 300 ms";
     assert!(ran.code == 0 && ran.stderr.contains(said), "{}", ran.stderr);
 }
 

@@ -16,7 +16,7 @@ use crate::{
     },
 };
 
-/// One kubeconfig to look at, of no configuration.
+/// A kubeconfig to check without a configuration.
 pub(super) struct Only {
     pub(super) file: PathBuf,
     pub(super) context: String,
@@ -42,8 +42,8 @@ pub(super) fn targets(serve: &Serve) -> Vec<Target> {
     of_clusters.chain(of_sources).collect()
 }
 
-/// The cluster of one kubeconfig file. What it may do is what flags and variables allow a replica;
-/// its own folder is allowed in any case.
+/// The cluster of one kubeconfig file. It is subject to the same flags and variables as a replica;
+/// its own directory is always allowed.
 pub(super) fn only(serve: &Serve, only: &Only) -> Target {
     let mut credentials = server::credentials(serve);
     // Where the file is not there, reading it reports that.

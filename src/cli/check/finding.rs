@@ -7,14 +7,14 @@ pub(super) use crate::watcher::access::Verdict;
 /// One line of the report.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Finding {
-    /// What was looked at: `peer b`, `cluster prod-eu`.
+    /// The subject: `peer b`, `cluster prod-eu`.
     pub(super) subject: String,
-    /// What of it.
+    /// Which aspect of it.
     pub(super) check: String,
     pub(super) verdict: Verdict,
-    /// What was found.
+    /// The result, in words.
     pub(super) detail: String,
-    /// What to change; empty where nothing is to be changed.
+    /// What to change; empty if nothing.
     pub(super) advice: String,
 }
 
@@ -60,7 +60,7 @@ impl Finding {
     }
 }
 
-/// How a verdict is spelled. What must be seen in a long table is in capitals.
+/// How a verdict is printed. Failures are in capitals, to stand out in a long table.
 pub(super) fn word(verdict: Verdict) -> &'static str {
     match verdict {
         Verdict::Ok => "ok",

@@ -44,16 +44,16 @@ async fn listener(key: &'static str, address: SocketAddr, name: &str) -> Finding
         ErrorKind::AddrInUse => match who(key, address, name).await {
             Some(who) if who == name => found(
                 Verdict::Ok,
-                format!("{address}: this replica runs here already"),
+                format!("{address}: in use by this replica, which is running"),
             ),
             Some(who) => found(
                 Verdict::Failed,
-                format!("{address}: replica {who:?} has it"),
+                format!("{address}: in use by replica {who:?}"),
             )
             .advise(format!("stop that one, or choose another {key}")),
             None => found(
                 Verdict::Failed,
-                format!("{address}: another process has it"),
+                format!("{address}: in use by another process"),
             )
             .advise(format!("choose another {key}, or stop that process")),
         },
@@ -73,7 +73,7 @@ async fn advertised(address: &str) -> Finding {
     match peers::resolve(address).await {
         Ok(_) => found(Verdict::Ok, format!("{address} has an address")),
         Err((reason, _)) => found(Verdict::Warning, format!("{address}: {reason}"))
-            .advise("look whether clients know this name; correct advertise_client otherwise"),
+            .advise("check that clients can resolve this name, or correct advertise_client"),
     }
 }
 
@@ -94,7 +94,7 @@ async fn who(key: &str, address: SocketAddr, name: &str) -> Option<String> {
 async fn data(serve: &Serve) -> Finding {
     let dir = serve.data_dir.clone();
     let looked = tokio::task::spawn_blocking(move || look(&dir)).await;
-    let found = looked.unwrap_or_else(|_| Err("the look at it was cut short".to_owned()));
+    let found = looked.unwrap_or_else(|_| Err("the check was interrupted".to_owned()));
     let shown = serve.data_dir.display();
     let finding = |verdict, detail: String| {
         Finding::new(DATA, "data_dir", verdict, format!("{shown}: {detail}"))
@@ -105,7 +105,7 @@ async fn data(serve: &Serve) -> Finding {
             let above = above.display();
             finding(
                 Verdict::Ok,
-                format!("does not exist and can be made below {above}"),
+                format!("does not exist and can be created in {above}"),
             )
         }
         Ok(Place::InUse) => match who("peer_listen", serve.peer_listen, &serve.name).await {
@@ -117,18 +117,18 @@ async fn data(serve: &Serve) -> Finding {
                 .advise("stop that process, or give this replica a directory of its own"),
         },
         Err(reason) => finding(Verdict::Failed, reason)
-            .advise("correct data_dir, or let this user write there"),
+            .advise("correct data_dir, or give this user write permission"),
     }
 }
 
 enum Place {
     Usable,
-    /// It can be made below this folder.
+    /// It can be created in this directory.
     Absent(PathBuf),
     InUse,
 }
 
-/// Looks without making anything.
+/// Checks without creating anything.
 fn look(dir: &Path) -> Result<Place, String> {
     let writable = |path: &Path| {
         access(path, Access::WRITE_OK | Access::EXEC_OK)
@@ -136,7 +136,7 @@ fn look(dir: &Path) -> Result<Place, String> {
     };
     if dir.exists() {
         if !dir.is_dir() {
-            return Err("is no folder".to_owned());
+            return Err("is not a directory".to_owned());
         }
         writable(dir)?;
         let in_use = raft::is_in_use(dir).map_err(|error| format!("cannot be read: {error}"))?;
@@ -144,9 +144,9 @@ fn look(dir: &Path) -> Result<Place, String> {
     }
     let absolute = std::path::absolute(dir).map_err(|error| error.to_string())?;
     let above = absolute.ancestors().skip(1).find(|path| path.exists());
-    let above = above.ok_or("no folder above it exists")?;
+    let above = above.ok_or("none of its parent directories exists")?;
     if !above.is_dir() {
-        return Err(format!("{} is no folder", above.display()));
+        return Err(format!("{} is not a directory", above.display()));
     }
     writable(above)?;
     Ok(Place::Absent(above.to_owned()))

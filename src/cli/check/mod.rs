@@ -26,30 +26,30 @@ use finding::Verdict;
 use report::Report;
 use targets::Target;
 
-/// Check a configuration, and whether what it names can be reached.
+/// Validate a configuration, and test whether what it names is reachable.
 ///
-/// Takes the same file, variables and flags as `serve`, and reads them as `serve` does.
+/// Takes the same file, variables and flags as `serve`.
 ///
-/// Exit codes: 0 everything is fine; 1 something that was to be reached failed; 2 the configuration
-/// is not valid.
+/// Exit codes: 0 no problem found; 1 a reachability or permission check failed; 2 the configuration
+/// is invalid.
 #[derive(Debug, clap::Args)]
 #[command(after_help = AFTER_HELP)]
 pub(super) struct Arguments {
     #[command(flatten)]
     configuration: Configuration,
-    /// Also reach every peer and every cluster, and ask what may be done there. Nothing is changed.
+    /// Also connect to every peer and cluster and check permissions there. Changes nothing.
     #[arg(long)]
     connect: bool,
-    /// Ask whether this kubeconfig's cluster can be monitored, and nothing else.
+    /// Only check whether this kubeconfig's cluster can be monitored.
     #[arg(long, value_name = "FILE", conflicts_with = "connect")]
     kubeconfig: Option<PathBuf>,
-    /// The context to use; the file's current one where it is not set.
+    /// The context to use. [default: the file's current context]
     #[arg(long, value_name = "NAME", requires = "kubeconfig")]
     kube_context: Option<String>,
-    /// What would be watched there, like apps/v1/deployments; may be repeated. [default: v1/events]
+    /// A resource to check, like apps/v1/deployments; may be repeated. [default: v1/events]
     #[arg(long = "resource", value_name = "RESOURCE", requires = "kubeconfig")]
     resources: Vec<Resource>,
-    /// In which namespaces, joined by ','; may be repeated. All of them where it is not set.
+    /// Namespaces to check, separated by ','; may be repeated. [default: all]
     #[arg(
         short = 'n',
         long = "namespace",
@@ -64,7 +64,7 @@ pub(super) struct Arguments {
 
 const AFTER_HELP: &str = "\
 Examples:
-  quorumwatch check --config quorumwatch.toml             what is wrong, and what would be in force
+  quorumwatch check --config quorumwatch.toml             validate it, and show the effective values
   quorumwatch check --config quorumwatch.toml --connect   also reach every peer and every cluster
   quorumwatch check --kubeconfig ~/.kube/config --resource apps/v1/deployments
                                                           can this cluster be monitored?";
@@ -90,8 +90,8 @@ pub(super) async fn run(arguments: Arguments) -> Result<(), Error> {
     report.write(&mut output::open(), arguments.output.format)?;
     loaded.serve?;
     match report.count(Verdict::Failed) {
-        0 if is_asked => output::note("everything was reached and may be used"),
-        0 => output::note("the configuration is valid; --connect reaches what it names"),
+        0 if is_asked => output::note("everything is reachable and usable"),
+        0 => output::note("the configuration is valid; --connect also tests what it names"),
         failed => return Err(Error::ChecksFailed(failed)),
     }
     Ok(())

@@ -33,9 +33,9 @@ pub(super) enum Reached {
     Replica(HelloResponse),
     /// That of the replica with this name.
     ClientListener(String),
-    /// Nobody: why, and what to do.
+    /// No connection: the reason, and what to do.
     Nobody(String, &'static str),
-    /// Something else: what it said.
+    /// Something else: its response.
     Stranger(String),
 }
 
@@ -75,12 +75,12 @@ async fn look(subject: &str, own: &str, peer: &Peer) -> Outcome {
                 .advise("give the address of its peer listener; its default port is 7401")
         }
         Reached::Stranger(said) => {
-            let detail = format!("what answers there is no replica: {said}");
+            let detail = format!("not a replica: {said}");
             found(Verdict::Failed, detail).advise("correct the address in peers")
         }
         // It need not run to be checked.
         Reached::Nobody(reason, _) if is_self && is_refused(&reason) => {
-            found(Verdict::Ok, "this replica; it does not run now".to_owned())
+            found(Verdict::Ok, "this replica; it is not running".to_owned())
         }
         Reached::Nobody(reason, advice) => found(Verdict::Failed, reason).advise(advice),
     };
@@ -91,13 +91,13 @@ async fn look(subject: &str, own: &str, peer: &Peer) -> Outcome {
     }
 }
 
-const REFUSED: &str = "nobody listens there";
+const REFUSED: &str = "nothing listens there";
 
 fn is_refused(reason: &str) -> bool {
     reason == REFUSED
 }
 
-/// Asks who is there, and does not mind who.
+/// Sends a hello; any replica may answer.
 pub(super) async fn ask(address: &str, own: &str, expected: &str) -> Reached {
     if let Err((reason, advice)) = connect(address).await {
         return Reached::Nobody(reason, advice);
@@ -121,20 +121,20 @@ pub(super) async fn ask(address: &str, own: &str, expected: &str) -> Reached {
             Some(name) => Reached::ClientListener(name),
             None => Reached::Stranger(said(&status)),
         },
-        Err(_) => Reached::Stranger("it takes connections and says nothing".to_owned()),
+        Err(_) => Reached::Stranger("it accepts connections and sends nothing".to_owned()),
     }
 }
 
 fn said(status: &Status) -> String {
     match status.code() {
-        Code::Unimplemented => "it speaks gRPC, but knows no MembershipService".to_owned(),
+        Code::Unimplemented => "it speaks gRPC, but has no MembershipService".to_owned(),
         _ if status.message().contains("protocol error") => "it does not speak gRPC".to_owned(),
         _ if status.message().is_empty() => format!("{:?}", status.code()),
         _ => status.message().to_owned(),
     }
 }
 
-/// Why nobody is there, and what to do.
+/// Explains a failed connection, and what to do.
 type Absence = (String, &'static str);
 
 /// The addresses of a `host:port`.
@@ -142,11 +142,11 @@ pub(super) async fn resolve(address: &str) -> Result<Vec<SocketAddr>, Absence> {
     match timeout(STEP_WITHIN, lookup_host(address)).await {
         Ok(Ok(found)) => Ok(found.collect()),
         Ok(Err(error)) => {
-            let advice = "correct the host name in peers, or the name service of this machine";
+            let advice = "correct the host name in peers, or this machine's name service (DNS)";
             Err((format!("the host name cannot be resolved: {error}"), advice))
         }
         Err(_) => {
-            let advice = "look into the name service of this machine";
+            let advice = "check this machine's name service (DNS)";
             Err(("the name service does not answer".to_owned(), advice))
         }
     }
@@ -160,7 +160,8 @@ async fn connect(address: &str) -> Result<(), Absence> {
             let advice = "start that replica, or correct its address in peers";
             Err((REFUSED.to_owned(), advice))
         }
-        Ok(Err(error)) => Err((error.to_string(), "open the way there")),
+        Ok(Err(error)) => Err((error.to_string(), "allow this machine to reach it (routes, \
+                                                   firewalls)")),
         Err(_) => {
             let seconds = STEP_WITHIN.as_secs();
             let reason = format!("the machine does not answer within {seconds} s");

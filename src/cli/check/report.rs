@@ -20,7 +20,7 @@ use crate::{
     config::{InForce, Loaded, Origin, Problem},
 };
 
-/// Everything that was found.
+/// All findings.
 pub(super) struct Report {
     /// What would be in force; nothing where the configuration is not the subject.
     keys: Vec<InForce>,

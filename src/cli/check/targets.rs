@@ -8,18 +8,18 @@ use tokio::time::timeout;
 use super::finding::{Finding, Verdict};
 use crate::cli::output;
 
-/// How long a look at one thing may take: several requests that each take as long as they may.
+/// Timeout of one check: it may take several requests, each with its own timeout.
 const TARGET_WITHIN: Duration = Duration::from_secs(40);
-/// How many are looked at together.
+/// How many checks run at once.
 const TARGETS_AT_ONCE: usize = 32;
 
-/// One thing to look at.
+/// One thing to check.
 pub(super) struct Target {
     subject: String,
     work: BoxFuture<'static, Outcome>,
 }
 
-/// What came of it.
+/// Its findings.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Outcome {
     pub(super) findings: Vec<Finding>,
@@ -53,9 +53,9 @@ impl Target {
         let looked = timeout(TARGET_WITHIN, self.work).await;
         let outcome = looked.unwrap_or_else(|_| {
             let seconds = TARGET_WITHIN.as_secs();
-            let detail = format!("nothing came of it within {seconds} s");
+            let detail = format!("no result within {seconds} s");
             let finding = Finding::new(&self.subject, "reach", Verdict::Failed, detail);
-            let advice = "look whether it is overloaded, or a firewall swallows packets";
+            let advice = "check whether it is overloaded, or a firewall drops packets";
             vec![finding.advise(advice)].into()
         });
         let failed = outcome.findings.iter();
@@ -68,7 +68,7 @@ impl Target {
     }
 }
 
-/// Looks at all of them; the answers come in the order of the targets.
+/// Runs all checks; results are in the order of the targets.
 pub(super) async fn reach(targets: Vec<Target>) -> Vec<Outcome> {
     if !targets.is_empty() {
         let names: Vec<_> = targets.iter().map(|target| &*target.subject).collect();
@@ -94,8 +94,8 @@ fn one_group(outcomes: &mut [Outcome]) {
             finding.verdict = Verdict::Failed;
             finding
                 .detail
-                .push_str(&format!("; the peers are of several groups: {all}"));
-            "name replicas of one group alone".clone_into(&mut finding.advice);
+                .push_str(&format!("; the peers belong to different groups: {all}"));
+            "name replicas of one group only".clone_into(&mut finding.advice);
         }
     }
 }
@@ -132,7 +132,7 @@ mod tests {
         assert!(
             outcomes[0].findings[0]
                 .detail
-                .contains("nothing came of it")
+                .contains("no result")
         );
     }
 }

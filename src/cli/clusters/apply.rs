@@ -20,11 +20,11 @@ use crate::{
     proto::v1::{Cluster, ListClustersResponse, UpdateClusterRequest},
 };
 
-/// Create or update clusters so that they are as a file says.
+/// Create or update clusters from a file.
 ///
-/// Each cluster of the file becomes what the file says, as a whole: what the file leaves out gets
-/// its default. Clusters that are not in the file stay as they are. To apply the same file again
-/// changes nothing.
+/// Each cluster in the file is replaced as a whole: what the file leaves out gets its default.
+/// Clusters that are not in the file are left unchanged. Applying the same file again changes
+/// nothing.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 The file is JSON or YAML: what `clusters export` or `clusters -o json` prints, one cluster, an
@@ -36,10 +36,10 @@ Examples:
   quorumwatch clusters get prod-eu -o json | jq '.labels.env = \"prod\"' | \\
     quorumwatch clusters apply --use-etags -f -")]
 pub(super) struct Arguments {
-    /// The file; - for standard input.
+    /// The file, or - for standard input.
     #[arg(short = 'f', long, value_name = "FILE")]
     file: PathBuf,
-    /// Refuse a cluster whose etag is not the one in the file: it was changed since.
+    /// Reject a cluster whose etag differs from the one in the file: it was changed meanwhile.
     #[arg(long)]
     use_etags: bool,
     #[command(flatten)]
@@ -48,7 +48,7 @@ pub(super) struct Arguments {
     common: Common,
 }
 
-/// What became of a cluster.
+/// The result for one cluster.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Effect {
     Created,
@@ -92,7 +92,7 @@ pub(super) async fn run(arguments: Arguments) -> Result<(), Error> {
     applied
 }
 
-/// The whole cluster as the file has it.
+/// The whole cluster, as in the file.
 fn request(cluster: &Cluster, use_etags: bool, write: WriteFlags) -> UpdateClusterRequest {
     let etag = if use_etags {
         cluster.etag.clone()
@@ -113,7 +113,7 @@ fn request(cluster: &Cluster, use_etags: bool, write: WriteFlags) -> UpdateClust
     }
 }
 
-/// What is as it should be is left alone, so that its etag stays.
+/// An unchanged cluster is not written, so that its etag stays the same.
 async fn apply(
     client: &Client,
     existing: Option<&Cluster>,

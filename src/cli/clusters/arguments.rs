@@ -13,7 +13,7 @@ use crate::{
 
 const AFTER_HELP_OF_ADD: &str = "\
 Examples:
-  a kubeconfig that lies on every replica, in a folder that it may read:
+  a kubeconfig file present on every replica, in an allowed directory:
     quorumwatch clusters add prod-eu --kubeconfig /etc/kube/config --kube-context prod-eu
   a source in the replicas' own configuration, [sources.prod-eu]:
     quorumwatch clusters add prod-eu --source prod-eu -l env=prod
@@ -50,7 +50,7 @@ pub(super) struct Add {
     /// Do not watch it yet.
     #[arg(long)]
     paused: bool,
-    /// A text for people.
+    /// A description.
     #[arg(
         long,
         value_name = "TEXT",
@@ -58,7 +58,7 @@ pub(super) struct Add {
         hide_default_value = true
     )]
     description: String,
-    /// The name under which the same Kubernetes cluster is registered already: watch it twice.
+    /// The existing registration of the same Kubernetes cluster: watch it under both names.
     #[arg(
         long,
         value_name = "NAME",
@@ -72,7 +72,7 @@ pub(super) struct Add {
     pub(super) common: Common,
 }
 
-/// Changes of a cluster: what no flag names stays as it is.
+/// Changes to a cluster; fields without a flag stay unchanged.
 #[derive(Debug, clap::Args)]
 #[command(
     after_help = AFTER_HELP_OF_UPDATE,
@@ -88,10 +88,10 @@ pub(super) struct Update {
     labels: Vec<(String, Option<String>)>,
     #[command(flatten)]
     selectors: SelectorFlags,
-    /// A text for people; empty for none.
+    /// A description; empty to remove it.
     #[arg(long, value_name = "TEXT")]
     description: Option<String>,
-    /// The other name under which the same Kubernetes cluster is registered; empty for none.
+    /// The other registration of the same Kubernetes cluster; empty for none.
     #[arg(long, value_name = "NAME")]
     duplicate_of: Option<String>,
     #[command(flatten)]

@@ -21,7 +21,7 @@ use crate::{
 /// The largest file: 10,000 clusters with a kubeconfig of 6 KiB each.
 const FILE_BYTES_MAX: u64 = 64 * 1024 * 1024;
 
-/// The part of a cluster that a user writes; the rest is the group's.
+/// The part of a cluster that a user writes; the group adds the rest.
 pub(super) fn written(cluster: &Cluster) -> Cluster {
     Cluster {
         name: cluster.name.clone(),
@@ -134,7 +134,7 @@ fn parse(text: &str) -> Result<Vec<Cluster>, String> {
     Ok(clusters)
 }
 
-/// JSON is YAML too, but for some escapes.
+/// JSON is valid YAML, except for some escapes.
 fn documents(text: &str) -> Result<Vec<Value>, String> {
     if text.trim_start().starts_with(['{', '[']) {
         let documents = serde_json::Deserializer::from_str(text).into_iter();
@@ -156,7 +156,7 @@ fn cluster(value: Value) -> Result<Cluster, String> {
 
 fn check(clusters: &[Cluster]) -> Result<(), String> {
     if clusters.is_empty() {
-        return Err("there is no cluster in it".into());
+        return Err("it contains no cluster".into());
     }
     let mut names = BTreeSet::new();
     for cluster in clusters {
@@ -166,7 +166,7 @@ fn check(clusters: &[Cluster]) -> Result<(), String> {
         if !names.insert(&cluster.name) {
             let name = &cluster.name;
             return Err(format!(
-                "the cluster {name} is there twice; keep one of them"
+                "cluster {name} is listed twice; keep one of them"
             ));
         }
     }
@@ -181,7 +181,7 @@ mod tests {
         cluster_source::Source,
     };
 
-    /// With something in every field.
+    /// A cluster with every field set.
     fn full() -> Cluster {
         Cluster {
             name: "prod-eu".into(),
@@ -248,7 +248,7 @@ mod tests {
             ("", "no cluster"),
             ("clusters: []", "no cluster"),
             ("name: a\nlabel: {}", "cluster a: "),
-            ("name: a\n---\nname: a", "is there twice"),
+            ("name: a\n---\nname: a", "is listed twice"),
             ("labels: {a: b}", "no name"),
             ("just text", "cluster ?"),
         ] {

@@ -8,10 +8,10 @@ use crate::{
     proto::v1::Cluster,
 };
 
-/// Print clusters as `apply` takes them.
+/// Print clusters in the format that `apply` reads.
 ///
-/// All that users wrote, and nothing that the group added: for backups, and to move clusters to
-/// another group. Credentials are in no cluster, so they are in no export.
+/// Everything that users set and nothing that the group added: for backups, and to copy clusters to
+/// another group. Exports contain no credentials, because clusters contain none.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Examples:
@@ -19,7 +19,7 @@ Examples:
   quorumwatch clusters export prod-eu -o json
   quorumwatch clusters export --context old | quorumwatch clusters apply --context new -f -")]
 pub(super) struct Arguments {
-    /// Only these clusters; all of them where none is named.
+    /// Only these clusters. [default: all]
     #[arg(value_name = "NAME")]
     names: Vec<String>,
     #[command(flatten)]

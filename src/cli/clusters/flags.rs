@@ -13,7 +13,7 @@ use crate::{
     },
 };
 
-/// What is watched where no resource is named.
+/// What is watched if no resource is given.
 pub(super) const KUBERNETES_EVENTS: &str = "v1/events";
 
 /// The names of the flags of which at most one is given.
@@ -22,13 +22,14 @@ pub(super) const SOURCES: [&str; 4] = ["kubeconfig", "kubeconfig_inline", "sourc
 /// How a cluster is reached: at most one of the four.
 #[derive(Clone, Debug, Default, clap::Args)]
 pub(super) struct SourceFlags {
-    /// A kubeconfig file that every replica has, in a folder of its --kubeconfig-dir.
+    /// A kubeconfig file present on every replica, in one of its --kubeconfig-dir directories.
     #[arg(long, value_name = "FILE")]
     kubeconfig: Option<PathBuf>,
-    /// A kubeconfig file of yours without credentials; its text is sent and kept by the group.
+    /// A local kubeconfig file without credentials; its content is sent to the group and stored
+    /// there.
     #[arg(long, value_name = "FILE")]
     kubeconfig_inline: Option<PathBuf>,
-    /// The context of the kubeconfig; its current context where it is not set.
+    /// The context of the kubeconfig. [default: its current context]
     #[arg(
         long,
         value_name = "CONTEXT",
@@ -49,10 +50,10 @@ pub(super) struct SourceFlags {
 /// What is watched.
 #[derive(Clone, Debug, Default, clap::Args)]
 pub(super) struct SelectorFlags {
-    /// What to watch, like v1/configmaps; may be repeated. Kubernetes Events where it is not set.
+    /// A resource to watch, like v1/configmaps; may be repeated. [default: v1/events]
     #[arg(long = "resource", value_name = "RESOURCE")]
     pub(super) resources: Vec<String>,
-    /// Only these namespaces, joined by ','; may be repeated. Each is a stream of its own.
+    /// Only these namespaces, separated by ','; may be repeated. Each is a separate stream.
     #[arg(
         short = 'n',
         long = "namespace",
@@ -78,10 +79,10 @@ pub(super) struct SelectorFlags {
     field_selector: String,
 }
 
-/// What every write has.
+/// Flags of every write.
 #[derive(Clone, Copy, Debug, Default, clap::Args)]
 pub(super) struct WriteFlags {
-    /// Check everything, and change nothing.
+    /// Validate the request without changing anything.
     #[arg(long, visible_alias = "dry-run")]
     pub(super) validate_only: bool,
 }
@@ -89,7 +90,7 @@ pub(super) struct WriteFlags {
 /// A condition on a write.
 #[derive(Clone, Debug, Default, clap::Args)]
 pub(super) struct EtagFlag {
-    /// Refuse the write unless the cluster still has this etag, as `clusters get` shows it.
+    /// Reject the write unless the cluster still has this etag (see `clusters get`).
     #[arg(
         long,
         value_name = "ETAG",
@@ -100,7 +101,7 @@ pub(super) struct EtagFlag {
 }
 
 impl SourceFlags {
-    /// The source; none where no flag names one.
+    /// The source; `None` if no flag names one.
     pub(super) fn source(&self) -> Result<Option<ClusterSource>, Error> {
         let context = self.kube_context.clone();
         let source = if let Some(path) = &self.kubeconfig {

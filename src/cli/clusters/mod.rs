@@ -26,7 +26,7 @@ pub(super) use show::condition;
 
 /// Show and change which clusters are monitored.
 ///
-/// Without a command, all of them are shown.
+/// Without a subcommand, lists all of them.
 #[derive(Debug, clap::Args)]
 #[command(args_conflicts_with_subcommands = true, after_help = AFTER_HELP)]
 pub(super) struct Arguments {
@@ -53,21 +53,21 @@ enum Action {
     List(List),
     /// Show one cluster.
     Get(Named),
-    /// Begin to monitor a cluster.
+    /// Start monitoring a cluster.
     Add(Box<Add>),
-    /// Change labels, source, resources or texts of a cluster.
+    /// Change labels, source, resources or description of a cluster.
     Update(Box<Update>),
     /// Stop monitoring a cluster and forget its checkpoints.
     Remove(Remove),
     /// Stop watching a cluster; its checkpoints stay.
     Pause(Change),
-    /// Go on watching a cluster where it was paused.
+    /// Resume watching a paused cluster.
     Resume(Change),
     Export(export::Arguments),
     Apply(apply::Arguments),
 }
 
-/// What every command has.
+/// Flags of every subcommand.
 #[derive(Debug, clap::Args)]
 struct Common {
     #[command(flatten)]
@@ -87,7 +87,7 @@ struct List {
         hide_default_value = true
     )]
     selector: String,
-    /// Then show every change, until Ctrl-C. With -o json: one line per message.
+    /// Then show each change, until Ctrl-C. With -o json: one line per message.
     #[arg(short = 'w', long)]
     watch: bool,
     #[command(flatten)]
@@ -118,7 +118,7 @@ struct Change {
 struct Remove {
     #[command(flatten)]
     change: Change,
-    /// Succeed where there is no such cluster.
+    /// Succeed if there is no such cluster.
     #[arg(long)]
     allow_missing: bool,
 }
@@ -128,7 +128,7 @@ pub(super) const NO_CLUSTERS: &str =
     "no clusters yet; add one with `quorumwatch clusters add` (see its --help)";
 
 /// The note beside the answer to `--validate-only`.
-const NOTHING_CHANGED: &str = "checked only: nothing was changed";
+const NOTHING_CHANGED: &str = "validated only: nothing was changed";
 
 pub(super) async fn run(arguments: Arguments) -> Result<(), Error> {
     match arguments.action.unwrap_or(Action::List(arguments.list)) {

@@ -93,7 +93,7 @@ pub(super) fn write_one(out: &mut impl Write, cluster: &Cluster) -> io::Result<(
     out.flush()
 }
 
-/// Its condition in a word.
+/// Its condition, in one word.
 pub(in crate::cli) fn condition(cluster: &Cluster) -> String {
     let health = cluster.health.clone().unwrap_or_default();
     if cluster.paused {
@@ -103,7 +103,7 @@ pub(in crate::cli) fn condition(cluster: &Cluster) -> String {
     }
 }
 
-/// Why it has its condition; empty where nothing is to be said.
+/// The reason for its condition; may be empty.
 pub(super) fn reason(cluster: &Cluster) -> String {
     let health = cluster.health.as_ref();
     health.map_or_else(String::new, |health| health.reason.clone())

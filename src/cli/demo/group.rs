@@ -1,4 +1,4 @@
-//! The demo's questions to the group, asked until they are answered as hoped.
+//! Polls the group until it is formed, has the clusters and owns every shard.
 
 use std::time::Duration;
 
@@ -14,9 +14,9 @@ use crate::{
     },
 };
 
-/// How often a question is asked again: often enough for times to mean something.
+/// Polling interval, short enough for the printed times to be meaningful.
 const PAUSE: Duration = Duration::from_millis(20);
-/// How long the group may take to be founded, and to own every shard.
+/// How long the group may take to form, and to own every shard.
 const READY_LIMIT: Duration = Duration::from_secs(60);
 
 /// Waits until every replica is a healthy member of one group; returns the leader.
@@ -112,7 +112,7 @@ pub(super) async fn new_leader(client: Client, old: String, limit: Instant) -> O
     None
 }
 
-/// Asks again and again, while all replicas run, until there is an answer.
+/// Polls until there is an answer; fails if a replica exits.
 async fn hoped<T>(
     replicas: &mut Replicas,
     shutdown: &CancellationToken,

@@ -1,12 +1,12 @@
-//! `quorumwatch demo`: a group of three, a death, a takeover, and an account of every event.
+//! `quorumwatch demo`: three replicas, one is killed, and every event is accounted for.
 
 mod group;
 mod ownership;
 mod replicas;
 mod report;
-mod scene;
+mod run;
 mod tally;
-mod voice;
+mod printer;
 mod world;
 
 use std::{path::PathBuf, time::Duration};
@@ -26,23 +26,23 @@ use crate::{
 use ownership::Ownership;
 use replicas::Replicas;
 use report::Report;
-use scene::Scene;
+use run::Run;
 use tally::Tally;
-use voice::Voice;
+use printer::Printer;
 use world::World;
 
-/// How often the state of things is shown.
+/// How often a progress line is printed.
 const TICK: Duration = Duration::from_secs(1);
-/// How the subscription is called in the replicas' logs.
+/// The client name that the replicas log.
 const CLIENT_NAME: &str = "quorumwatch-demo";
-/// Below, there is no time for a takeover and a rebalance.
+/// A shorter run has no time for a takeover and a rebalance.
 const LENGTH_MIN: Duration = Duration::from_secs(4);
 
-/// See it work: a group of three, a death, a takeover, and an account of every event.
+/// Run a demo: three replicas, one is killed, and every event is accounted for.
 ///
-/// Three replicas of this executable watch simulated clusters; one replica is killed and comes
-/// back; in the end every event is accounted for. Exit code 0 only where none was lost and none
-/// came twice.
+/// Three replicas of this executable watch simulated clusters; one replica is killed and restarted;
+/// at the end every event is accounted for. The exit code is 0 only if no event was lost or
+/// duplicated.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Examples:
@@ -55,28 +55,28 @@ pub(super) struct Arguments {
     /// Which replica is killed.
     #[arg(long, value_enum, default_value = "owner")]
     kill: Target,
-    /// For how long there is load.
+    /// How long to generate load.
     #[arg(long = "for", value_name = "DURATION", default_value = "30s", value_parser = length)]
     length: Duration,
-    /// How many simulated clusters.
+    /// Number of simulated clusters.
     #[arg(long, default_value_t = 6, value_parser = clap::value_parser!(u16).range(1..=1000))]
     clusters: u16,
-    /// Events per second, over all simulated clusters.
+    /// Events per second, across all simulated clusters.
     #[arg(long, default_value_t = 200, value_parser = clap::value_parser!(u32).range(1..))]
     rate: u32,
-    /// Everything that is drawn is drawn from it.
+    /// Random seed.
     #[arg(long, default_value_t = 1)]
     seed: u64,
-    /// Watch clusters of your own, instead of simulated ones.
+    /// Watch your own clusters instead of simulated ones.
     #[arg(long, value_name = "FILE")]
     kubeconfig: Option<PathBuf>,
-    /// A context of the kubeconfig; may be repeated. The current one where it is not set.
+    /// A context of the kubeconfig; may be repeated. [default: the current context]
     #[arg(long = "kube-context", value_name = "CONTEXT", requires = "kubeconfig")]
     contexts: Vec<String>,
     /// A command that the kubeconfig may run for credentials; may be repeated.
     #[arg(long, value_name = "COMMAND", requires = "kubeconfig")]
     allow_exec: Vec<String>,
-    /// Keep the replicas' data and logs in this folder.
+    /// Keep the replicas' data and logs in this directory.
     #[arg(long, value_name = "DIR")]
     keep: Option<PathBuf>,
 }
@@ -84,9 +84,9 @@ pub(super) struct Arguments {
 /// Which replica is killed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 enum Target {
-    /// The one that owns most.
+    /// The replica that owns the most shards.
     Owner,
-    /// The one that leads.
+    /// The leader.
     Leader,
     /// None.
     None,
@@ -95,15 +95,15 @@ enum Target {
 fn length(text: &str) -> Result<Duration, &'static str> {
     let length = duration::parse(text)?;
     if length < LENGTH_MIN {
-        return Err("at least 4s: a takeover and a rebalance need their time");
+        return Err("at least 4s, to leave time for a takeover and a rebalance");
     }
     Ok(length)
 }
 
-/// What is going to happen.
+/// What the demo is about to do, for the first line.
 fn plan(arguments: &Arguments) -> String {
     let victim = match arguments.kill {
-        Target::Owner => "the replica that owns most",
+        Target::Owner => "the replica that owns the most shards",
         Target::Leader => "the leader",
         Target::None => {
             let seconds = arguments.length.as_secs();
@@ -113,16 +113,16 @@ fn plan(arguments: &Arguments) -> String {
     let seconds = (arguments.length / 4).as_secs();
     format!(
         "three replicas share some clusters; {seconds} s into the load, {victim} is killed with \
-         SIGKILL; in the end every event is accounted for"
+         SIGKILL; at the end every event is accounted for"
     )
 }
 
 pub(super) async fn run(arguments: Arguments) -> Result<(), Error> {
     let shutdown = interrupt::token()?;
     let json = arguments.output.format == Format::Json;
-    let voice = Voice::new(json);
+    let printer = Printer::new(json);
     let failed = |source| Error::File {
-        action: "make a folder for",
+        action: "create a directory for",
         path: "the replicas' data".into(),
         source,
     };
@@ -131,30 +131,30 @@ pub(super) async fn run(arguments: Arguments) -> Result<(), Error> {
         .keep
         .as_deref()
         .unwrap_or_else(|| temporary.path());
-    voice.say(Tone::Bold, &plan(&arguments))?;
+    printer.print(Tone::Bold, &plan(&arguments))?;
     let mut world = World::start(&arguments).await?;
-    voice.say(Tone::Plain, &world.describe())?;
+    printer.print(Tone::Plain, &world.describe())?;
     let flags = world.replica_flags(&arguments.allow_exec);
     let mut replicas = Replicas::start(folder, flags)?;
     for replica in replicas.iter() {
         let (name, endpoint) = (replica.name, &replica.endpoint);
         let pid = replicas.pid(name).unwrap_or_default();
-        voice.say(
+        printer.print(
             Tone::Plain,
             &format!("replica {name}: {endpoint}, process {pid}"),
         )?;
     }
-    let prepared = prepare(&mut replicas, &world, &voice, &shutdown).await;
-    let played = match prepared {
+    let prepared = prepare(&mut replicas, &world, &printer, &shutdown).await;
+    let outcome = match prepared {
         Err(error) => Err(error),
-        Ok((ownership, seat)) => {
-            let client = Client::new(replicas.endpoints(seat));
+        Ok((ownership, serving)) => {
+            let client = Client::new(replicas.endpoints(serving));
             let endpoints = client.endpoints().clone();
             let mut tick = interval(TICK);
             tick.set_missed_tick_behavior(MissedTickBehavior::Skip);
-            let mut scene = Scene {
+            let mut run = Run {
                 arguments: &arguments,
-                voice: &voice,
+                printer: &printer,
                 shutdown,
                 shard_watch: ShardWatch::new(endpoints, WatchShardsRequest::default()),
                 subscription: client.subscribe(Options {
@@ -163,19 +163,19 @@ pub(super) async fn run(arguments: Arguments) -> Result<(), Error> {
                 }),
                 world,
                 replicas,
-                seat,
+                serving,
                 ownership,
                 tally: Tally::default(),
                 tick,
             };
-            let played = scene.play().await;
-            (world, replicas) = (scene.world, scene.replicas);
-            played
+            let outcome = run.execute().await;
+            (world, replicas) = (run.world, run.replicas);
+            outcome
         }
     };
     world.stop().await;
     replicas.stop().await;
-    show(&played?, &voice, json)
+    show(&outcome?, &printer, json)
 }
 
 /// From processes to a group that watches every cluster; returns who owns what, and the replica
@@ -183,15 +183,15 @@ pub(super) async fn run(arguments: Arguments) -> Result<(), Error> {
 async fn prepare(
     replicas: &mut Replicas,
     world: &World,
-    voice: &Voice,
+    printer: &Printer,
     shutdown: &CancellationToken,
 ) -> Result<(Ownership, &'static str), Error> {
     let leader = group::founded(replicas, shutdown).await?;
-    voice.say(Tone::Good, &format!("one group, led by {leader}"))?;
+    printer.print(Tone::Good, &format!("one group, led by {leader}"))?;
     let clusters = world.clusters();
     let client = Client::new(replicas.endpoints(&leader));
     group::create(replicas, shutdown, &clusters, &client).await?;
-    voice.say(Tone::Plain, &format!("{} clusters created", clusters.len()))?;
+    printer.print(Tone::Plain, &format!("{} clusters created", clusters.len()))?;
     let ownership = group::owned(replicas, shutdown, clusters.len(), &client).await?;
     for replica in replicas.iter() {
         let owned = ownership.of_replica(replica.name);
@@ -201,24 +201,24 @@ async fn prepare(
             shards => shards.join(", "),
         };
         let text = format!("{} owns {shards}", replica.name);
-        voice.say(Tone::Notable, &text)?;
+        printer.print(Tone::Notable, &text)?;
     }
-    let seat = replicas
+    let serving = replicas
         .iter()
         .map(|replica| replica.name)
         .min_by_key(|name| (*name == leader, ownership.of_replica(name).len()))
         .unwrap_or_default();
-    Ok((ownership, seat))
+    Ok((ownership, serving))
 }
 
-fn show(report: &Report, voice: &Voice, json: bool) -> Result<(), Error> {
-    report.show(voice)?;
+fn show(report: &Report, printer: &Printer, json: bool) -> Result<(), Error> {
+    report.show(printer)?;
     if json {
         output::write_json(&mut output::open(), report)?;
     }
     if report.ok {
         Ok(())
     } else {
-        Err(Error::Demo("the demo does not show what it should".into()))
+        Err(Error::Demo("the demo failed: see the problems above".into()))
     }
 }

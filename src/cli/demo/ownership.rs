@@ -38,7 +38,7 @@ impl Ownership {
         )
     }
 
-    /// Learns of a change; returns whether it is one of ownership.
+    /// Applies a change; returns whether the owner changed.
     pub(super) fn take(&mut self, change: &ShardChange) -> bool {
         if let Some(shard) = &change.shard {
             if change.r#type() == ShardChangeType::Deleted {

@@ -20,7 +20,7 @@ const NAMES: [&str; 3] = ["a", "b", "c"];
 /// Ports below those that systems hand out to outgoing connections (32768 and up): one of those
 /// could take the port of a killed replica before it is back.
 const PORTS: std::ops::Range<u16> = 20_000..32_000;
-/// How much of a replica's log is shown when it ends by itself.
+/// How much of a replica's log is shown when it exits unexpectedly.
 const LOG_LINES: usize = 4;
 
 /// One replica.
@@ -31,7 +31,7 @@ pub(super) struct Replica {
     peer_port: u16,
     folder: PathBuf,
     child: Option<Child>,
-    /// The demo has killed it: that it ends is no surprise.
+    /// The demo has killed it, so its exit is expected.
     is_killed: bool,
 }
 
@@ -84,13 +84,13 @@ impl Replicas {
         Endpoints::new(first, endpoints)
     }
 
-    /// The process of a replica, while it lives.
+    /// The process id of a replica while it runs.
     pub(super) fn pid(&self, name: &str) -> Option<u32> {
         let replica = self.replicas.iter().find(|replica| replica.name == name)?;
         replica.child.as_ref().and_then(Child::id)
     }
 
-    /// Starts a replica that does not run, at its old place.
+    /// Starts a replica that is not running, with its old data and addresses.
     pub(super) fn launch(&mut self, name: &str) -> Result<(), Error> {
         let peers: Vec<_> = self
             .replicas
@@ -109,7 +109,7 @@ impl Replicas {
         launched.map_err(|source| not_started(&replica.folder, source))
     }
 
-    /// Ends a replica as a power cut would: SIGKILL, no last word.
+    /// Kills a replica with SIGKILL, as a power cut would.
     pub(super) fn kill(&mut self, name: &str) -> Result<(), Error> {
         let replica = self
             .replicas
@@ -130,7 +130,7 @@ impl Replicas {
         Ok(())
     }
 
-    /// Fails where a replica has ended by itself, with the end of its log.
+    /// Fails if a replica has exited unexpectedly, with the end of its log.
     pub(super) fn check(&mut self) -> Result<(), Error> {
         for replica in self.replicas.iter_mut().filter(|it| !it.is_killed) {
             let ended = replica.child.as_mut().map(Child::try_wait);
@@ -138,7 +138,7 @@ impl Replicas {
                 let name = replica.name;
                 let log = replica.log_end();
                 return Err(Error::Demo(format!(
-                    "replica {name} ended ({status}): {log}"
+                    "replica {name} exited ({status}): {log}"
                 )));
             }
         }
@@ -205,7 +205,7 @@ impl Replica {
     fn log_end(&self) -> String {
         let log = fs::read_to_string(self.log_path()).unwrap_or_default();
         let lines: Vec<_> = log.lines().collect();
-        // A panic says what is wrong in its first lines; anything else, in its last ones.
+        // A panic has the cause in its first lines; anything else, in the last ones.
         let panicked = lines.iter().rposition(|line| line.contains("panicked at"));
         let begin = panicked.unwrap_or_else(|| lines.len().saturating_sub(LOG_LINES));
         let end = lines.len().min(begin + LOG_LINES);

@@ -1,26 +1,26 @@
-//! What came of the demo.
+//! The demo's result.
 
 use serde::Serialize;
 
-use super::voice::Voice;
+use super::printer::Printer;
 use crate::{
     cli::{Error, terminal::Tone},
     sim::AuditReport,
 };
 
-/// What came of the demo. Times are in milliseconds.
+/// The demo's result. Times are in milliseconds.
 #[derive(Debug, Default, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub(super) struct Report {
-    /// Whether everything is as promised.
+    /// Whether no problem was found.
     pub(super) ok: bool,
-    /// What is not, one sentence each.
+    /// The problems, one sentence each.
     pub(super) problems: Vec<String>,
     pub(super) clusters: usize,
     pub(super) replicas: usize,
-    /// For how long there was load; tenths are enough.
+    /// How long there was load, rounded to tenths.
     pub(super) seconds: f64,
-    /// What was done to a replica; absent where nothing was.
+    /// The kill; absent with `--kill none`.
     pub(super) kill: Option<Kill>,
     /// Changes that the clusters committed; absent for clusters without a ledger.
     pub(super) produced: Option<u64>,
@@ -68,15 +68,15 @@ impl Report {
             self.problems.push("nothing was produced".into());
         }
         if !judged.is_clean() {
-            let what = "events were lost, repeated, out of order or changed";
+            let what = "events were lost, duplicated, out of order or corrupted";
             self.problems.push(what.into());
             self.problems.extend(judged.first_problems.iter().cloned());
         }
     }
 
     /// For people.
-    pub(super) fn show(&self, voice: &Voice) -> Result<(), Error> {
-        voice.add(Tone::Plain, "")?;
+    pub(super) fn show(&self, printer: &Printer) -> Result<(), Error> {
+        printer.print_plain(Tone::Plain, "")?;
         let load = if self.produced.is_some() {
             " of load"
         } else {
@@ -84,12 +84,12 @@ impl Report {
         };
         let seconds = format!("{:.1} s{load}, {} replicas", self.seconds, self.replicas);
         self.line(
-            voice,
+            printer,
             "demo",
             &format!("{} clusters, {seconds}", self.clusters),
         )?;
         if let Some(kill) = &self.kill {
-            kill.show(voice)?;
+            kill.show(printer)?;
         }
         let numbers = [
             ("produced", self.produced),
@@ -102,33 +102,33 @@ impl Report {
         ];
         for (name, number) in numbers {
             if let Some(number) = number {
-                self.line(voice, name, &number.to_string())?;
+                self.line(printer, name, &number.to_string())?;
             }
         }
         for problem in &self.problems {
-            voice.add(Tone::Bad, &format!("  problem       {problem}"))?;
+            printer.print_plain(Tone::Bad, &format!("  problem       {problem}"))?;
         }
         if self.ok && self.produced.is_some() {
-            voice.add(Tone::Good, "OK: nothing was lost, nothing came twice.")
+            printer.print_plain(Tone::Good, "OK: no event was lost, none was duplicated.")
         } else if self.ok {
-            voice.add(
+            printer.print_plain(
                 Tone::Good,
-                "OK. There is no ledger of your clusters to compare with.",
+                "OK. Your own clusters have no ledger to compare with.",
             )
         } else {
-            voice.add(Tone::Bad, "NOT OK.")
+            printer.print_plain(Tone::Bad, "NOT OK.")
         }
     }
 
-    fn line(&self, voice: &Voice, name: &str, text: &str) -> Result<(), Error> {
-        voice.add(Tone::Plain, &format!("  {name:<12}  {text}"))
+    fn line(&self, printer: &Printer, name: &str, text: &str) -> Result<(), Error> {
+        printer.print_plain(Tone::Plain, &format!("  {name:<12}  {text}"))
     }
 }
 
 impl Kill {
-    fn show(&self, voice: &Voice) -> Result<(), Error> {
+    fn show(&self, printer: &Printer) -> Result<(), Error> {
         let line =
-            |name: &str, text: &str| voice.add(Tone::Plain, &format!("  {name:<12}  {text}"));
+            |name: &str, text: &str| printer.print_plain(Tone::Plain, &format!("  {name:<12}  {text}"));
         let leader = if self.was_leader { ", the leader" } else { "" };
         let (replica, shards) = (&self.replica, self.shards);
         line(
@@ -149,7 +149,7 @@ impl Kill {
             line("first event", &text)?;
         }
         if let Some(ms) = self.rebalance_ms {
-            let text = format!("first shard to it {ms:.0} ms after its new start");
+            let text = format!("first shard moved to it {ms:.0} ms after its restart");
             line(
                 "rebalance",
                 &format!("{text}, {} at the end", self.shards_after),

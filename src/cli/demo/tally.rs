@@ -20,7 +20,7 @@ use crate::{
     sim::{Audit, Delivered, SeenGap},
 };
 
-/// How many frames that make no sense are remembered in words.
+/// How many malformed frames are described in the report.
 const PROBLEMS_MAX: usize = 10;
 
 /// What the demo's subscriber received.
@@ -33,7 +33,7 @@ pub(super) struct Tally {
     pub(super) not_after: u64,
     /// Whether every stream is up to date.
     pub(super) is_current: bool,
-    /// Frames that make no sense.
+    /// Malformed frames, in words.
     pub(super) problems: Vec<String>,
     /// The last event in words, for the display.
     pub(super) sample: String,

@@ -34,7 +34,7 @@ pub(super) struct Simulated {
 }
 
 impl World {
-    /// Prepares the clusters; nothing happens in them yet.
+    /// Prepares the clusters, without load.
     pub(super) async fn start(arguments: &Arguments) -> Result<Self, Error> {
         if let Some(path) = &arguments.kubeconfig {
             let kubeconfig = path.canonicalize().map_err(|source| Error::File {
@@ -135,20 +135,20 @@ impl World {
         }
     }
 
-    /// Whether it is known what happened, so that what is received can be compared with it.
+    /// Whether there is a ledger to compare the received events with.
     pub(super) fn has_ledger(&self) -> bool {
         matches!(self, Self::Simulated(_))
     }
 
-    /// What is said when it begins.
+    /// The line printed when it starts.
     pub(super) fn opening(&self) -> &'static str {
         match self {
-            Self::Simulated(_) => "the load begins",
-            Self::Own { .. } => "following; where nothing happens, nothing is delivered",
+            Self::Simulated(_) => "load started",
+            Self::Own { .. } => "following; idle clusters deliver nothing",
         }
     }
 
-    /// Lets things happen.
+    /// Starts the load.
     pub(super) fn begin(&mut self) {
         let Self::Simulated(simulated) = self else {
             return;
@@ -165,7 +165,7 @@ impl World {
         simulated.load = Some(simulated.fleet.load(options));
     }
 
-    /// How much has happened since; `None` where nobody knows.
+    /// How many events were produced since; `None` without a ledger.
     pub(super) fn produced(&self) -> Option<u64> {
         let Self::Simulated(simulated) = self else {
             return None;
@@ -176,7 +176,7 @@ impl World {
         Some(simulated.from.iter().filter_map(since).sum())
     }
 
-    /// Ends what `begin` began.
+    /// Stops the load.
     pub(super) async fn end(&mut self) {
         if let Self::Simulated(simulated) = self
             && let Some(load) = simulated.load.take()
@@ -185,7 +185,7 @@ impl World {
         }
     }
 
-    /// Whether the subscriber has everything.
+    /// Whether the subscriber has received everything.
     pub(super) fn is_complete(&self, tally: &Tally) -> bool {
         let Self::Simulated(simulated) = self else {
             return true;
@@ -203,7 +203,7 @@ impl World {
         })
     }
 
-    /// Compares with the truth; `None` where nobody knows it.
+    /// Compares with the ledger; `None` without one.
     pub(super) fn judge(&self, audit: &Audit) -> Option<AuditReport> {
         let Self::Simulated(simulated) = self else {
             return None;

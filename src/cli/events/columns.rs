@@ -105,7 +105,7 @@ impl EventTable {
         table
     }
 
-    /// Who sends from now on.
+    /// Sets the replica that serves the stream from now on.
     pub(super) fn served_by(&mut self, endpoint: &Endpoint) {
         self.endpoint = endpoint.to_string();
     }

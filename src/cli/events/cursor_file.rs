@@ -23,8 +23,8 @@ pub(super) struct CursorFile {
 }
 
 impl CursorFile {
-    /// The file, which need not exist yet. Its folder must: that is an error now, not after the
-    /// first second of events.
+    /// Opens the file, which need not exist yet. Its directory must: a missing one fails now, not
+    /// after the first second of events.
     pub(super) fn new(path: PathBuf) -> Result<Self, Error> {
         // The file behind a link is replaced, not the link.
         let path = fs::canonicalize(&path).unwrap_or(path);
@@ -82,7 +82,7 @@ impl CursorFile {
         }
     }
 
-    /// Keeps the cursor, unless it is the one that is kept already.
+    /// Saves the cursor, unless it is already saved.
     pub(super) fn save(&mut self, cursor: &Cursor) -> Result<(), Error> {
         if cursor.is_empty() || *cursor == self.saved {
             return Ok(());

@@ -138,7 +138,7 @@ impl Follower {
     fn goes_on(&mut self, endpoint: &Endpoint) {
         if let Some(since) = self.interrupted.take() {
             let milliseconds = since.elapsed().as_millis();
-            self.note(&format!("goes on at {endpoint} after {milliseconds} ms"));
+            self.note(&format!("resumed at {endpoint} after {milliseconds} ms"));
         }
         self.attempts.serves();
         self.streams.forget();

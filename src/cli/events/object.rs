@@ -2,7 +2,7 @@
 
 use crate::proto::v1::ObjectReference;
 
-/// What kubectl understands besides the kind itself: plurals and short names.
+/// What kubectl accepts besides the kind itself: plurals and short names.
 const KINDS: &[(&str, &str)] = &[
     ("cj", "CronJob"),
     ("cm", "ConfigMap"),

@@ -9,7 +9,7 @@ use crate::{
     proto::v1::{ShardChange, ShardChangeType, WatchShardsRequest},
 };
 
-/// Changes that wait to be shown. Of more, the events are more important.
+/// Changes that wait to be shown; further ones are dropped, because events matter more.
 const QUEUE: usize = 256;
 
 /// Changes of ownership, as they come.
@@ -29,7 +29,7 @@ impl OwnerChanges {
         }
     }
 
-    /// Waits for the next change; without end, where the watch of them has failed.
+    /// Waits for the next change; never returns if their watch has failed.
     pub(super) async fn next(&mut self) -> ShardChange {
         match self.changes.recv().await {
             Some(change) => change,
@@ -38,7 +38,7 @@ impl OwnerChanges {
     }
 }
 
-/// Until the watch is refused: the stream of events meets the same trouble, and reports it.
+/// Runs until the watch is rejected: the stream of events gets the same error and reports it.
 async fn follow(endpoints: Endpoints, changes: mpsc::Sender<ShardChange>) {
     let mut watch = ShardWatch::new(endpoints, WatchShardsRequest::default());
     while let Ok(update) = watch.next().await {

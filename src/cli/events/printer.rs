@@ -54,7 +54,7 @@ impl Printer {
         }
     }
 
-    /// Who sends from now on.
+    /// Sets the replica that serves the stream from now on.
     pub(super) fn served_by(&mut self, endpoint: &Endpoint) {
         if let Style::Table(table) = &mut self.style {
             table.served_by(endpoint);
@@ -127,7 +127,7 @@ impl Printer {
         !self.out.buffer().is_empty()
     }
 
-    /// Shows what was printed.
+    /// Flushes the output.
     pub(super) fn flush(&mut self) -> Result<(), Error> {
         self.out.flush().map_err(Error::Output)
     }

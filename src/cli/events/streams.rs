@@ -20,10 +20,10 @@ pub(super) struct Streams {
 
 struct Known {
     cluster: String,
-    /// For people.
+    /// The name shown to the user.
     name: String,
     is_paused: bool,
-    /// When its API server was last heard, in milliseconds.
+    /// When its API server last sent something, in milliseconds since the epoch.
     heard: Option<i64>,
     is_lagging: bool,
 }
@@ -62,8 +62,8 @@ impl Streams {
         let mut notes = Vec::new();
         if self.all.is_empty() && !self.is_empty {
             notes.push(
-                "no cluster and resource of the group matches; waiting for one \
-                 (`quorumwatch clusters` shows them)"
+                "no cluster and resource of the group matches; waiting for one (`quorumwatch \
+                 clusters` lists them)"
                     .into(),
             );
         }
@@ -83,7 +83,7 @@ impl Streams {
 }
 
 impl Known {
-    /// What is new about how long it has not been heard.
+    /// Returns a note when the lag becomes long, or ends.
     fn lag(&mut self, now: i64) -> Option<String> {
         let lag = u64::try_from(now - self.heard?).unwrap_or(0);
         let is_lagging = lag > LAG_MAX_MS && !self.is_paused;
@@ -95,9 +95,9 @@ impl Known {
         Some(match (is_lagging, self.is_paused) {
             (true, _) => {
                 let lag = short(lag);
-                format!("{name} has not been heard for {lag}; `quorumwatch status` says why")
+                format!("nothing from {name} for {lag}; `quorumwatch status` shows why")
             }
-            (false, false) => format!("{name} is heard again"),
+            (false, false) => format!("receiving from {name} again"),
             (false, true) => format!("{name} is paused"),
         })
     }

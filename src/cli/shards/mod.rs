@@ -20,37 +20,37 @@ use crate::proto::v1::{ListShardsRequest, Shard, WatchShardsRequest};
 use moves::Moves;
 pub(super) use moves::reason;
 
-/// Show who owns what, and every change of it.
+/// Show which replica owns each shard, and every change.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Examples:
   quorumwatch shards                  who owns what
   quorumwatch shards prod-eu          one of them, with its streams and checkpoints
   quorumwatch shards --owner a        what a owns
-  quorumwatch shards --unowned        what nobody owns
+  quorumwatch shards --unowned        shards without an owner
   quorumwatch shards --watch          every change of ownership, as it happens")]
 pub(super) struct Arguments {
     #[command(flatten)]
     connection: Connection,
     #[command(flatten)]
     output: Output,
-    /// Only this one: "cluster/slice", or the cluster's name.
+    /// Only this shard: "cluster/slice", or the cluster's name.
     #[arg(
         value_name = "SHARD",
         conflicts_with_all = ["watch", "clusters", "owners", "unowned"]
     )]
     name: Option<String>,
-    /// Only shards of these clusters, joined by ','; may be repeated.
+    /// Only shards of these clusters, separated by ','; may be repeated.
     #[arg(long = "cluster", value_name = "NAME", value_delimiter = ',')]
     clusters: Vec<String>,
-    /// Only shards of these owners, joined by ','; may be repeated. With --watch: also those that
+    /// Only shards of these owners, separated by ','; may be repeated. With --watch: also those that
     /// they owned before a change.
     #[arg(long = "owner", value_name = "NAME", value_delimiter = ',')]
     owners: Vec<String>,
-    /// Only shards without an owner; with --owner: those as well.
+    /// Only shards without an owner; combined with --owner, those as well.
     #[arg(long)]
     unowned: bool,
-    /// Then show every change of ownership, until Ctrl-C. With -o json: one line per message.
+    /// Then show each change of ownership, until Ctrl-C. With -o json: one line per message.
     #[arg(short = 'w', long)]
     watch: bool,
     /// When colours are used.
@@ -101,7 +101,7 @@ pub(super) async fn run(arguments: Arguments) -> Result<(), Error> {
 /// What is shown where there is no shard.
 fn none(is_filtered: bool) -> &'static str {
     if is_filtered {
-        "no shard is as asked for"
+        "no shard matches"
     } else {
         NO_CLUSTERS
     }

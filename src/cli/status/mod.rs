@@ -27,16 +27,16 @@ use crate::{
 pub(super) use wrong::LAG_MAX_MS;
 use wrong::{Finding, Seen};
 
-/// How often `--watch` looks again.
+/// How often `--watch` refreshes.
 const REFRESH: Duration = Duration::from_secs(2);
 /// A replica that takes longer to accept a connection is shown as not answering.
 const PROBE_WITHIN: Duration = Duration::from_secs(1);
 /// Replicas beyond this many are not probed: no group has so many voters.
 const PROBES_MAX: usize = 16;
 
-/// Show the group on one page, and what is wrong with it.
+/// Show the group's status on one page, and its problems.
 ///
-/// It shows what the replica that answers knows, also where the group has no leader.
+/// Shows what the answering replica knows, even if the group has no leader.
 #[derive(Debug, clap::Args)]
 #[command(after_help = AFTER_HELP)]
 pub(super) struct Arguments {
@@ -44,7 +44,7 @@ pub(super) struct Arguments {
     connection: Connection,
     #[command(flatten)]
     output: Output,
-    /// Look again every two seconds, until Ctrl-C. With -o json: one line each time.
+    /// Refresh every two seconds, until Ctrl-C. With -o json: one line each time.
     #[arg(short = 'w', long)]
     watch: bool,
     /// When colours are used.

@@ -11,9 +11,9 @@ pub(in crate::config) const SUBSCRIPTIONS: Key = Key {
     absent: Absent::Value("1000"),
     flag: Some("subscriptions"),
     variable: Some("QUORUMWATCH_SUBSCRIPTIONS"),
-    about: "How many subscriptions and watches this replica serves at once. A further one is \
-            refused with RESOURCE_EXHAUSTED and sent to another replica.",
-    reason: "Each may stop reading at any time, and then keeps what it was sent last.",
+    about: "The maximum number of subscriptions and watches that this replica serves at once. A \
+            further one is rejected with RESOURCE_EXHAUSTED and continues at another replica.",
+    reason: "Each may stop reading at any time, and then pins the memory of what it was sent last.",
     example: "limits.subscriptions = 5000",
 };
 
@@ -24,9 +24,8 @@ pub(in crate::config) const CLIENT_SUBSCRIPTIONS: Key = Key {
     absent: Absent::Value("250"),
     flag: Some("client-subscriptions"),
     variable: Some("QUORUMWATCH_CLIENT_SUBSCRIPTIONS"),
-    about: "How many of them may come from one address. Make it larger where many clients come \
-            through one proxy.",
-    reason: "One client that goes wrong leaves three quarters to the others.",
+    about: "The maximum from one address. Raise it if many clients connect through one proxy.",
+    reason: "One misbehaving client leaves three quarters to the others.",
     example: "limits.client_subscriptions = 1000",
 };
 
@@ -37,8 +36,8 @@ pub(in crate::config) const CONNECTIONS: Key = Key {
     absent: Absent::Value("1000"),
     flag: Some("connections"),
     variable: Some("QUORUMWATCH_CONNECTIONS"),
-    about: "How many connections of clients there may be at once. A further one is closed.",
-    reason: "One for each subscription, for clients that do not share any.",
+    about: "The maximum number of client connections. A further one is closed.",
+    reason: "One for each subscription, for clients that do not share connections.",
     example: "limits.connections = 5000",
 };
 
@@ -49,7 +48,7 @@ pub(in crate::config) const CLIENT_CONNECTIONS: Key = Key {
     absent: Absent::Value("250"),
     flag: Some("client-connections"),
     variable: Some("QUORUMWATCH_CLIENT_CONNECTIONS"),
-    about: "How many of them may come from one address.",
+    about: "The maximum from one address.",
     reason: "As for limits.client_subscriptions.",
     example: "limits.client_connections = 1000",
 };
@@ -61,10 +60,10 @@ pub(in crate::config) const CONNECTION_STREAMS: Key = Key {
     absent: Absent::Value("300"),
     flag: Some("connection-streams"),
     variable: Some("QUORUMWATCH_CONNECTION_STREAMS"),
-    about: "How many calls may be under way on one connection. The client's library keeps further \
-            ones waiting.",
-    reason: "More than limits.client_subscriptions, so that who has too many of them is told so \
-             and not kept waiting.",
+    about: "The maximum number of concurrent calls on one connection. The client's library queues \
+            further ones.",
+    reason: "More than limits.client_subscriptions, so that a client with too many subscriptions \
+             gets an error instead of waiting.",
     example: "limits.connection_streams = 1200",
 };
 
@@ -75,9 +74,9 @@ pub(in crate::config) const UNREAD_MS: Key = Key {
     absent: Absent::Value("30000"),
     flag: Some("unread-ms"),
     variable: Some("QUORUMWATCH_UNREAD_MS"),
-    about: "How long a subscription that has ended may keep its last frames in the transport \
-            unread. Then its connection is closed.",
-    reason: "Long enough for a client that pauses to find out why it was ended; what the transport \
-             holds is free only then.",
+    about: "How long the last frames of an ended subscription may stay unread in the transport \
+            before its connection is closed.",
+    reason: "Long enough for a client that pauses to learn why its subscription ended; the \
+             transport frees the memory only then.",
     example: "limits.unread_ms = 10000",
 };

@@ -13,10 +13,10 @@ const TOTAL: &str = "939524096";
 /// A part that nobody sets.
 const PART: Key = Key {
     unit: "bytes",
-    reason: "What memory.total leaves when 96 MiB and a quarter of the rest are set aside for the \
-             process itself is divided by weights: rings 40, snapshots 20, pages 13, responses \
-             10, queues 9, subscriptions 8. Below the least, the part could not do its work; above \
-             the most, there is a mistake.",
+    reason: "96 MiB and a quarter of the rest of memory.total are reserved for the process itself; \
+             what remains is divided by weight: rings 40, snapshots 20, pages 13, responses 10, \
+             queues 9, subscriptions 8. Below the minimum, the part could not do its work; above \
+             the maximum, it is a mistake.",
     ..KEY
 };
 
@@ -27,24 +27,24 @@ pub(in crate::config) const MEMORY_TOTAL: Key = Key {
     absent: Absent::Value(TOTAL),
     flag: Some("memory-total"),
     variable: Some("QUORUMWATCH_MEMORY_TOTAL"),
-    about: "What the replica may take of the machine's memory, whatever its clients and clusters \
-            do. The parts below are derived from it.",
+    about: "The most memory this replica uses, whatever its clients and clusters do. The parts \
+            below are derived from it.",
     reason: "Seven eighths of 1 GiB, the limit of the Kubernetes manifests, so that the kernel has \
-             no reason to end the process. Set it to seven eighths of another limit. Below the \
-             least, the largest objects would not fit.",
+             no reason to end the process. For another limit, use seven eighths of it. Below the \
+             minimum, the largest objects would not fit.",
     example: "memory.total = 1879048192",
 };
 
 pub(in crate::config) const MEMORY_RINGS: Key = Key {
     path: "memory.rings",
     kind: Kind::Number(MIB, TIB),
-    absent: Absent::Derived("two fifths of what memory.total leaves"),
+    absent: Absent::Derived("two fifths of what remains of memory.total"),
     flag: Some("memory-rings"),
     variable: Some("QUORUMWATCH_MEMORY_RINGS"),
-    about: "Memory of all rings together, those of owned streams and those of served ones. While \
-            there is enough, each holds what limits.ring_bytes says; \
-            where it becomes scarce, rings that hold more than their part drop their oldest. A \
-            reader who then lacks something catches up from the owner or the API server.",
+    about: "Memory of all rings together, of owned and of served streams. While there is enough, \
+            each holds up to limits.ring_bytes; when it is used up, rings above their share drop \
+            their oldest items. A reader that misses those catches up from the owner or the API \
+            server.",
     example: "memory.rings = 536870912",
     ..PART
 };
@@ -52,12 +52,12 @@ pub(in crate::config) const MEMORY_RINGS: Key = Key {
 pub(in crate::config) const MEMORY_QUEUES: Key = Key {
     path: "memory.queues",
     kind: Kind::Number(MIB, TIB),
-    absent: Absent::Derived("about a tenth of what memory.total leaves"),
+    absent: Absent::Derived("about a tenth of what remains of memory.total"),
     flag: Some("memory-queues"),
     variable: Some("QUORUMWATCH_MEMORY_QUEUES"),
-    about: "Memory of what all watches have read and their streams' owner has not taken. Where \
-            there is none left, a watch reads no further, beyond 512 KiB for each stream; the API \
-            server waits, and nothing is lost.",
+    about: "Memory of what watches have read and their owner has not consumed yet. When it is used \
+            up, a watch stops reading beyond 512 KiB per stream; the API server waits, and nothing \
+            is lost.",
     example: "memory.queues = 134217728",
     ..PART
 };
@@ -65,12 +65,11 @@ pub(in crate::config) const MEMORY_QUEUES: Key = Key {
 pub(in crate::config) const MEMORY_PAGES: Key = Key {
     path: "memory.pages",
     kind: Kind::Number(24 * MIB, TIB),
-    absent: Absent::Derived("about an eighth of what memory.total leaves"),
+    absent: Absent::Derived("about an eighth of what remains of memory.total"),
     flag: Some("memory-pages"),
     variable: Some("QUORUMWATCH_MEMORY_PAGES"),
-    about: "Memory of all pages of lists while they are read and taken apart. Where there is none \
-            left, lists wait in the order of asking; a page that does not fit is asked for again \
-            with fewer objects.",
+    about: "Memory of list pages while they are read and parsed. When it is used up, lists wait in \
+            order of arrival; a page that does not fit is requested again with fewer objects.",
     example: "memory.pages = 134217728",
     ..PART
 };
@@ -78,14 +77,14 @@ pub(in crate::config) const MEMORY_PAGES: Key = Key {
 pub(in crate::config) const MEMORY_SNAPSHOTS: Key = Key {
     path: "memory.snapshots",
     kind: Kind::Number(2 * MIB, TIB),
-    absent: Absent::Derived("a fifth of what memory.total leaves"),
+    absent: Absent::Derived("a fifth of what remains of memory.total"),
     flag: Some("memory-snapshots"),
     variable: Some("QUORUMWATCH_MEMORY_SNAPSHOTS"),
-    about: "Memory of all objects that were read for snapshots and catch-ups and that not all who \
-            asked have taken: half of it for what was read here, half for what other replicas have \
-            read for subscribers here. A list is read at the API server's speed as long as it \
-            fits, and then as fast as it is taken: one that is larger than this and taken too \
-            slowly expires at the API server.",
+    about: "Memory of objects read for snapshots and catch-ups that not all readers have consumed \
+            yet: half for what was read here, half for what other replicas have read for \
+            subscribers here. A list is read at the API server's speed while it fits, and then as \
+            fast as it is consumed: one that is larger than this and consumed too slowly expires \
+            at the API server.",
     example: "memory.snapshots = 268435456",
     ..PART
 };
@@ -93,11 +92,11 @@ pub(in crate::config) const MEMORY_SNAPSHOTS: Key = Key {
 pub(in crate::config) const MEMORY_SUBSCRIPTIONS: Key = Key {
     path: "memory.subscriptions",
     kind: Kind::Number(MIB, TIB),
-    absent: Absent::Derived("about a twelfth of what memory.total leaves"),
+    absent: Absent::Derived("about a twelfth of what remains of memory.total"),
     flag: Some("memory-subscriptions"),
     variable: Some("QUORUMWATCH_MEMORY_SUBSCRIPTIONS"),
-    about: "Memory of all subscriptions with their filters and cursors. Where there is none left, \
-            a further one is refused with RESOURCE_EXHAUSTED.",
+    about: "Memory of subscriptions with their filters and cursors. When it is used up, a further \
+            one is rejected with RESOURCE_EXHAUSTED.",
     example: "memory.subscriptions = 67108864",
     ..PART
 };
@@ -105,12 +104,11 @@ pub(in crate::config) const MEMORY_SUBSCRIPTIONS: Key = Key {
 pub(in crate::config) const MEMORY_RESPONSES: Key = Key {
     path: "memory.responses",
     kind: Kind::Number(2 * MIB, TIB),
-    absent: Absent::Derived("a tenth of what memory.total leaves"),
+    absent: Absent::Derived("a tenth of what remains of memory.total"),
     flag: Some("memory-responses"),
     variable: Some("QUORUMWATCH_MEMORY_RESPONSES"),
-    about: "Memory of all responses that were made and that their subscribers have not taken. \
-            Where there is none left, what follows waits in rings, beyond 32 KiB for each \
-            subscriber.",
+    about: "Memory of encoded responses that subscribers have not read yet. When it is used up, \
+            what follows stays in the rings, beyond 32 KiB per subscriber.",
     example: "memory.responses = 134217728",
     ..PART
 };

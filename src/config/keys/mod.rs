@@ -85,18 +85,18 @@ impl Kind {
     /// What is expected, for people, with its article.
     pub(super) fn expected(self) -> &'static str {
         match self {
-            Self::Text | Self::Path | Self::Secret | Self::Choice(_) => "a text in quotes",
-            Self::Number(..) => "a whole number",
+            Self::Text | Self::Path | Self::Secret | Self::Choice(_) => "a string",
+            Self::Number(..) => "an integer",
             Self::Switch => "true or false",
-            Self::Texts | Self::Paths => "a list of texts, like [\"a\", \"b\"]",
-            Self::Addresses | Self::Labels => "a table from names to texts, like { a = \"b\" }",
+            Self::Texts | Self::Paths => "a list of strings, like [\"a\", \"b\"]",
+            Self::Addresses | Self::Labels => "a table of strings by name, like { a = \"b\" }",
             Self::Named => "a table of tables",
             Self::Listed => "a list of tables",
             Self::Resources => "a list of resources, like [\"v1/events\"]",
         }
     }
 
-    /// Whether a flag or a variable holds several values, joined by ','.
+    /// Whether a flag or a variable holds several values, separated by ','.
     pub fn is_list(self) -> bool {
         matches!(self, Self::Texts | Self::Paths | Self::Addresses)
     }

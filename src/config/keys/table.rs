@@ -20,9 +20,9 @@ pub(in crate::config) const NAME: Key = Key {
     absent: Absent::Derived("the host's name"),
     flag: Some("name"),
     variable: Some("QUORUMWATCH_NAME"),
-    about: "This replica's stable name: up to 253 letters, digits, '-', '_' or '.'. It is kept in \
-            the data directory; a replica that comes back must have the same.",
-    reason: "A pod of a StatefulSet keeps its host name, so that nothing has to be written there.",
+    about: "This replica's stable name: up to 253 letters, digits, '-', '_' or '.'. It is stored \
+            in the data directory and must not change across restarts.",
+    reason: "A pod of a StatefulSet keeps its host name, so nothing has to be configured there.",
     example: "name = \"quorumwatch-0\"",
     ..KEY
 };
@@ -30,13 +30,13 @@ pub(in crate::config) const NAME: Key = Key {
 pub(in crate::config) const DATA_DIR: Key = Key {
     path: "data_dir",
     kind: Kind::Path,
-    unit: "a folder",
+    unit: "a directory",
     absent: Absent::Value("quorumwatch-data"),
     flag: Some("data-dir"),
     variable: Some("QUORUMWATCH_DATA_DIR"),
-    about: "Where this replica keeps its data. It is made where it does not exist, and belongs to \
-            one replica alone.",
-    reason: "Below the working directory, so that a first try needs no rights and leaves nothing \
+    about: "Where this replica keeps its data. Created if it does not exist; must not be shared \
+            between replicas.",
+    reason: "In the working directory, so that a first try needs no privileges and leaves nothing \
              elsewhere.",
     example: "data_dir = \"/var/lib/quorumwatch\"",
 };
@@ -47,7 +47,7 @@ pub(in crate::config) const CLIENT_LISTEN: Key = Key {
     absent: Absent::Value("127.0.0.1:7400"),
     flag: Some("client-listen"),
     variable: Some("QUORUMWATCH_CLIENT_LISTEN"),
-    about: "Where clients are answered.",
+    about: "The address on which clients are served.",
     reason: "Loopback, because nothing is encrypted or authenticated yet.",
     example: "client_listen = \"127.0.0.1:7500\"",
     ..KEY
@@ -59,9 +59,9 @@ pub(in crate::config) const PEER_LISTEN: Key = Key {
     absent: Absent::Value("127.0.0.1:7401"),
     flag: Some("peer-listen"),
     variable: Some("QUORUMWATCH_PEER_LISTEN"),
-    about: "Where other replicas are answered.",
-    reason: "Loopback, as for client_listen; beside it, so that a network policy can tell the two \
-             apart.",
+    about: "The address on which other replicas are served.",
+    reason: "Loopback, as for client_listen; a separate port, so that a network policy can \
+             distinguish the two.",
     example: "peer_listen = \"127.0.0.1:7501\"",
     ..KEY
 };
@@ -72,8 +72,8 @@ pub(in crate::config) const ADVERTISE_CLIENT: Key = Key {
     absent: Absent::Derived("client_listen"),
     flag: Some("advertise-client"),
     variable: Some("QUORUMWATCH_ADVERTISE_CLIENT"),
-    about: "Under which address clients reach this replica.",
-    reason: "The address that is listened on is right unless it is 0.0.0.0, or a proxy is between.",
+    about: "The address at which clients reach this replica.",
+    reason: "The listen address is right unless it is 0.0.0.0 or a proxy is in between.",
     example: "advertise_client = \"quorumwatch-0.example:7400\"",
     ..KEY
 };
@@ -81,11 +81,11 @@ pub(in crate::config) const ADVERTISE_CLIENT: Key = Key {
 pub(in crate::config) const ADVERTISE_PEER: Key = Key {
     path: "advertise_peer",
     unit: "host:port",
-    absent: Absent::Derived("what peers says of this replica, else peer_listen"),
+    absent: Absent::Derived("this replica's entry in peers, else peer_listen"),
     flag: Some("advertise-peer"),
     variable: Some("QUORUMWATCH_ADVERTISE_PEER"),
-    about: "Under which address other replicas reach this one.",
-    reason: "peers says it already, so that it is written once.",
+    about: "The address at which other replicas reach this one.",
+    reason: "peers has it already, so it need not be repeated.",
     example: "advertise_peer = \"quorumwatch-0.example:7401\"",
     ..KEY
 };
@@ -97,21 +97,23 @@ pub(in crate::config) const PEERS: Key = Key {
     absent: Absent::Derived("this replica alone"),
     flag: Some("peers"),
     variable: Some("QUORUMWATCH_PEERS"),
-    about: "Every replica that founds the group, this one included, with the address of its peer \
-            listener. All must be given the same. It counts at the first start alone.",
-    reason: "A group of one is what a first try needs; three survive the loss of one.",
+    about: "The replicas that bootstrap the group, this one included, with the address of each \
+            one's peer listener. All replicas must have the same list. It is used at the first \
+            start only.",
+    reason: "A group of one is enough for a first try; three tolerate one failure.",
     example: "peers = { quorumwatch-0 = \"127.0.0.1:7401\" }",
 };
 
 pub(in crate::config) const KUBECONFIG_DIRS: Key = Key {
     path: "kubeconfig_dirs",
     kind: Kind::Paths,
-    unit: "folders",
+    unit: "directories",
     flag: Some("kubeconfig-dir"),
     variable: Some("QUORUMWATCH_KUBECONFIG_DIRS"),
-    about: "Folders whose kubeconfig files clusters may name, at any depth. They must exist.",
-    reason: "None, because whoever may add a cluster could otherwise have any file of this machine \
-             read.",
+    about: "Directories from which clusters may use kubeconfig files, at any depth. They must \
+            exist.",
+    reason: "None, because anyone allowed to add a cluster could otherwise have any file on this \
+             machine read.",
     example: "kubeconfig_dirs = [\"/etc\"]",
     ..KEY
 };
@@ -124,7 +126,7 @@ pub(in crate::config) const ALLOW_EXEC: Key = Key {
     variable: Some("QUORUMWATCH_ALLOW_EXEC"),
     about: "Commands that kubeconfigs may run for credentials, spelled as the kubeconfig spells \
             them.",
-    reason: "None, because a kubeconfig could otherwise run anything here.",
+    reason: "None, because a kubeconfig could otherwise run any command here.",
     example: "allow_exec = [\"aws\"]",
     ..KEY
 };
@@ -135,8 +137,8 @@ pub(in crate::config) const ALLOW_FILE_REFERENCES: Key = Key {
     absent: Absent::Value("false"),
     flag: Some("allow-file-references"),
     variable: Some("QUORUMWATCH_ALLOW_FILE_REFERENCES"),
-    about: "Whether kubeconfigs may name other files: tokens, certificates, keys.",
-    reason: "Not, because a kubeconfig could otherwise send any file of this machine as a token.",
+    about: "Whether kubeconfigs may refer to other files: tokens, certificates, keys.",
+    reason: "Off, because a kubeconfig could otherwise send any file on this machine as a token.",
     example: "allow_file_references = true",
     ..KEY
 };
@@ -147,9 +149,9 @@ pub(in crate::config) const INSECURE_PLAINTEXT: Key = Key {
     absent: Absent::Value("false"),
     flag: Some("insecure-plaintext"),
     variable: Some("QUORUMWATCH_INSECURE_PLAINTEXT"),
-    about: "Listen beyond this machine although nothing is encrypted or authenticated yet: whoever \
-            reaches a listener reads every event and changes what is monitored.",
-    reason: "Not, because this must be a decision: it is right only where the network itself is \
+    about: "Allow listening beyond this machine although nothing is encrypted or authenticated \
+            yet: anyone who reaches a listener can read every event and change what is monitored.",
+    reason: "Off, because this must be a decision: it is safe only where the network itself is \
              protected.",
     example: "insecure_plaintext = true",
     ..KEY
@@ -163,9 +165,9 @@ pub(in crate::config) const RING_BYTES_MAX: Key = Key {
     flag: Some("ring-bytes"),
     variable: Some("QUORUMWATCH_RING_BYTES"),
     about: "Memory for the newest part of each stream that a replica owns or serves.",
-    reason: "A few thousand Events of 1 KB: seconds of a busy cluster, so that a short pause of a \
-             reader is bridged from memory and not by its API server. Below the least, one large \
-             object fills a ring; above the most, one ring fills a machine.",
+    reason: "A few thousand Events of 1 KB: seconds of a busy cluster, so that a reader that \
+             pauses briefly is served from memory and not by the API server. Below the minimum, \
+             one large object fills a ring; above the maximum, one ring fills a machine.",
     example: "limits.ring_bytes = 8388608",
 };
 
@@ -176,10 +178,11 @@ pub(in crate::config) const SLOW_SUBSCRIBER_MS: Key = Key {
     absent: Absent::Value("30000"),
     flag: Some("slow-subscriber-ms"),
     variable: Some("QUORUMWATCH_SLOW_SUBSCRIBER_MS"),
-    about: "After how long without taking anything a subscriber is told that it is too slow.",
+    about: "How long a subscriber may read nothing before it is disconnected as too slow.",
     reason: "Longer than any pause of a healthy client, shorter than the five minutes of history \
-             that its cursor can still be resumed from. Below the least, a network hiccup counts as \
-             slow; above the most, history ends before the subscriber is told.",
+             that its cursor can still be resumed from. Below the minimum, a network hiccup counts \
+             as slow; above the maximum, the history expires before the subscriber is \
+             disconnected.",
     example: "limits.slow_subscriber_ms = 10000",
 };
 
@@ -192,9 +195,9 @@ pub(in crate::config) const AUDIT: Key = Key {
     absent: Absent::Value("true"),
     flag: Some("watch-audit"),
     variable: Some("QUORUMWATCH_WATCH_AUDIT"),
-    about: "Whether every stream is compared with a list of its objects' metadata every so often, \
-            so that what the API server left out of a watch is noticed.",
-    reason: "API servers and etcd have left out events without a word. What a list costs is in \
+    about: "Whether every stream is periodically compared with a list of its objects' metadata, so \
+            that changes that the API server left out of a watch are detected.",
+    reason: "API servers and etcd have left out events without an error. The cost of a list is in \
              [operations](operations.md#what-verification-costs).",
     example: "watch.audit = false",
     ..KEY
@@ -207,8 +210,8 @@ pub(in crate::config) const AUDIT_INTERVAL_MS: Key = Key {
     absent: Absent::Value("300000"),
     flag: Some("watch-audit-interval-ms"),
     variable: Some("QUORUMWATCH_WATCH_AUDIT_INTERVAL_MS"),
-    about: "How often each stream is compared so. Up to a fifth more is added, and one list of a \
-            cluster is taken at a time.",
+    about: "How often each stream is compared. Up to a fifth is added at random, and each cluster \
+            is listed one stream at a time.",
     reason: "As often as Kubernetes compares its own caches with etcd.",
     example: "watch.audit_interval_ms = 900000",
 };
@@ -220,11 +223,10 @@ pub(in crate::config) const QUIET_INTERVAL_MS: Key = Key {
     absent: Absent::Value("120000"),
     flag: Some("watch-quiet-interval-ms"),
     variable: Some("QUORUMWATCH_WATCH_QUIET_INTERVAL_MS"),
-    about: "After how long without an event and without a bookmark a stream is compared so, because \
-            nothing else proves where it stands. It cannot be switched off.",
-    reason: "Well below the five minutes after which an API server compacts its history: a position \
-             that is older than that is lost. Where it compacts sooner, choose less than half of \
-             its interval.",
+    about: "How long a stream may go without an event and without a bookmark before it is \
+            compared, because nothing else proves its position. It cannot be switched off.",
+    reason: "Well below the five minutes after which an API server compacts its history: an older \
+             position is lost. If it compacts sooner, use less than half of its interval.",
     example: "watch.quiet_interval_ms = 60000",
 };
 
@@ -249,7 +251,7 @@ pub(in crate::config) const LOG_FORMAT: Key = Key {
     absent: Absent::Value("auto"),
     flag: Some("log-format"),
     variable: Some("QUORUMWATCH_LOG_FORMAT"),
-    about: "How a log line looks: auto is text on a terminal and JSON elsewhere.",
+    about: "The format of log lines: auto is text on a terminal and JSON elsewhere.",
     reason: "People read terminals, machines read the rest.",
     example: "log.format = \"json\"",
     ..KEY
@@ -261,8 +263,8 @@ pub(in crate::config) const LOG_LEVEL: Key = Key {
     flag: Some("log-level"),
     variable: Some("QUORUMWATCH_LOG_LEVEL"),
     about: "Which lines are logged: off, error, warn, info, debug or trace, or target=level pairs, \
-            joined by ','. openraft is silent unless it is named: info,openraft=warn.",
-    reason: "info is one line for each change of who owns what, and nothing for each event.",
+            separated by ','. openraft logs nothing unless it is named: info,openraft=warn.",
+    reason: "info logs one line for each change of ownership, and nothing per event.",
     example: "log.level = \"debug\"",
     ..KEY
 };
@@ -273,8 +275,8 @@ pub(in crate::config) const SOURCES: Key = Key {
     about: "Kubeconfigs with credentials, by the name under which clusters refer to them. They \
             stay in this replica's memory and never enter the replicated state; every replica \
             needs the same names.",
-    reason: "A secret has no place on a command line or in the environment, where others can see \
-             it; so the file alone can hold one.",
+    reason: "Secrets do not belong on a command line or in the environment, where others can see \
+             them; only the file can hold one.",
     example: "[sources.prod-eu]",
     ..KEY
 };
@@ -282,10 +284,10 @@ pub(in crate::config) const SOURCES: Key = Key {
 pub(in crate::config) const CLUSTERS: Key = Key {
     path: "clusters",
     kind: Kind::Listed,
-    about: "Clusters to create at the start where they are absent. One that exists is left as it \
-            is: it is changed with `quorumwatch clusters`.",
-    reason: "The group's state is what counts; a file that is changed on one replica must not \
-             change what all of them watch.",
+    about: "Clusters to create at startup if they do not exist. Existing ones are left unchanged: \
+            use `quorumwatch clusters` to change them.",
+    reason: "The group's state decides; a file changed on one replica must not change what all of \
+             them watch.",
     example: "[[clusters]]",
     ..KEY
 };
@@ -332,7 +334,7 @@ pub const KEYS: &[Key] = &[
         absent: Absent::Required,
         about: "The kubeconfig itself, with its credentials. It is never shown: not in logs, not in \
                 errors, not by `check`.",
-        reason: "There is nothing to guess.",
+        reason: "No default is possible.",
         example: "kubeconfig = '''...'''",
         ..KEY
     },
@@ -340,7 +342,7 @@ pub const KEYS: &[Key] = &[
         path: "sources.*.context",
         absent: Absent::Derived("the kubeconfig's current context"),
         about: "The context to use.",
-        reason: "Most such kubeconfigs have one context only.",
+        reason: "Most such kubeconfigs have only one context.",
         example: "context = \"admin\"",
         ..KEY
     },
@@ -348,9 +350,9 @@ pub const KEYS: &[Key] = &[
     Key {
         path: "clusters[].name",
         absent: Absent::Required,
-        about: "The name people use, unique in the group: 1 to 63 lowercase letters, digits, '-' or \
+        about: "The name, unique in the group: 1 to 63 lowercase letters, digits, '-' or \
                 '.', beginning and ending with a letter or digit.",
-        reason: "There is nothing to guess.",
+        reason: "No default is possible.",
         example: "name = \"prod-eu\"",
         ..KEY
     },
@@ -366,7 +368,7 @@ pub const KEYS: &[Key] = &[
     Key {
         path: "clusters[].description",
         unit: "at most 1,024 bytes",
-        about: "For people.",
+        about: "A description, shown by `quorumwatch clusters get`.",
         reason: "None is needed.",
         example: "description = \"the shop's cluster in Europe\"",
         ..KEY
@@ -374,35 +376,36 @@ pub const KEYS: &[Key] = &[
     Key {
         path: "clusters[].duplicate_of",
         unit: "the name of a cluster",
-        about: "The name of another registration of the same Kubernetes cluster. Without it, what \
-                is registered already is not watched a second time: the cluster's condition is \
+        about: "The name of another registration of the same Kubernetes cluster. Without it, a \
+                cluster that is already registered is not watched a second time: its condition is \
                 `duplicate`.",
-        reason: "A cluster that is registered twice is a mistake, unless somebody says that it is \
-                 none: every event comes twice.",
+        reason: "Registering a cluster twice is usually a mistake, because every event is \
+                 delivered twice.",
         example: "duplicate_of = \"prod-eu-all\"",
         ..KEY
     },
     Key {
         path: "clusters[].kubeconfig",
         kind: Kind::Path,
-        unit: "a file that every replica has, in a folder of kubeconfig_dirs",
-        about: "Where the credentials are. Give exactly one of kubeconfig, source and in_cluster.",
-        reason: "Which of the three it is must be a decision.",
+        unit: "a file on every replica, in a directory of kubeconfig_dirs",
+        about: "The kubeconfig file with the credentials. Set exactly one of kubeconfig, source \
+                and in_cluster.",
+        reason: "Which of the three to use must be a decision.",
         example: "kubeconfig = \"/etc/kube/config\"",
         ..KEY
     },
     Key {
         path: "clusters[].context",
         absent: Absent::Derived("the file's current context"),
-        about: "The context to use of the kubeconfig file. A source has its own.",
-        reason: "Most kubeconfigs that are made for this have one context only.",
+        about: "The context of the kubeconfig file to use. A source has its own.",
+        reason: "Most kubeconfigs made for this have only one context.",
         example: "context = \"prod-eu\"",
         ..KEY
     },
     Key {
         path: "clusters[].source",
         unit: "the name of a table in `[sources]`",
-        about: "Or which of the replicas' own kubeconfigs.",
+        about: "The replicas' own kubeconfig to use, instead of a file.",
         reason: "See clusters[].kubeconfig.",
         example: "source = \"prod-eu\"",
         ..KEY
@@ -411,7 +414,7 @@ pub const KEYS: &[Key] = &[
         path: "clusters[].in_cluster",
         kind: Kind::Switch,
         absent: Absent::Value("false"),
-        about: "Or the service account of the pod that the replica runs in.",
+        about: "Use the service account of the replica's own pod.",
         reason: "See clusters[].kubeconfig.",
         example: "in_cluster = true",
         ..KEY
@@ -424,7 +427,7 @@ pub const KEYS: &[Key] = &[
         absent: Absent::Value("v1/events"),
         about: "What to watch.",
         reason: "Kubernetes Events are what this service is for. Each resource costs a connection \
-                 to the API server, hence the most.",
+                 to the API server, hence the maximum.",
         example: "resources = [\"v1/events\", { resource = \"v1/configmaps\", namespaces = [\"shop\"] }]",
         ..KEY
     },
@@ -432,8 +435,8 @@ pub const KEYS: &[Key] = &[
         path: "clusters[].resources[].resource",
         absent: Absent::Required,
         unit: "version/plural or group/version/plural",
-        about: "The resource that is narrowed.",
-        reason: "There is nothing to guess.",
+        about: "The resource.",
+        reason: "No default is possible.",
         example: "resource = \"v1/configmaps\"",
         ..KEY
     },
@@ -451,7 +454,7 @@ pub const KEYS: &[Key] = &[
         absent: Absent::Derived("all objects"),
         unit: "as kubectl's -l",
         about: "Only objects with these labels. The API server filters.",
-        reason: "Nothing is left out unless somebody asks for it.",
+        reason: "Everything is watched unless it is narrowed.",
         example: "label_selector = \"app=web\"",
         ..KEY
     },
@@ -460,7 +463,7 @@ pub const KEYS: &[Key] = &[
         absent: Absent::Derived("all objects"),
         unit: "as kubectl's --field-selector",
         about: "Only objects with these fields. The API server filters.",
-        reason: "Nothing is left out unless somebody asks for it.",
+        reason: "Everything is watched unless it is narrowed.",
         example: "field_selector = \"type=Warning\"",
         ..KEY
     },

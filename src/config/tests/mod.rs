@@ -301,14 +301,14 @@ fn an_unknown_key_is_told_with_the_nearest_name() {
 #[test]
 fn a_value_of_the_wrong_kind_is_told_and_not_repeated() {
     for (toml, begins) in [
-        ("name = 1", "quorumwatch.toml:1: name: must be a text"),
+        ("name = 1", "quorumwatch.toml:1: name: must be a string"),
         (
             "peers = ['a=h:1']",
             "quorumwatch.toml:1: peers: must be a table",
         ),
         (
             "[peers]\na = 1",
-            "quorumwatch.toml:2: peers.a: must be a text",
+            "quorumwatch.toml:2: peers.a: must be a string",
         ),
         ("limits = 1", "quorumwatch.toml:1: limits: must be a table"),
         (
@@ -329,7 +329,7 @@ fn a_value_of_the_wrong_kind_is_told_and_not_repeated() {
         ),
         (
             "allow_exec = [\n'aws',\n2]",
-            "quorumwatch.toml:3: allow_exec: must be a text",
+            "quorumwatch.toml:3: allow_exec: must be a string",
         ),
         (
             "sources = 'hunter2'",
@@ -341,7 +341,7 @@ fn a_value_of_the_wrong_kind_is_told_and_not_repeated() {
         ),
         (
             "sources.p.kubeconfig = ['hunter2']",
-            "quorumwatch.toml:1: sources.p.kubeconfig: must be a text",
+            "quorumwatch.toml:1: sources.p.kubeconfig: must be a string",
         ),
         (
             "clusters = 1",
@@ -360,7 +360,7 @@ fn a_value_of_the_wrong_kind_is_told_and_not_repeated() {
 
 #[test]
 fn a_number_out_of_range_is_told_with_the_range_wherever_it_stands() {
-    let limits = "is not a whole number from 65536 to 1073741824";
+    let limits = "is not an integer from 65536 to 1073741824";
     for number in ["1", "-1", "99999999999999999999999999", "0x10"] {
         let found = problems(&format!("limits.ring_bytes = {number}"));
         expect_one(&found, "quorumwatch.toml:1: limits.ring_bytes: ", limits);
@@ -427,7 +427,7 @@ fn a_file_that_cannot_be_read_is_told_with_what_to_do() {
     assert!(missing.contains("correct --config"), "{missing}");
     let is_folder = with(folder.path());
     assert!(
-        is_folder.contains("name a file, not a folder"),
+        is_folder.contains("name a file, not a directory"),
         "{is_folder}"
     );
     let endless = with(Path::new("/dev/zero"));
@@ -486,7 +486,7 @@ fn an_address_that_nobody_can_connect_to_is_not_advertised() {
     let found = problems("name = 'a'\ninsecure_plaintext = true\npeer_listen = '0.0.0.0:7401'");
     expect_one(
         &found,
-        "quorumwatch.toml:3: peer_listen: nobody can connect",
+        "quorumwatch.toml:3: peer_listen: nothing can connect",
         "advertise_peer",
     );
 }
@@ -497,7 +497,7 @@ fn the_two_listeners_need_two_addresses() {
     expect_one(
         &found,
         "quorumwatch.toml:2: peer_listen: ",
-        "the same address; give two",
+        "the same address; use two",
     );
 }
 

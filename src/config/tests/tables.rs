@@ -95,12 +95,12 @@ fn a_kubeconfig_outside_of_the_allowed_folders_is_refused() {
     expect_one(
         &found,
         "quorumwatch.toml:3: clusters[c].kubeconfig: \"/etc/passwd\"",
-        "is not in a folder of kubeconfig_dirs; add its folder there",
+        "is not in a directory of kubeconfig_dirs; add its directory there",
     );
     let found = problems("kubeconfig_dirs = ['/none', '/etc/passwd']");
     assert_eq!(found.len(), 2, "{found:?}");
     assert!(
-        found[1].contains("name the folder, not the file in it"),
+        found[1].contains("name the directory, not a file in it"),
         "{found:?}"
     );
 }

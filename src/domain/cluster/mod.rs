@@ -167,7 +167,7 @@ pub enum Condition {
     Unreachable,
     /// The API server does not accept our credentials (401), or there are none to send.
     Unauthenticated,
-    /// The API server accepts our credentials, and they lack a permission (403).
+    /// The API server accepts our credentials, but they lack a permission (403).
     PermissionDenied,
     /// The same Kubernetes cluster is registered under another name; nothing is watched.
     Duplicate,

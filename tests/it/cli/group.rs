@@ -35,7 +35,7 @@ async fn a_death_is_told_by_status_shards_and_events() {
     let said = format!("replica {name} is unavailable");
     assert!(one_down.stdout.contains(&said), "{one_down:?}");
     assert!(
-        one_down.stdout.contains("one more death stops the group"),
+        one_down.stdout.contains("losing one more stops the group"),
         "{one_down:?}"
     );
 

@@ -12,23 +12,23 @@ use crate::{
     },
 };
 
-/// What the replicas see in their logs and statistics.
+/// The client name that replicas log.
 const CLIENT_NAME: &str = concat!("quorumwatch-cli/", env!("CARGO_PKG_VERSION"));
 
-/// Follow what happens in the clusters, like kubectl get events -A --watch.
+/// Stream events from the clusters, like kubectl get events -A --watch.
 ///
-/// All clusters are merged into one stream. It runs until Ctrl-C, and goes on at another replica
-/// where the one that serves it goes away, without losing or repeating a line. Filters of different
-/// kinds are joined by "and", the values of one by "or".
+/// All clusters are merged into one stream. It runs until Ctrl-C; if the replica that serves it
+/// goes away, it resumes at another one without losing or repeating a line. Different filters are
+/// combined with "and", the values of one filter with "or".
 #[derive(Debug, clap::Args)]
 #[command(after_help = AFTER_HELP)]
 pub(in crate::cli) struct Arguments {
     #[command(flatten)]
     which: Which,
-    /// Begin with what exists now.
+    /// Start with a snapshot of what exists.
     #[arg(long, conflicts_with = "cursor", help_heading = "From where")]
     snapshot: bool,
-    /// Begin after a cursor: all its parts, joined by ','.
+    /// Resume after a cursor: all its parts, separated by ','.
     #[arg(
         long,
         value_name = "CURSOR",
@@ -37,8 +37,8 @@ pub(in crate::cli) struct Arguments {
         help_heading = "From where"
     )]
     cursor: Vec<String>,
-    /// Begin after the cursor in this file, and keep the cursor in it from then on. Where there
-    /// is no such file yet, begin as if this were not given.
+    /// Resume after the cursor in this file, and keep the file up to date. If the file does not
+    /// exist, start as without this flag.
     #[arg(
         long,
         alias = "since-cursor",
@@ -46,18 +46,18 @@ pub(in crate::cli) struct Arguments {
         help_heading = "From where"
     )]
     pub(super) cursor_file: Option<PathBuf>,
-    /// End once everything up to the present has been printed; with --snapshot: a list of what
+    /// Exit once everything up to the present has been printed; with --snapshot this lists what
     /// exists.
     #[arg(long, value_enum, value_name = "WHEN", help_heading = "Until when")]
     until: Option<End>,
-    /// End after so many events.
+    /// Exit after this many events.
     #[arg(long, value_name = "COUNT", help_heading = "Until when")]
     pub(super) limit: Option<u64>,
-    /// End after this time, like 30s or 5m.
+    /// Exit after this time, like 30s or 5m.
     #[arg(long, value_name = "TIME", value_parser = duration::parse, help_heading = "Until when")]
     pub(super) duration: Option<Duration>,
-    /// Go on at another replica when one has sent nothing for so long, 1500ms where this is not
-    /// given; a heartbeat comes every 500ms.
+    /// Resume at another replica after this much silence; replicas send a heartbeat every 500ms.
+    /// [default: 1500ms]
     #[arg(long, value_name = "TIME", value_parser = duration::parse, help_heading = "Connection")]
     silence: Option<Duration>,
     #[command(flatten)]
@@ -97,19 +97,19 @@ reportingComponent, involvedObject.kind, .namespace, .name and .uid, with =, == 
 --filter takes a Filter of the API (quorumwatch/v1/event_service.proto) as JSON; what matches any of
 them, or all of the other flags together, is sent.";
 
-/// Above the filters in help texts.
+/// The help heading of the filters.
 const WHICH: &str = "Which events";
 
-/// How it is printed.
+/// Output flags.
 #[derive(Debug, clap::Args)]
 struct Output {
     /// What is printed.
     #[arg(short = 'o', long = "output", value_enum, default_value = "table")]
     format: EventFormat,
-    /// How much of each object is sent: all of it, its metadata, or only its name.
+    /// How much of each object to send: all of it, its metadata, or only its name.
     #[arg(long, value_enum, default_value = "full")]
     view: ObjectView,
-    /// When colours are used.
+    /// When to use colours.
     #[arg(long, value_enum, default_value = "auto")]
     color: Colour,
     /// With jsonl, json and yaml: print progress too.
@@ -118,15 +118,15 @@ struct Output {
     /// Print no notes about reconnections and changes of ownership.
     #[arg(short, long)]
     quiet: bool,
-    /// It always follows; accepted because kubectl has it.
+    /// Accepted for kubectl compatibility; the command always follows.
     #[arg(short = 'w', long, hide = true)]
     watch: bool,
 }
 
-/// Which events are wanted.
+/// Filter flags.
 #[derive(Debug, clap::Args)]
 struct Which {
-    /// Only these clusters, joined by ','; may be repeated.
+    /// Only these clusters, separated by ','; may be repeated.
     #[arg(long = "cluster", value_name = "NAME", value_delimiter = ',', help_heading = WHICH)]
     clusters: Vec<String>,
     /// Only clusters whose labels match, like env=prod,tier!=test.
@@ -137,20 +137,20 @@ struct Which {
         default_value = "",
         hide_default_value = true, help_heading = WHICH)]
     selector: String,
-    /// Only these resources, like v1/configmaps, joined by ','; may be repeated.
+    /// Only these resources, like v1/configmaps, separated by ','; may be repeated.
     #[arg(long = "resource", value_name = "RESOURCE", value_delimiter = ',', help_heading = WHICH)]
     resources: Vec<String>,
-    /// Only objects in these namespaces, joined by ','; may be repeated.
+    /// Only objects in these namespaces, separated by ','; may be repeated.
     #[arg(
         short = 'n',
         long = "namespace",
         value_name = "NAMESPACE",
         value_delimiter = ',', help_heading = WHICH)]
     namespaces: Vec<String>,
-    /// Objects in all namespaces: as it is where -n is not given.
+    /// Objects in all namespaces, as without -n.
     #[arg(short = 'A', long, conflicts_with = "namespaces", help_heading = WHICH)]
     all_namespaces: bool,
-    /// Only objects of these names, joined by ','; may be repeated.
+    /// Only objects of these names, separated by ','; may be repeated.
     #[arg(long = "name", value_name = "NAME", value_delimiter = ',', help_heading = WHICH)]
     names: Vec<String>,
     /// Only objects whose labels match, like app=web,tier!=test.
@@ -160,7 +160,7 @@ struct Which {
         default_value = "",
         hide_default_value = true, help_heading = WHICH)]
     object_selector: String,
-    /// Only these changes, joined by ','; may be repeated.
+    /// Only these changes, separated by ','; may be repeated.
     #[arg(
         long = "change",
         value_name = "CHANGE",
@@ -178,10 +178,10 @@ struct Which {
         ignore_case = true,
         value_delimiter = ',', help_heading = WHICH)]
     types: Vec<EventType>,
-    /// Only Kubernetes Events of these reasons, like BackOff, joined by ','; may be repeated.
+    /// Only Kubernetes Events of these reasons, like BackOff, separated by ','; may be repeated.
     #[arg(long = "reason", value_name = "REASON", value_delimiter = ',', help_heading = WHICH)]
     reasons: Vec<String>,
-    /// Only Kubernetes Events of these components, like kubelet, joined by ','; may be repeated.
+    /// Only Kubernetes Events of these components, like kubelet, separated by ','; may be repeated.
     #[arg(long = "source", value_name = "COMPONENT", value_delimiter = ',', help_heading = WHICH)]
     sources: Vec<String>,
     /// Only Kubernetes Events about this object, like pod/web-0, or pod/ for all of a kind.
@@ -191,7 +191,7 @@ struct Which {
         value_name = "KIND/NAME",
         value_parser = involved_object, help_heading = WHICH)]
     object: Option<ObjectReference>,
-    /// Only what has these fields, like type=Warning,involvedObject.name!=web-0.
+    /// Only objects with these fields, like type=Warning,involvedObject.name!=web-0.
     #[arg(
         long,
         value_name = "SELECTOR",
@@ -206,9 +206,9 @@ struct Which {
 /// What is printed of a stream.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 pub(in crate::cli) enum EventFormat {
-    /// For people.
+    /// A table.
     Table,
-    /// For people, with all columns.
+    /// A table with all columns.
     Wide,
     /// One indented JSON document per frame.
     Json,
@@ -216,7 +216,7 @@ pub(in crate::cli) enum EventFormat {
     Jsonl,
     /// One YAML document per frame.
     Yaml,
-    /// Only cursors.
+    /// Only the cursor, whenever it changes.
     Cursor,
 }
 
@@ -231,14 +231,14 @@ enum ObjectView {
     None,
 }
 
-/// When it ends by itself.
+/// When the stream ends.
 #[derive(Clone, Copy, Debug, clap::ValueEnum)]
 enum End {
     /// Once everything up to the present has been sent.
     UpToDate,
 }
 
-/// What happened to an object.
+/// A kind of change.
 #[derive(Clone, Copy, Debug, clap::ValueEnum)]
 enum Change {
     /// Created.

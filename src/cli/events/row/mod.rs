@@ -37,7 +37,7 @@ pub(super) struct Row {
     pub(super) name: String,
     pub(super) epoch: String,
     pub(super) id: String,
-    /// How the row as a whole looks.
+    /// The colour of the row.
     pub(super) tone: Option<Tone>,
 }
 
@@ -204,7 +204,7 @@ pub(super) fn gap_message(gap: &Gap) -> String {
     }
 }
 
-/// Something is missing here.
+/// A gap.
 pub(super) fn gap(gap: &Gap) -> Row {
     let reason = words(gap.reason().as_str_name(), "GAP_REASON_");
     Row {
@@ -260,7 +260,7 @@ pub(super) fn stream_change(change: &StreamChange) -> Option<Row> {
     })
 }
 
-/// What people should know of a frame beside data.
+/// The note printed on standard error for a frame, if any.
 pub(super) fn note(response: &SubscribeResponse) -> Option<String> {
     match response.frame.as_ref()? {
         Frame::Gap(gap) => {

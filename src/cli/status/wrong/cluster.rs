@@ -21,32 +21,32 @@ fn finding(cluster: &Cluster, now: UnixMillis) -> Option<Finding> {
     let (what, to_do) = match health.condition() {
         ClusterCondition::Unauthenticated => (
             "does not accept our credentials".to_owned(),
-            "renew them where its source takes them from, or change the source with \
-             `quorumwatch clusters update`; it is tried again by itself"
+            "renew them where its source takes them from, or change the source with `quorumwatch \
+             clusters update`; it is retried automatically"
                 .to_owned(),
         ),
         ClusterCondition::PermissionDenied => (
-            "accepts our credentials, and they lack a permission".to_owned(),
+            "accepts our credentials, but they lack a permission".to_owned(),
             "allow get, list and watch on what is watched; `quorumwatch check --kubeconfig FILE` \
-             prints the RBAC manifest that does; it is tried again by itself"
+             prints the RBAC manifest for it; it is retried automatically"
                 .to_owned(),
         ),
         ClusterCondition::Duplicate => (
             "is a duplicate, and nothing is watched under its name".to_owned(),
             format!(
-                "remove one of the two with `quorumwatch clusters remove`; where both are meant: \
+                "remove one of the two with `quorumwatch clusters remove`; to watch both: \
                  `quorumwatch clusters update {name} --duplicate-of OTHER`"
             ),
         ),
         ClusterCondition::Unreachable => (
             "cannot be reached".to_owned(),
-            "see whether its address is right and reachable from the owner; it is tried again by \
-             itself, and resumes where it stopped while its history lasts"
+            "check that its address is right and reachable from the owner; it is retried \
+             automatically, and resumes where it stopped while its history lasts"
                 .to_owned(),
         ),
         ClusterCondition::Degraded => (
-            "is watched in part".to_owned(),
-            "see `quorumwatch clusters get` and the owner's log; it is tried again by itself"
+            "is partially watched".to_owned(),
+            "see `quorumwatch clusters get` and the owner's log; it is retried automatically"
                 .to_owned(),
         ),
         ClusterCondition::Unknown | ClusterCondition::Unspecified => {
@@ -54,14 +54,14 @@ fn finding(cluster: &Cluster, now: UnixMillis) -> Option<Finding> {
                 return None;
             }
             (
-                "has not been reported on by any owner".to_owned(),
-                "see whether its shard has an owner (`quorumwatch shards`), and the owner's log"
+                "has no report from an owner yet".to_owned(),
+                "check that its shard has an owner (`quorumwatch shards`), and the owner's log"
                     .to_owned(),
             )
         }
         ClusterCondition::Connected => (
-            format!("has not been heard for {}", short(too_long(cluster)?)),
-            "see whether its API server answers; its owner reconnects by itself".to_owned(),
+            format!("has sent nothing for {}", short(too_long(cluster)?)),
+            "check that its API server answers; its owner reconnects automatically".to_owned(),
         ),
     };
     let why = match health.reason.as_str() {

@@ -94,8 +94,8 @@ pub(super) fn findings(seen: &Seen) -> Vec<Finding> {
     if seen.group.group_id.is_empty() {
         findings.push(Finding::wrong(
             "the group is not formed yet".into(),
-            "start every replica that --peers names; the first one founds the group once all \
-             answer and say that they are empty",
+            "start every replica in --peers; one of them bootstraps the group once all answer and \
+             have no data",
         ));
     } else if seen.group.leader.is_empty() {
         findings.push(without_leader(seen));
@@ -121,7 +121,7 @@ pub(super) fn findings(seen: &Seen) -> Vec<Finding> {
 
 /// What a group without a quorum does.
 const STANDS_STILL: &str = "no shard moves, no cluster can be added or changed, and owners stop \
-                            publishing when their leases end; nothing is lost, it waits";
+                            publishing when their leases end; nothing is lost, progress stops";
 
 fn without_leader(seen: &Seen) -> Finding {
     let voters = seen.voters();
@@ -141,8 +141,8 @@ fn without_leader(seen: &Seen) -> Finding {
     }
     Finding::wrong(
         format!("the group has no leader: {STANDS_STILL}"),
-        "an election takes about a second, so look again; if it lasts, see whether the replicas \
-         reach each other at their peer addresses, and what their logs say",
+        "an election takes about a second, so check again; if it lasts, check that the replicas \
+         reach each other at their peer addresses, and read their logs",
     )
 }
 
@@ -155,7 +155,7 @@ fn opinions_missing(seen: &Seen) -> Option<Finding> {
         Finding::wrong(
             format!("{asked} cannot ask the leader {leader}, so health and lag are not known"),
             format!(
-                "look again; if it lasts, see whether {asked} reaches {leader} at its peer address"
+                "check again; if it lasts, check that {asked} reaches {leader} at its peer address"
             ),
         )
     })
@@ -182,12 +182,12 @@ fn member(member: &Member) -> Option<Finding> {
             ),
         )),
         MemberHealth::Suspect => Some(Finding::note(
-            format!("replica {name} has not been heard by this leader yet"),
-            "look again in a second",
+            format!("replica {name} has not sent this leader a heartbeat yet"),
+            "check again in a second",
         )),
         _ if member.role() == MemberRole::Registered => Some(Finding::note(
             format!("replica {name} is not yet part of the group's membership"),
-            "it joins by itself while it runs; if it does not, its log says why",
+            "it joins automatically while it runs; if it does not, its log has the reason",
         )),
         _ => None,
     }
@@ -208,7 +208,7 @@ fn margin(seen: &Seen) -> Option<Finding> {
                 voters.len()
             ),
             if down.is_empty() {
-                "see whether the replicas reach each other at their peer addresses".into()
+                "check that the replicas reach each other at their peer addresses".into()
             } else {
                 format!("start {} again", listed(down.into_iter()))
             },
@@ -217,10 +217,10 @@ fn margin(seen: &Seen) -> Option<Finding> {
     (!down.is_empty() && up == quorum).then(|| {
         Finding::wrong(
             format!(
-                "{up} of {} voters are up, and {quorum} are needed: one more death stops the group",
+                "{up} of {} voters are up, and {quorum} are needed: losing one more stops the group",
                 voters.len()
             ),
-            "bring back what is down before anything else is touched",
+            "restore the failed replicas before changing anything else",
         )
     })
 }
@@ -229,16 +229,16 @@ fn number_of_voters(seen: &Seen) -> Option<Finding> {
     match seen.voters().len() {
         0 => None,
         1 => Some(Finding::note(
-            "the group has one voter, and survives no death".into(),
-            "fine for a try; run three replicas for anything else",
+            "the group has one voter: no fault tolerance".into(),
+            "fine for trying it out; run three replicas otherwise",
         )),
         2 => Some(Finding::note(
-            "the group has two voters: the death of either stops it".into(),
+            "the group has two voters: losing either stops it".into(),
             "run three replicas",
         )),
         voters if voters % 2 == 0 => Some(Finding::note(
             format!(
-                "{voters} voters survive no more deaths than {} do",
+                "{voters} voters tolerate no more failures than {}",
                 voters - 1
             ),
             "run an odd number of replicas",
@@ -251,16 +251,16 @@ fn unowned(seen: &Seen) -> Option<Finding> {
     let names: Vec<_> = seen.unowned().map(|shard| &shard.name).collect();
     let what = match names.as_slice() {
         [] => return None,
-        [name] => format!("shard {name} has no owner: nothing of it is watched now"),
+        [name] => format!("shard {name} has no owner: it is not being watched"),
         names => format!(
-            "{} shards have no owner ({}): nothing of them is watched now",
+            "{} shards have no owner ({}): they are not being watched",
             names.len(),
             listed(names.iter().copied())
         ),
     };
     Some(Finding::wrong(
         what,
-        "a leader gives them to active replicas within a second; where there is none, start one. \
+        "the leader assigns them to active replicas within a second; if there is none, start one. \
          They resume where they stopped",
     ))
 }
@@ -286,7 +286,7 @@ fn versions(seen: &Seen) -> Option<Finding> {
                 "the replicas run different versions: {}",
                 listed(versions.into_iter())
             ),
-            "finish the upgrade; `quorumwatch members` shows who runs what",
+            "finish the upgrade; `quorumwatch members` shows the versions",
         )
     })
 }
@@ -299,7 +299,7 @@ fn clock(member: &Member) -> Option<Finding> {
         let side = if offset < 0 { "behind" } else { "ahead of" };
         Finding::wrong(
             format!("the clock of replica {name} is {far} {side} the leader's"),
-            "correct it (NTP): the times that it shows are wrong, and certificates and tokens may \
+            "correct it (NTP): the times it displays are wrong, and certificates and tokens may \
              seem expired. Leases do not depend on it",
         )
     })

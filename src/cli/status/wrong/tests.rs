@@ -137,7 +137,7 @@ fn a_dead_member_is_wrong_and_the_last_spare_voter_too() {
         "replica c is unavailable, silent for 12s; 2 shards of it wait for another owner"
     );
     assert!(
-        wrong[1].contains("one more death stops the group"),
+        wrong[1].contains("losing one more stops the group"),
         "{wrong:?}"
     );
     // A leader may not know yet that it leads nobody.
@@ -169,7 +169,7 @@ fn a_leader_that_cannot_be_asked_is_reported_once() {
 #[test]
 fn numbers_of_voters_that_are_no_good_are_noted() {
     for (voters, expected) in [
-        (1, Some("survives no death")),
+        (1, Some("no fault tolerance")),
         (2, Some("either stops it")),
         (3, None),
         (4, Some("no more deaths than 3")),
@@ -213,7 +213,7 @@ fn a_cluster_that_is_not_followed_is_wrong_with_its_reason() {
         ),
         (
             ClusterCondition::PermissionDenied,
-            "cluster prod accepts our credentials, and they lack a permission: because",
+            "cluster prod accepts our credentials, but they lack a permission: because",
         ),
         (
             ClusterCondition::Unreachable,
@@ -221,7 +221,7 @@ fn a_cluster_that_is_not_followed_is_wrong_with_its_reason() {
         ),
         (
             ClusterCondition::Degraded,
-            "cluster prod is watched in part: because",
+            "cluster prod is partially watched: because",
         ),
     ] {
         let mut seen = healthy();
@@ -266,7 +266,7 @@ fn a_new_cluster_has_a_moment_to_be_reported_on() {
     seen.clusters[0].create_time = Some(created(5));
     assert_eq!(said(&seen).0.len(), 0);
     seen.clusters[0].create_time = Some(created(60));
-    assert!(only(&seen).contains("has not been reported on"));
+    assert!(only(&seen).contains("has no report from an owner"));
 }
 
 #[test]

@@ -39,7 +39,7 @@ const (
 	ClusterCondition_CLUSTER_CONDITION_UNREACHABLE ClusterCondition = 4
 	// The API server does not accept our credentials (401).
 	ClusterCondition_CLUSTER_CONDITION_UNAUTHENTICATED ClusterCondition = 5
-	// The API server accepts our credentials, and they lack a permission (403).
+	// The API server accepts our credentials, but they lack a permission (403).
 	ClusterCondition_CLUSTER_CONDITION_PERMISSION_DENIED ClusterCondition = 6
 	// The same Kubernetes cluster is registered under another name; nothing is watched under this
 	// one. See `Cluster.duplicate_of`.

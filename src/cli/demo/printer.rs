@@ -1,4 +1,4 @@
-//! What the demo says while it runs: plain lines with the time, coloured on a terminal.
+//! Prints the demo's progress: plain lines with the time, coloured on a terminal.
 
 use std::io::{self, IsTerminal, Write};
 
@@ -10,15 +10,15 @@ use crate::cli::{
     terminal::{Tone, environment_allows_colour},
 };
 
-/// Says lines, each with the time since the beginning.
+/// Prints lines, each with the time since the start.
 #[derive(Debug)]
-pub(super) struct Voice {
+pub(super) struct Printer {
     begun: Instant,
     to_stderr: bool,
     colours: bool,
 }
 
-impl Voice {
+impl Printer {
     /// On standard error where standard output belongs to the report.
     pub(super) fn new(to_stderr: bool) -> Self {
         let terminal = if to_stderr {
@@ -33,15 +33,15 @@ impl Voice {
         }
     }
 
-    /// Says one line.
-    pub(super) fn say(&self, tone: Tone, text: &str) -> Result<(), Error> {
+    /// Prints one line with the time.
+    pub(super) fn print(&self, tone: Tone, text: &str) -> Result<(), Error> {
         let seconds = self.begun.elapsed().as_secs_f64();
         let text = plain(text);
         self.line(tone, &format!("{seconds:6.1}s"), &text)
     }
 
-    /// Says a line without a time.
-    pub(super) fn add(&self, tone: Tone, text: &str) -> Result<(), Error> {
+    /// Prints a line without the time.
+    pub(super) fn print_plain(&self, tone: Tone, text: &str) -> Result<(), Error> {
         self.line(tone, "", &plain(text))
     }
 

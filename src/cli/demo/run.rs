@@ -1,5 +1,5 @@
 //! The demo while it runs: one loop that reads the subscription and the changes of ownership, and
-//! the acts that are played over it.
+//! the acts that are outcome over it.
 
 use std::{collections::BTreeMap, time::Duration};
 
@@ -12,7 +12,7 @@ use super::{
     replicas::Replicas,
     report::{Kill, Report},
     tally::Tally,
-    voice::Voice,
+    printer::Printer,
     world::World,
 };
 use crate::{
@@ -33,49 +33,49 @@ const TAKEOVER_LIMIT: Duration = Duration::from_secs(20);
 const REBALANCE_LIMIT: Duration = Duration::from_secs(30);
 /// How long the subscriber may take to receive the rest after the load has ended.
 const REST_LIMIT: Duration = Duration::from_secs(20);
-/// How long it listens on when it has everything: for what would come twice.
+/// How long it keeps reading when it has everything, to catch duplicates.
 const AFTERMATH: Duration = Duration::from_secs(1);
 
-/// The demo while it runs.
-pub(super) struct Scene<'a> {
+/// A run of the demo.
+pub(super) struct Run<'a> {
     pub(super) arguments: &'a Arguments,
-    pub(super) voice: &'a Voice,
+    pub(super) printer: &'a Printer,
     pub(super) shutdown: CancellationToken,
     pub(super) world: World,
     pub(super) replicas: Replicas,
     /// The replica that serves the subscriber; it is not killed.
-    pub(super) seat: &'static str,
+    pub(super) serving: &'static str,
     pub(super) subscription: Subscription,
     pub(super) shard_watch: ShardWatch,
     pub(super) ownership: Ownership,
     pub(super) tally: Tally,
-    /// When a line about the state of things is due.
+    /// Interval of the progress lines.
     pub(super) tick: Interval,
 }
 
-impl Scene<'_> {
-    /// Plays all acts.
-    pub(super) async fn play(&mut self) -> Result<Report, Error> {
+impl Run<'_> {
+    /// Runs all steps: subscribe, load, kill and restart, drain, report.
+    pub(super) async fn execute(&mut self) -> Result<Report, Error> {
         self.open().await?;
         let begun = Instant::now();
         let end = begun + self.arguments.length;
         self.world.begin();
-        self.say(Tone::Bold, self.world.opening())?;
+        self.print(Tone::Bold, self.world.opening())?;
         let quarter = self.arguments.length / 4;
         self.until(begun + quarter, |_| false).await?;
         let kill = match self.arguments.kill {
             Target::None => None,
-            target => Some(self.murder(target, end).await?),
+            target => Some(self.kill_and_restart(target, end).await?),
         };
         self.until(end, |_| false).await?;
         self.world.end().await;
         let seconds = begun.elapsed().as_secs_f64();
         if self.world.has_ledger() {
-            self.say(Tone::Bold, "the load has ended; waiting for the rest")?;
+            self.print(Tone::Bold, "load ended; waiting for the remaining events")?;
         }
         let rest = Instant::now() + REST_LIMIT;
         let complete = self
-            .until(rest, |scene| scene.world.is_complete(&scene.tally))
+            .until(rest, |run| run.world.is_complete(&run.tally))
             .await?;
         if complete {
             self.until(Instant::now() + AFTERMATH, |_| false).await?;
@@ -88,13 +88,13 @@ impl Scene<'_> {
         let streams = self.ownership.counts().0;
         let limit = Instant::now() + SUBSCRIBE_LIMIT;
         let open = self
-            .until(limit, |scene| {
-                scene.tally.streams() >= streams && scene.tally.is_current
+            .until(limit, |run| {
+                run.tally.streams() >= streams && run.tally.is_current
             })
             .await?;
         if open {
-            let text = format!("subscribed at {}: {streams} streams in one", self.seat);
-            self.say(Tone::Good, &text)
+            let text = format!("subscribed at {}: {streams} streams in one", self.serving);
+            self.print(Tone::Good, &text)
         } else {
             Err(Error::Demo(format!(
                 "the subscription covers {} of {streams} streams after {SUBSCRIBE_LIMIT:?}",
@@ -104,8 +104,8 @@ impl Scene<'_> {
     }
 
     /// Kills a replica, watches the takeover, starts it again, watches the rebalance.
-    async fn murder(&mut self, target: Target, end: Instant) -> Result<Kill, Error> {
-        let leader = group::leader(&Client::new(self.replicas.endpoints(self.seat))).await?;
+    async fn kill_and_restart(&mut self, target: Target, end: Instant) -> Result<Kill, Error> {
+        let leader = group::leader(&Client::new(self.replicas.endpoints(self.serving))).await?;
         let victim = self.victim(target, &leader);
         let lost = self.ownership.of_replica(victim);
         let mut kill = Kill {
@@ -125,7 +125,7 @@ impl Scene<'_> {
             none if none.is_empty() => "nothing".to_owned(),
             shards => shards,
         };
-        self.say(
+        self.print(
             Tone::Bad,
             &format!("SIGKILL to {victim} (process {pid}), owner of {shards}"),
         )?;
@@ -136,9 +136,9 @@ impl Scene<'_> {
         self.until(killed + quarter, |_| false).await?;
         let started = Instant::now();
         self.replicas.launch(victim)?;
-        self.say(Tone::Bold, &format!("{victim} is started again"))?;
+        self.print(Tone::Bold, &format!("{victim} is restarted"))?;
         let limit = (started + REBALANCE_LIMIT).min(end);
-        let owns = |scene: &Self| !scene.ownership.of_replica(victim).is_empty();
+        let owns = |run: &Self| !run.ownership.of_replica(victim).is_empty();
         if self.until(limit, owns).await? {
             kill.rebalance_ms = Some(since(started));
         }
@@ -154,21 +154,21 @@ impl Scene<'_> {
     ) -> Result<(), Error> {
         let limit = killed + TAKEOVER_LIMIT;
         let watch = kill.was_leader.then(|| {
-            let client = Client::new(self.replicas.endpoints(self.seat));
+            let client = Client::new(self.replicas.endpoints(self.serving));
             tokio::spawn(group::new_leader(client, kill.replica.clone(), limit))
         });
-        let taken = |scene: &Self| scene.ownership.has_successors_of(lost);
+        let taken = |run: &Self| run.ownership.has_successors_of(lost);
         if self.until(limit, taken).await? {
             kill.takeover_ms = Some(since(killed));
             let text = format!("every shard of {} is owned again", kill.replica);
-            self.say(Tone::Good, &format!("{text} after {:.0} ms", since(killed)))?;
+            self.print(Tone::Good, &format!("{text} after {:.0} ms", since(killed)))?;
         }
         // In clusters of one's own perhaps nothing happens; then it is not waited for.
         let patience = match self.world.has_ledger() {
             true => TAKEOVER_LIMIT,
             false => self.arguments.length / 4,
         };
-        let heard = |scene: &Self| scene.tally.first_events().is_some();
+        let heard = |run: &Self| run.tally.first_events().is_some();
         if self.until(killed + patience, heard).await?
             && let Some(firsts) = self.tally.first_events()
         {
@@ -176,8 +176,8 @@ impl Scene<'_> {
             kill.first_event_ms = firsts.values().min().map(after);
             kill.last_first_event_ms = firsts.values().max().map(after);
             if let Some(ms) = kill.last_first_event_ms {
-                let text = format!("the subscriber hears all new owners after {ms:.0} ms");
-                self.say(Tone::Good, &text)?;
+                let text = format!("first event from every new owner after {ms:.0} ms");
+                self.print(Tone::Good, &text)?;
             }
         }
         if let Some(watch) = watch {
@@ -187,8 +187,8 @@ impl Scene<'_> {
         Ok(())
     }
 
-    /// Who is to die. Never the replica that serves the subscriber, unless it leads and the
-    /// leader is asked for.
+    /// The replica to kill. Never the one that serves the subscriber, unless it leads and `--kill
+    /// leader` was given.
     fn victim(&self, target: Target, leader: &str) -> &'static str {
         let names = || self.replicas.iter().map(|replica| replica.name);
         let leader = names().find(|name| *name == leader);
@@ -198,12 +198,12 @@ impl Scene<'_> {
             return leader;
         }
         names()
-            .filter(|name| *name != self.seat)
+            .filter(|name| *name != self.serving)
             .max_by_key(|name| {
                 let owned = self.ownership.of_replica(name).len();
                 (owned, Some(*name) != leader)
             })
-            .unwrap_or(self.seat)
+            .unwrap_or(self.serving)
     }
 
     fn report(&self, seconds: f64, kill: Option<Kill>, complete: bool) -> Report {
@@ -218,11 +218,11 @@ impl Scene<'_> {
             ..Report::default()
         };
         if !complete {
-            let text = format!("the subscriber had not everything after {REST_LIMIT:?}");
+            let text = format!("the subscriber had not received everything after {REST_LIMIT:?}");
             report.problems.push(text);
         }
         if self.tally.not_after > 0 {
-            let text = format!("{} events came again, or late", self.tally.not_after);
+            let text = format!("{} events were duplicated or out of order", self.tally.not_after);
             report.problems.push(text);
         }
         if let Some(kill) = &mut report.kill {
@@ -232,7 +232,7 @@ impl Scene<'_> {
             if !owned && !kill.was_leader {
                 report
                     .problems
-                    .push("the replica that was killed owned nothing".into());
+                    .push("the killed replica owned nothing".into());
             }
             let unheard = self.world.has_ledger() && owned && kill.last_first_event_ms.is_none();
             let unled = kill.was_leader && kill.new_leader_ms.is_none();
@@ -279,8 +279,8 @@ impl Scene<'_> {
             }
             Some(client::Update::Connected(_)) => Ok(()),
             Some(client::Update::Interrupted { endpoint, why }) => {
-                let text = format!("the subscription leaves {endpoint}: {why}");
-                self.say(Tone::Notable, &text)
+                let text = format!("the subscription left {endpoint}: {why}");
+                self.print(Tone::Notable, &text)
             }
             None => Err(Error::Demo("the replicas ended the subscription".into())),
         }
@@ -295,18 +295,18 @@ impl Scene<'_> {
             }
             watch::Update::Change(change) => {
                 if self.ownership.take(&change) {
-                    self.say(Tone::Notable, &moved(&change))?;
+                    self.print(Tone::Notable, &moved(&change))?;
                 }
                 Ok(())
             }
             watch::Update::Interrupted { endpoint, why } => {
-                let text = format!("the watch of ownership leaves {endpoint}: {why}");
-                self.say(Tone::Faint, &text)
+                let text = format!("the watch of ownership left {endpoint}: {why}");
+                self.print(Tone::Faint, &text)
             }
         }
     }
 
-    /// One line about the state of things.
+    /// Prints a progress line.
     fn state(&self) -> Result<(), Error> {
         let owned: Vec<_> = self
             .replicas
@@ -326,16 +326,16 @@ impl Scene<'_> {
         );
         // One line of a terminal, and of a log.
         let text: String = text.chars().take(140).collect();
-        self.say(Tone::Plain, &text)
+        self.print(Tone::Plain, &text)
     }
 
-    fn say(&self, tone: Tone, text: &str) -> Result<(), Error> {
-        self.voice.say(tone, text)
+    fn print(&self, tone: Tone, text: &str) -> Result<(), Error> {
+        self.printer.print(tone, text)
     }
 }
 
 fn moved(change: &ShardChange) -> String {
-    let nobody = |name: &str| if name.is_empty() { "nobody" } else { name }.to_owned();
+    let nobody = |name: &str| if name.is_empty() { "none" } else { name }.to_owned();
     let shard = change.shard.clone().unwrap_or_default();
     let (old, new) = (nobody(&change.old_owner), nobody(&shard.owner));
     let reason = word(shard.reason().as_str_name(), "MOVE_REASON_");
