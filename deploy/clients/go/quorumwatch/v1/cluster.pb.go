@@ -109,7 +109,7 @@ const (
 	ClusterChangeType_CLUSTER_CHANGE_TYPE_UPDATED ClusterChangeType = 2
 	// It was deleted.
 	ClusterChangeType_CLUSTER_CHANGE_TYPE_DELETED ClusterChangeType = 3
-	// It was updated, and does not match the watch's selector any more: a copy drops it.
+	// It was updated and no longer matches the watch's selector: a copy deletes it.
 	ClusterChangeType_CLUSTER_CHANGE_TYPE_UNMATCHED ClusterChangeType = 4
 )
 
@@ -169,9 +169,9 @@ type Cluster struct {
 	Source *ClusterSource `protobuf:"bytes,3,opt,name=source,proto3" json:"source,omitempty"`
 	// What to watch; Kubernetes Events (v1/events) where it is empty.
 	Resources []*ResourceSelector `protobuf:"bytes,4,rep,name=resources,proto3" json:"resources,omitempty"`
-	// Nothing of a paused cluster is watched; its checkpoints stay.
+	// A paused cluster is not watched; its checkpoints are kept.
 	Paused bool `protobuf:"varint,5,opt,name=paused,proto3" json:"paused,omitempty"`
-	// For people; up to 1,024 bytes.
+	// A description for display; up to 1,024 bytes.
 	Description string `protobuf:"bytes,6,opt,name=description,proto3" json:"description,omitempty"`
 	// The name of another registration of the same Kubernetes cluster. Without it a cluster that is
 	// registered already is not watched a second time: its condition is DUPLICATE.
@@ -184,12 +184,11 @@ type Cluster struct {
 	CreateTime *timestamppb.Timestamp `protobuf:"bytes,10,opt,name=create_time,json=createTime,proto3" json:"create_time,omitempty"`
 	// Output only. When it was last updated by a user.
 	UpdateTime *timestamppb.Timestamp `protobuf:"bytes,11,opt,name=update_time,json=updateTime,proto3" json:"update_time,omitempty"`
-	// Output: changes with each update. In an update: refuse it unless the cluster still has this
+	// Output: changes with each update. In an update: reject it unless the cluster still has this
 	// etag; empty to skip the check.
 	Etag string `protobuf:"bytes,12,opt,name=etag,proto3" json:"etag,omitempty"`
-	// Output only. For how long nothing has been heard from its API server; the largest of its
-	// streams. Not set where its owner is not known to be alive, and in a watch, because it changes
-	// all the time.
+	// Output only. The lag: time since its API server last sent anything, the largest of its streams.
+	// Not set if its owner is not known to be alive, and in a watch, because it changes constantly.
 	Lag           *durationpb.Duration `protobuf:"bytes,13,opt,name=lag,proto3" json:"lag,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -410,7 +409,7 @@ type isClusterSource_Source interface {
 }
 
 type ClusterSource_KubeconfigFile struct {
-	// A kubeconfig file that every replica has, in a folder named by --kubeconfig-dir.
+	// A kubeconfig file on every replica, in a directory of --kubeconfig-dir.
 	KubeconfigFile *KubeconfigFile `protobuf:"bytes,1,opt,name=kubeconfig_file,json=kubeconfigFile,proto3,oneof"`
 }
 
@@ -492,7 +491,7 @@ func (x *KubeconfigFile) GetContext() string {
 	return ""
 }
 
-// A kubeconfig as text.
+// An inline kubeconfig.
 type KubeconfigInline struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The kubeconfig, YAML, without credentials.
@@ -589,7 +588,7 @@ type ResourceSelector struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The resource, as apiVersion/plural: "v1/configmaps", "apps/v1/deployments".
 	Resource string `protobuf:"bytes,1,opt,name=resource,proto3" json:"resource,omitempty"`
-	// Only these namespaces, each a stream of its own; all of them, as one stream, where it is empty.
+	// Only these namespaces, each a separate stream. Empty: all of them, as one stream.
 	Namespaces []string `protobuf:"bytes,2,rep,name=namespaces,proto3" json:"namespaces,omitempty"`
 	// A Kubernetes label selector, applied by the API server.
 	LabelSelector string `protobuf:"bytes,3,opt,name=label_selector,json=labelSelector,proto3" json:"label_selector,omitempty"`
@@ -662,7 +661,7 @@ type ClusterHealth struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The condition.
 	Condition ClusterCondition `protobuf:"varint,1,opt,name=condition,proto3,enum=quorumwatch.v1.ClusterCondition" json:"condition,omitempty"`
-	// One sentence for people; also where the cluster is connected, but its identity may not be read.
+	// One readable sentence; also set if the cluster is connected but its identity cannot be read.
 	Reason string `protobuf:"bytes,2,opt,name=reason,proto3" json:"reason,omitempty"`
 	// Since when.
 	SinceTime     *timestamppb.Timestamp `protobuf:"bytes,3,opt,name=since_time,json=sinceTime,proto3" json:"since_time,omitempty"`
@@ -726,7 +725,7 @@ type ClusterChange struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// What happened.
 	Type ClusterChangeType `protobuf:"varint,1,opt,name=type,proto3,enum=quorumwatch.v1.ClusterChangeType" json:"type,omitempty"`
-	// The cluster after it; before it where it was deleted.
+	// The cluster after the change; before it if it was deleted.
 	Cluster       *Cluster `protobuf:"bytes,2,opt,name=cluster,proto3" json:"cluster,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache

@@ -27,11 +27,11 @@ type CreateClusterRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The cluster.
 	Cluster *Cluster `protobuf:"bytes,1,opt,name=cluster,proto3" json:"cluster,omitempty"`
-	// Check everything, and change nothing.
+	// Validate the request without changing anything.
 	ValidateOnly bool `protobuf:"varint,2,opt,name=validate_only,json=validateOnly,proto3" json:"validate_only,omitempty"`
-	// A text of up to 64 bytes that is new for each intended write, like a UUID. A write that is
-	// repeated with the same text, as after an outcome that is not known, takes effect once. Each
-	// answer shows the cluster as it is by then. The last 1,024 are remembered.
+	// A string of up to 64 bytes that is new for each intended write, like a UUID. A write retried
+	// with the same string, such as after an unknown outcome, takes effect once. Each response has
+	// the cluster as it is then. The last 1,024 are remembered.
 	RequestId     string `protobuf:"bytes,3,opt,name=request_id,json=requestId,proto3" json:"request_id,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -93,7 +93,7 @@ type CreateClusterResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The cluster.
 	Cluster *Cluster `protobuf:"bytes,1,opt,name=cluster,proto3" json:"cluster,omitempty"`
-	// The revision at which this holds: read with `min_revision` elsewhere.
+	// The revision of this state: read with `min_revision` at other replicas.
 	Revision      uint64 `protobuf:"varint,2,opt,name=revision,proto3" json:"revision,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -143,12 +143,12 @@ func (x *CreateClusterResponse) GetRevision() uint64 {
 	return 0
 }
 
-// Which cluster.
+// The cluster to select.
 type GetClusterRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Its name.
 	Name string `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
-	// Answer from this revision or a later one; 0 for what this replica has.
+	// Answer at this revision or a later one; 0 for the replica's current one.
 	MinRevision   uint64 `protobuf:"varint,2,opt,name=min_revision,json=minRevision,proto3" json:"min_revision,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -203,7 +203,7 @@ type GetClusterResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The cluster.
 	Cluster *Cluster `protobuf:"bytes,1,opt,name=cluster,proto3" json:"cluster,omitempty"`
-	// The revision at which this holds.
+	// The revision of this state.
 	Revision      uint64 `protobuf:"varint,2,opt,name=revision,proto3" json:"revision,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -253,16 +253,17 @@ func (x *GetClusterResponse) GetRevision() uint64 {
 	return 0
 }
 
-// Which page.
+// The page to return.
 type ListClustersRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// Most clusters to return; 0 for 100. The limit is 1,000. Large ones make a page shorter.
+	// Maximum number of clusters to return; 0 for 100. The limit is 1,000. A page may be shorter if
+	// clusters are large.
 	PageSize int32 `protobuf:"varint,1,opt,name=page_size,json=pageSize,proto3" json:"page_size,omitempty"`
 	// From the previous page, for a request that is otherwise the same.
 	PageToken string `protobuf:"bytes,2,opt,name=page_token,json=pageToken,proto3" json:"page_token,omitempty"`
 	// A label selector over the clusters' labels, as in Kubernetes.
 	ClusterSelector string `protobuf:"bytes,3,opt,name=cluster_selector,json=clusterSelector,proto3" json:"cluster_selector,omitempty"`
-	// Answer from this revision or a later one; 0 for what this replica has.
+	// Answer at this revision or a later one; 0 for the replica's current one.
 	MinRevision   uint64 `protobuf:"varint,4,opt,name=min_revision,json=minRevision,proto3" json:"min_revision,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -333,7 +334,7 @@ type ListClustersResponse struct {
 	Clusters []*Cluster `protobuf:"bytes,1,rep,name=clusters,proto3" json:"clusters,omitempty"`
 	// For the next page; empty on the last.
 	NextPageToken string `protobuf:"bytes,2,opt,name=next_page_token,json=nextPageToken,proto3" json:"next_page_token,omitempty"`
-	// The revision at which this holds.
+	// The revision of this state.
 	Revision      uint64 `protobuf:"varint,3,opt,name=revision,proto3" json:"revision,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -390,16 +391,15 @@ func (x *ListClustersResponse) GetRevision() uint64 {
 	return 0
 }
 
-// From where to watch.
+// Where to start the watch.
 type WatchClustersRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// Continue after the message that carried this. Empty, or no longer remembered: begin with a
-	// snapshot.
+	// Continue after the message that carried this. Empty or expired: start with a snapshot.
 	ResumeToken string `protobuf:"bytes,1,opt,name=resume_token,json=resumeToken,proto3" json:"resume_token,omitempty"`
 	// A label selector over the clusters' labels, as in Kubernetes. A change by which a cluster
 	// ceases to match is sent as well.
 	ClusterSelector string `protobuf:"bytes,2,opt,name=cluster_selector,json=clusterSelector,proto3" json:"cluster_selector,omitempty"`
-	// Begin at this revision or a later one; 0 for what this replica has.
+	// Start at this revision or a later one; 0 for the replica's current one.
 	MinRevision   uint64 `protobuf:"varint,3,opt,name=min_revision,json=minRevision,proto3" json:"min_revision,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -461,9 +461,9 @@ type WatchClustersResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Continue after this message. Not set inside a snapshot.
 	ResumeToken string `protobuf:"bytes,1,opt,name=resume_token,json=resumeToken,proto3" json:"resume_token,omitempty"`
-	// The revision at which this holds.
+	// The revision of this state.
 	Revision uint64 `protobuf:"varint,2,opt,name=revision,proto3" json:"revision,omitempty"`
-	// What is new.
+	// The content.
 	//
 	// Types that are valid to be assigned to Update:
 	//
@@ -568,7 +568,7 @@ type isWatchClustersResponse_Update interface {
 }
 
 type WatchClustersResponse_Snapshot struct {
-	// Some of the clusters that exist. SnapshotEnd says that they were all.
+	// Some of the existing clusters. SnapshotEnd follows the last ones.
 	Snapshot *ClusterPage `protobuf:"bytes,3,opt,name=snapshot,proto3,oneof"`
 }
 
@@ -583,7 +583,7 @@ type WatchClustersResponse_Change struct {
 }
 
 type WatchClustersResponse_Heartbeat struct {
-	// Nothing.
+	// Sent after a second without any other message.
 	Heartbeat *Heartbeat `protobuf:"bytes,6,opt,name=heartbeat,proto3,oneof"`
 }
 
@@ -641,18 +641,18 @@ func (x *ClusterPage) GetClusters() []*Cluster {
 	return nil
 }
 
-// What to change.
+// The fields to change.
 type UpdateClusterRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The cluster, by name, with its new values.
 	Cluster *Cluster `protobuf:"bytes,1,opt,name=cluster,proto3" json:"cluster,omitempty"`
 	// The fields to change: "labels" or "labels.KEY", "source", "resources", "paused", "description",
-	// "duplicate_of"; "*" for all of them. Not set: those that are not empty in `cluster`. "name",
-	// "etag" and what is output only are ignored.
+	// "duplicate_of"; "*" for all of them. Not set: the non-empty fields of `cluster`. "name", "etag"
+	// and output-only fields are ignored.
 	UpdateMask *fieldmaskpb.FieldMask `protobuf:"bytes,2,opt,name=update_mask,json=updateMask,proto3" json:"update_mask,omitempty"`
-	// Create the cluster where it does not exist; the mask plays no part then.
+	// Create the cluster if it does not exist; the mask is then ignored.
 	AllowMissing bool `protobuf:"varint,3,opt,name=allow_missing,json=allowMissing,proto3" json:"allow_missing,omitempty"`
-	// Check everything, and change nothing.
+	// Validate the request without changing anything.
 	ValidateOnly bool `protobuf:"varint,4,opt,name=validate_only,json=validateOnly,proto3" json:"validate_only,omitempty"`
 	// See CreateClusterRequest.
 	RequestId     string `protobuf:"bytes,5,opt,name=request_id,json=requestId,proto3" json:"request_id,omitempty"`
@@ -730,7 +730,7 @@ type UpdateClusterResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The cluster.
 	Cluster *Cluster `protobuf:"bytes,1,opt,name=cluster,proto3" json:"cluster,omitempty"`
-	// The revision at which this holds.
+	// The revision of this state.
 	Revision      uint64 `protobuf:"varint,2,opt,name=revision,proto3" json:"revision,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -780,16 +780,16 @@ func (x *UpdateClusterResponse) GetRevision() uint64 {
 	return 0
 }
 
-// Which cluster.
+// The cluster to select.
 type DeleteClusterRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Its name.
 	Name string `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
-	// Refuse unless the cluster still has this etag; empty to skip the check.
+	// Reject unless the cluster still has this etag; empty to skip the check.
 	Etag string `protobuf:"bytes,2,opt,name=etag,proto3" json:"etag,omitempty"`
-	// Succeed where it does not exist.
+	// Succeed if it does not exist.
 	AllowMissing bool `protobuf:"varint,3,opt,name=allow_missing,json=allowMissing,proto3" json:"allow_missing,omitempty"`
-	// Check everything, and change nothing.
+	// Validate the request without changing anything.
 	ValidateOnly bool `protobuf:"varint,4,opt,name=validate_only,json=validateOnly,proto3" json:"validate_only,omitempty"`
 	// See CreateClusterRequest.
 	RequestId     string `protobuf:"bytes,5,opt,name=request_id,json=requestId,proto3" json:"request_id,omitempty"`
@@ -865,7 +865,7 @@ func (x *DeleteClusterRequest) GetRequestId() string {
 // Deleted.
 type DeleteClusterResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// The revision at which this holds.
+	// The revision of this state.
 	Revision      uint64 `protobuf:"varint,1,opt,name=revision,proto3" json:"revision,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache

@@ -31,16 +31,16 @@ const (
 //
 // For semantics around ctx use and closing/ending streaming RPCs, please refer to https://pkg.go.dev/google.golang.org/grpc/?tab=doc#ClientConn.NewStream.
 //
-// Which clusters are monitored. Any replica answers; writes go to the leader by themselves.
+// Which clusters are monitored. Any replica answers; writes are forwarded to the leader.
 type ClusterServiceClient interface {
-	// Begin to monitor a cluster.
+	// Start monitoring a cluster.
 	CreateCluster(ctx context.Context, in *CreateClusterRequest, opts ...grpc.CallOption) (*CreateClusterResponse, error)
 	// One cluster.
 	GetCluster(ctx context.Context, in *GetClusterRequest, opts ...grpc.CallOption) (*GetClusterResponse, error)
 	// Clusters, by name.
 	ListClusters(ctx context.Context, in *ListClustersRequest, opts ...grpc.CallOption) (*ListClustersResponse, error)
-	// All clusters, then every change of one as it is applied. It ends with NO_QUORUM at a replica that
-	// loses contact with a majority of the group: nobody could see that what it sends is out of date.
+	// All clusters, then every change as it is applied. Ends with NO_QUORUM at a replica that loses
+	// contact with a majority of the group, because what it sends could be out of date.
 	WatchClusters(ctx context.Context, in *WatchClustersRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[WatchClustersResponse], error)
 	// Change what is watched, labels, source, or pause it.
 	UpdateCluster(ctx context.Context, in *UpdateClusterRequest, opts ...grpc.CallOption) (*UpdateClusterResponse, error)
@@ -129,16 +129,16 @@ func (c *clusterServiceClient) DeleteCluster(ctx context.Context, in *DeleteClus
 // All implementations must embed UnimplementedClusterServiceServer
 // for forward compatibility.
 //
-// Which clusters are monitored. Any replica answers; writes go to the leader by themselves.
+// Which clusters are monitored. Any replica answers; writes are forwarded to the leader.
 type ClusterServiceServer interface {
-	// Begin to monitor a cluster.
+	// Start monitoring a cluster.
 	CreateCluster(context.Context, *CreateClusterRequest) (*CreateClusterResponse, error)
 	// One cluster.
 	GetCluster(context.Context, *GetClusterRequest) (*GetClusterResponse, error)
 	// Clusters, by name.
 	ListClusters(context.Context, *ListClustersRequest) (*ListClustersResponse, error)
-	// All clusters, then every change of one as it is applied. It ends with NO_QUORUM at a replica that
-	// loses contact with a majority of the group: nobody could see that what it sends is out of date.
+	// All clusters, then every change as it is applied. Ends with NO_QUORUM at a replica that loses
+	// contact with a majority of the group, because what it sends could be out of date.
 	WatchClusters(*WatchClustersRequest, grpc.ServerStreamingServer[WatchClustersResponse]) error
 	// Change what is watched, labels, source, or pause it.
 	UpdateCluster(context.Context, *UpdateClusterRequest) (*UpdateClusterResponse, error)

@@ -24,9 +24,9 @@ const (
 // Why a call failed, as `reason` of the `google.rpc.ErrorInfo` (domain "quorumwatch.dev") among the
 // details of its status: the value's name without the prefix. One reason, one reaction of a client:
 //
-// - FIX: the request is at fault; the message says what would be right. Do not repeat it.
-// - ELSEWHERE: ask another replica at once, this one again after `RetryInfo.retry_delay`.
-// - REPEAT: repeat the request, with the same `request_id`, at any replica.
+// - FIX: the request is invalid; the message explains the correction. Do not retry.
+// - ELSEWHERE: try another replica immediately, this one again after `RetryInfo.retry_delay`.
+// - REPEAT: retry the request, with the same `request_id`, at any replica.
 // - READ: read again, then decide.
 type ErrorReason int32
 
@@ -39,7 +39,7 @@ const (
 	ErrorReason_ERROR_REASON_CURSOR_INVALID ErrorReason = 2
 	// FIX. The cursor is of another group. INVALID_ARGUMENT.
 	ErrorReason_ERROR_REASON_CURSOR_FOREIGN ErrorReason = 3
-	// FIX. The cursor says what this group never agreed on: its data was lost. INVALID_ARGUMENT.
+	// FIX. The cursor is ahead of the group's state: the group lost data. INVALID_ARGUMENT.
 	ErrorReason_ERROR_REASON_CURSOR_FROM_LOST_STATE ErrorReason = 4
 	// ELSEWHERE. The cursor was written by a newer version than this replica's. UNAVAILABLE.
 	ErrorReason_ERROR_REASON_CURSOR_TOO_NEW ErrorReason = 5
@@ -49,9 +49,9 @@ const (
 	ErrorReason_ERROR_REASON_GROUP_NOT_FORMED ErrorReason = 7
 	// ELSEWHERE. No leader, or no contact with a majority of the group. UNAVAILABLE.
 	ErrorReason_ERROR_REASON_NO_QUORUM ErrorReason = 8
-	// ELSEWHERE. The replica stops. UNAVAILABLE.
+	// ELSEWHERE. The replica is stopping. UNAVAILABLE.
 	ErrorReason_ERROR_REASON_REPLICA_STOPPING ErrorReason = 9
-	// REPEAT. Whether the write took effect is not known. UNKNOWN.
+	// REPEAT. It is unknown whether the write took effect. UNKNOWN.
 	ErrorReason_ERROR_REASON_OUTCOME_UNKNOWN ErrorReason = 10
 	// FIX. A cluster of this name exists. ALREADY_EXISTS.
 	ErrorReason_ERROR_REASON_CLUSTER_EXISTS ErrorReason = 11
@@ -71,9 +71,9 @@ const (
 	ErrorReason_ERROR_REASON_TOO_LARGE ErrorReason = 18
 	// FIX. The request_id was used for another write. INVALID_ARGUMENT.
 	ErrorReason_ERROR_REASON_REQUEST_ID_REUSED ErrorReason = 19
-	// REPEAT. The subscriber took nothing for too long; see Closing. RESOURCE_EXHAUSTED.
+	// REPEAT. The subscriber read nothing for too long; see Closing. RESOURCE_EXHAUSTED.
 	ErrorReason_ERROR_REASON_SUBSCRIBER_TOO_SLOW ErrorReason = 20
-	// FIX. The group refuses the write for another reason, which the message says. FAILED_PRECONDITION.
+	// FIX. The group rejects the write for another reason, given in the message. FAILED_PRECONDITION.
 	ErrorReason_ERROR_REASON_REFUSED ErrorReason = 21
 	// ELSEWHERE. A limit of this replica is reached; `google.rpc.QuotaFailure` and the metadata `limit`
 	// name the configuration key that sets it. RESOURCE_EXHAUSTED.

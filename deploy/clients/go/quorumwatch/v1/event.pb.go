@@ -35,11 +35,11 @@ const (
 	ChangeType_CHANGE_TYPE_MODIFIED ChangeType = 2
 	// Deleted, expired, or ceased to match a selector of the stream.
 	ChangeType_CHANGE_TYPE_DELETED ChangeType = 3
-	// Not a change: the object as a snapshot found it.
+	// Not a change: an object of a snapshot.
 	ChangeType_CHANGE_TYPE_SNAPSHOT ChangeType = 4
-	// Created or updated, and as it is now it does not match the subscription's filter, by its labels
-	// or by the fields of a Kubernetes Event. Sent only in a subscription that began with a snapshot,
-	// without the object: a copy that has the object drops it.
+	// Created or updated so that it does not match the subscription's filter, by its labels or by the
+	// fields of a Kubernetes Event. Sent without the object, and only in a subscription that began
+	// with a snapshot: a copy deletes the object.
 	ChangeType_CHANGE_TYPE_UNMATCHED ChangeType = 5
 )
 
@@ -98,8 +98,8 @@ const (
 	ObjectContent_OBJECT_CONTENT_UNSPECIFIED ObjectContent = 0
 	// The whole object, byte for byte.
 	ObjectContent_OBJECT_CONTENT_FULL ObjectContent = 1
-	// apiVersion, kind and metadata. Asked for by the view, or all that there is: a deletion that is
-	// sent after a gap.
+	// apiVersion, kind and metadata. Requested by the view, or all that is known: a deletion after a
+	// gap.
 	ObjectContent_OBJECT_CONTENT_METADATA ObjectContent = 2
 	// Nothing: `object_json` is empty.
 	ObjectContent_OBJECT_CONTENT_NONE ObjectContent = 3
@@ -148,7 +148,7 @@ func (ObjectContent) EnumDescriptor() ([]byte, []int) {
 	return file_quorumwatch_v1_event_proto_rawDescGZIP(), []int{1}
 }
 
-// What happened to a stream, as one subscription sees it.
+// A change of a stream in one subscription.
 type StreamChangeType int32
 
 const (
@@ -156,13 +156,13 @@ const (
 	StreamChangeType_STREAM_CHANGE_TYPE_UNSPECIFIED StreamChangeType = 0
 	// The subscription covers the stream from here on.
 	StreamChangeType_STREAM_CHANGE_TYPE_ADDED StreamChangeType = 1
-	// The subscription does not cover the stream any more: a copy drops what it holds of the stream.
+	// The subscription no longer covers the stream: a copy deletes its objects.
 	StreamChangeType_STREAM_CHANGE_TYPE_REMOVED StreamChangeType = 2
-	// Nothing is watched until RESUMED. What happens meanwhile follows then.
+	// Nothing is watched until RESUMED. Changes made meanwhile follow then.
 	StreamChangeType_STREAM_CHANGE_TYPE_PAUSED StreamChangeType = 3
-	// Watched again, from where it was paused; where that is not possible, a Gap says so.
+	// Watched again, from where it was paused; otherwise a Gap follows.
 	StreamChangeType_STREAM_CHANGE_TYPE_RESUMED StreamChangeType = 4
-	// Something else about the stream is new: `reason` says what.
+	// Something else about the stream changed; see `reason`.
 	StreamChangeType_STREAM_CHANGE_TYPE_CHANGED StreamChangeType = 5
 )
 
@@ -221,12 +221,12 @@ const (
 	StreamChangeReason_STREAM_CHANGE_REASON_UNSPECIFIED StreamChangeReason = 0
 	// ADDED: the subscription begins.
 	StreamChangeReason_STREAM_CHANGE_REASON_SUBSCRIBED StreamChangeReason = 1
-	// ADDED: the cursor knows the stream, and it continues there.
+	// ADDED: the stream is in the cursor, and continues there.
 	StreamChangeReason_STREAM_CHANGE_REASON_CONTINUED StreamChangeReason = 2
 	// ADDED: the cluster was registered, or the resource added to it, after the subscription began or
 	// the cursor was taken. It is sent from its beginning.
 	StreamChangeReason_STREAM_CHANGE_REASON_CREATED StreamChangeReason = 3
-	// ADDED: the cluster's labels match the filter now, or the filter covers the stream now. Where the
+	// ADDED: the cluster's labels now match the filter, or the filter now covers the stream. If the
 	// subscription covered the stream before, it continues there, else it begins at `position`.
 	StreamChangeReason_STREAM_CHANGE_REASON_MATCHED StreamChangeReason = 4
 	// REMOVED: the cluster's labels no longer match the filter.
@@ -319,13 +319,13 @@ const (
 	GapReason_GAP_REASON_CLUSTER_REPLACED GapReason = 3
 	// The API server's watch cache was reset.
 	GapReason_GAP_REASON_WATCH_CACHE_RESET GapReason = 4
-	// The API server delivered late what it had said was complete.
+	// The API server delivered late what it had reported as complete.
 	GapReason_GAP_REASON_UPSTREAM_INCONSISTENT GapReason = 5
-	// A snapshot was interrupted and starts again: what was sent of it is void.
+	// A snapshot was interrupted and restarts: discard what was sent of it.
 	GapReason_GAP_REASON_SNAPSHOT_RESTARTED GapReason = 6
-	// Another filter or view applies than the one that a copy was made with, and the copy is
-	// replaced: the cursor was taken under another one, or the cluster's labels changed, so that
-	// others of the subscription's filters apply to it.
+	// The copy was built with a different filter or view, and is replaced: the cursor was taken under
+	// another one, or the cluster's labels changed, so that other filters of the subscription apply
+	// to it.
 	GapReason_GAP_REASON_FILTER_CHANGED GapReason = 7
 )
 
@@ -386,14 +386,14 @@ type ClosingReason int32
 const (
 	// Never sent.
 	ClosingReason_CLOSING_REASON_UNSPECIFIED ClosingReason = 0
-	// The replica stops.
+	// The replica is stopping.
 	ClosingReason_CLOSING_REASON_REPLICA_STOPPING ClosingReason = 1
 	// The replica has no contact with a majority of the group, so nothing new reaches it.
 	ClosingReason_CLOSING_REASON_NO_QUORUM ClosingReason = 2
-	// The subscriber took nothing for too long. Nothing is lost, but the same follows again: read
-	// faster, or ask for less.
+	// The subscriber read nothing for too long. Nothing is lost, but it will happen again: read
+	// faster, or request less.
 	ClosingReason_CLOSING_REASON_SUBSCRIBER_TOO_SLOW ClosingReason = 3
-	// Everything that was asked for has been sent.
+	// Everything requested has been sent.
 	ClosingReason_CLOSING_REASON_COMPLETE ClosingReason = 4
 )
 
@@ -452,7 +452,7 @@ const (
 	ClosingAction_CLOSING_ACTION_RESUME_ELSEWHERE ClosingAction = 1
 	// Resume at any replica, this one included, after `retry_delay`.
 	ClosingAction_CLOSING_ACTION_RESUME ClosingAction = 2
-	// Nothing: do not try again.
+	// Stop: do not retry.
 	ClosingAction_CLOSING_ACTION_STOP ClosingAction = 3
 )
 
@@ -499,7 +499,7 @@ func (ClosingAction) EnumDescriptor() ([]byte, []int) {
 	return file_quorumwatch_v1_event_proto_rawDescGZIP(), []int{6}
 }
 
-// A change of one object of one cluster, or an object as a snapshot found it.
+// A change of one object of one cluster, or an object of a snapshot.
 type Event struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// UUIDv5 of cluster UID, stream and position: the same at every replica and in every retry.
@@ -512,16 +512,17 @@ type Event struct {
 	Resource string `protobuf:"bytes,4,opt,name=resource,proto3" json:"resource,omitempty"`
 	// What happened.
 	ChangeType ChangeType `protobuf:"varint,5,opt,name=change_type,json=changeType,proto3,enum=quorumwatch.v1.ChangeType" json:"change_type,omitempty"`
-	// The event's place in its stream. It strictly grows within a stream, except inside a snapshot.
+	// The event's position in its stream. Strictly increasing within a stream, except inside a
+	// snapshot.
 	Position *Position `protobuf:"bytes,6,opt,name=position,proto3" json:"position,omitempty"`
 	// The epoch of the owner that published it.
 	Epoch uint64 `protobuf:"varint,7,opt,name=epoch,proto3" json:"epoch,omitempty"`
 	// The object's identity.
 	Object *ObjectMeta `protobuf:"bytes,8,opt,name=object,proto3" json:"object,omitempty"`
-	// The object as JSON text, as far as `object_content` says; byte for byte as the API server sent
-	// it where that is the whole object.
+	// The object as JSON text, with the content given by `object_content`; byte for byte as the API
+	// server sent it if that is the whole object.
 	ObjectJson string `protobuf:"bytes,9,opt,name=object_json,json=objectJson,proto3" json:"object_json,omitempty"`
-	// How much of the object `object_json` holds.
+	// How much of the object `object_json` contains.
 	ObjectContent ObjectContent `protobuf:"varint,10,opt,name=object_content,json=objectContent,proto3,enum=quorumwatch.v1.ObjectContent" json:"object_content,omitempty"`
 	// When the owner read it from the API server.
 	SeenTime *timestamppb.Timestamp `protobuf:"bytes,11,opt,name=seen_time,json=seenTime,proto3" json:"seen_time,omitempty"`
@@ -720,11 +721,11 @@ func (x *ObjectMeta) GetResourceVersion() string {
 
 // A stream was added to the subscription, was removed from it, or changed.
 //
-// The frames before the first Progress name every stream of the subscription once; the other frames
+// The frames before the first Progress list every stream of the subscription once; other frames
 // refer to them by `stream`.
 type StreamChange struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// The stream's identity: opaque, unique in the group, never used again. It stays the same while
+	// The stream's identity: opaque, unique in the group, never reused. It stays the same while
 	// the cluster, the resource, the namespace and the selectors stay the same, whichever replica
 	// owns it.
 	Stream string `protobuf:"bytes,1,opt,name=stream,proto3" json:"stream,omitempty"`
@@ -732,16 +733,15 @@ type StreamChange struct {
 	Type StreamChangeType `protobuf:"varint,2,opt,name=type,proto3,enum=quorumwatch.v1.StreamChangeType" json:"type,omitempty"`
 	// Why.
 	Reason StreamChangeReason `protobuf:"varint,3,opt,name=reason,proto3,enum=quorumwatch.v1.StreamChangeReason" json:"reason,omitempty"`
-	// Where the subscription stands in the stream: what is sent continues there. Not set where
-	// nothing was ever watched, or where a snapshot follows.
+	// The subscription's position in the stream: events continue there. Not set if nothing was ever
+	// watched, or if a snapshot follows.
 	Position *Position `protobuf:"bytes,4,opt,name=position,proto3" json:"position,omitempty"`
-	// Whether a snapshot follows: SNAPSHOT events, then Synced. What a copy holds of the stream is
-	// replaced by it.
+	// Whether a snapshot follows: SNAPSHOT events, then Synced. It replaces the copy of the stream.
 	SnapshotFollows bool `protobuf:"varint,5,opt,name=snapshot_follows,json=snapshotFollows,proto3" json:"snapshot_follows,omitempty"`
 	// The cluster's name. Empty, like the fields after it, in a removal of a stream that the group no
 	// longer knows.
 	Cluster string `protobuf:"bytes,6,opt,name=cluster,proto3" json:"cluster,omitempty"`
-	// The UID of the cluster's kube-system namespace, as far as it is known.
+	// The UID of the cluster's kube-system namespace, if known.
 	ClusterUid string `protobuf:"bytes,7,opt,name=cluster_uid,json=clusterUid,proto3" json:"cluster_uid,omitempty"`
 	// The resource, as apiVersion/plural.
 	Resource string `protobuf:"bytes,8,opt,name=resource,proto3" json:"resource,omitempty"`
@@ -751,12 +751,12 @@ type StreamChange struct {
 	LabelSelector string `protobuf:"bytes,10,opt,name=label_selector,json=labelSelector,proto3" json:"label_selector,omitempty"`
 	// The field selector that the API server applies.
 	FieldSelector string `protobuf:"bytes,11,opt,name=field_selector,json=fieldSelector,proto3" json:"field_selector,omitempty"`
-	// Whether nothing is watched because the cluster is paused.
+	// Whether the stream is not watched because the cluster is paused.
 	Paused bool `protobuf:"varint,12,opt,name=paused,proto3" json:"paused,omitempty"`
-	// One sentence for people.
+	// One readable sentence.
 	Message string `protobuf:"bytes,13,opt,name=message,proto3" json:"message,omitempty"`
-	// Whether the rest of the snapshot follows that the cursor is inside of: the remaining SNAPSHOT
-	// events, then Synced. What was sent of it before the interruption counts.
+	// Whether the cursor is inside a snapshot whose rest follows: the remaining SNAPSHOT events, then
+	// Synced. What was sent before the interruption is part of it.
 	SnapshotContinues bool `protobuf:"varint,14,opt,name=snapshot_continues,json=snapshotContinues,proto3" json:"snapshot_continues,omitempty"`
 	unknownFields     protoimpl.UnknownFields
 	sizeCache         protoimpl.SizeCache
@@ -890,7 +890,8 @@ func (x *StreamChange) GetSnapshotContinues() bool {
 	return false
 }
 
-// A snapshot is complete: what was had of the stream before and not seen again in it is gone.
+// A snapshot is complete: objects of the stream that were known before and not in it no longer
+// exist.
 type Synced struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The stream's identity.
@@ -899,7 +900,7 @@ type Synced struct {
 	Cluster string `protobuf:"bytes,2,opt,name=cluster,proto3" json:"cluster,omitempty"`
 	// The resource.
 	Resource string `protobuf:"bytes,3,opt,name=resource,proto3" json:"resource,omitempty"`
-	// The snapshot's place in the stream.
+	// The snapshot's position in the stream.
 	Position      *Position `protobuf:"bytes,4,opt,name=position,proto3" json:"position,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -963,13 +964,13 @@ func (x *Synced) GetPosition() *Position {
 	return nil
 }
 
-// Where the subscription stands. Sent at its beginning, at least every five seconds, and whenever
+// The position of the subscription. Sent at its start, at least every five seconds, and whenever
 // all its streams have become up to date.
 type Progress struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// The time at the replica that serves.
+	// The serving replica's time.
 	Time *timestamppb.Timestamp `protobuf:"bytes,1,opt,name=time,proto3" json:"time,omitempty"`
-	// The streams of which anything is new since the last Progress; in the first one, all of them.
+	// The streams that changed since the last Progress; in the first one, all of them.
 	Streams []*StreamProgress `protobuf:"bytes,2,rep,name=streams,proto3" json:"streams,omitempty"`
 	// Whether every stream is up to date: none is catching up with the present.
 	UpToDate      bool `protobuf:"varint,3,opt,name=up_to_date,json=upToDate,proto3" json:"up_to_date,omitempty"`
@@ -1028,15 +1029,16 @@ func (x *Progress) GetUpToDate() bool {
 	return false
 }
 
-// Where the subscription stands in one stream.
+// The position of the subscription in one stream.
 type StreamProgress struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The stream's identity.
 	Stream string `protobuf:"bytes,1,opt,name=stream,proto3" json:"stream,omitempty"`
-	// The last position sent or passed. Not set while nothing was ever watched, and inside a snapshot.
+	// The last position sent or skipped. Not set while nothing was ever watched, and inside a
+	// snapshot.
 	Position *Position `protobuf:"bytes,2,opt,name=position,proto3" json:"position,omitempty"`
-	// When anything was last heard from the stream's API server through its owner, by the clock of
-	// `Progress.time`: what the subscriber knows is at most so old. Not set where nothing was heard.
+	// When the stream's API server last sent anything to its owner, by the clock of `Progress.time`:
+	// the subscriber's view is at most this old. Not set if nothing was received yet.
 	HeardTime *timestamppb.Timestamp `protobuf:"bytes,3,opt,name=heard_time,json=heardTime,proto3" json:"heard_time,omitempty"`
 	// Whether the subscription is still catching up with the present.
 	CatchingUp    bool `protobuf:"varint,4,opt,name=catching_up,json=catchingUp,proto3" json:"catching_up,omitempty"`
@@ -1102,7 +1104,7 @@ func (x *StreamProgress) GetCatchingUp() bool {
 	return false
 }
 
-// Something is missing from the stream here.
+// Events are missing from the stream here.
 type Gap struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The stream's identity.
@@ -1111,15 +1113,15 @@ type Gap struct {
 	Cluster string `protobuf:"bytes,2,opt,name=cluster,proto3" json:"cluster,omitempty"`
 	// The resource.
 	Resource string `protobuf:"bytes,3,opt,name=resource,proto3" json:"resource,omitempty"`
-	// The last position before the hole. Not set where there was none.
+	// The last position before the gap. Not set if there was none.
 	From *Position `protobuf:"bytes,4,opt,name=from,proto3" json:"from,omitempty"`
-	// Where the stream goes on. Not set where that is known only with the end of the snapshot.
+	// Where the stream continues. Not set if only the end of the snapshot gives it.
 	To *Position `protobuf:"bytes,5,opt,name=to,proto3" json:"to,omitempty"`
 	// Why.
 	Reason GapReason `protobuf:"varint,6,opt,name=reason,proto3,enum=quorumwatch.v1.GapReason" json:"reason,omitempty"`
 	// True: the net changes follow, deletions included. False: a snapshot follows, then Synced.
 	Repaired bool `protobuf:"varint,7,opt,name=repaired,proto3" json:"repaired,omitempty"`
-	// One sentence for people.
+	// One readable sentence.
 	Message       string `protobuf:"bytes,8,opt,name=message,proto3" json:"message,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -1211,8 +1213,8 @@ func (x *Gap) GetMessage() string {
 	return ""
 }
 
-// The last frame of a subscription that the server ends. The response that carries it carries the
-// whole cursor too; the call's status repeats the reason.
+// The last frame of a subscription that the server ends. The same response has the whole cursor;
+// the call's status repeats the reason.
 type Closing struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Why.
@@ -1221,7 +1223,7 @@ type Closing struct {
 	Action ClosingAction `protobuf:"varint,2,opt,name=action,proto3,enum=quorumwatch.v1.ClosingAction" json:"action,omitempty"`
 	// How long to wait before that.
 	RetryDelay *durationpb.Duration `protobuf:"bytes,3,opt,name=retry_delay,json=retryDelay,proto3" json:"retry_delay,omitempty"`
-	// One sentence for people.
+	// One readable sentence.
 	Message       string `protobuf:"bytes,4,opt,name=message,proto3" json:"message,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache

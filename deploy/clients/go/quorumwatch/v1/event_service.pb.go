@@ -31,7 +31,7 @@ const (
 	View_VIEW_FULL View = 1
 	// apiVersion, kind and metadata.
 	View_VIEW_METADATA View = 2
-	// Nothing but what `Event.object` says.
+	// Only the identity in `Event.object`.
 	View_VIEW_NONE View = 3
 )
 
@@ -78,7 +78,7 @@ func (View) EnumDescriptor() ([]byte, []int) {
 	return file_quorumwatch_v1_event_service_proto_rawDescGZIP(), []int{0}
 }
 
-// When the server ends a subscription by itself.
+// When the server ends a subscription.
 type Until int32
 
 const (
@@ -129,12 +129,12 @@ func (Until) EnumDescriptor() ([]byte, []int) {
 	return file_quorumwatch_v1_event_service_proto_rawDescGZIP(), []int{1}
 }
 
-// What to send, and from where.
+// What to send, and where to start.
 type SubscribeRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// Which events: those that match at least one of the filters; everything where there are none.
+	// Events that match at least one of the filters are sent; without filters, everything.
 	Filters []*Filter `protobuf:"bytes,1,rep,name=filters,proto3" json:"filters,omitempty"`
-	// Where to begin; `now` where none of them is set.
+	// Where to start; `now` if none is set.
 	//
 	// Types that are valid to be assigned to From:
 	//
@@ -142,9 +142,9 @@ type SubscribeRequest struct {
 	//	*SubscribeRequest_Snapshot
 	//	*SubscribeRequest_Resume
 	From isSubscribeRequest_From `protobuf_oneof:"from"`
-	// How much of each object to send; the whole object where it is not set.
+	// How much of each object to send; by default the whole object.
 	View View `protobuf:"varint,5,opt,name=view,proto3,enum=quorumwatch.v1.View" json:"view,omitempty"`
-	// When to end; never where it is not set.
+	// When to end; by default never.
 	Until Until `protobuf:"varint,6,opt,name=until,proto3,enum=quorumwatch.v1.Until" json:"until,omitempty"`
 	// The name of the client, for logs and statistics: up to 64 letters, digits, "-", "_", "." or "/".
 	ClientName    string `protobuf:"bytes,7,opt,name=client_name,json=clientName,proto3" json:"client_name,omitempty"`
@@ -249,7 +249,7 @@ type isSubscribeRequest_From interface {
 }
 
 type SubscribeRequest_Now struct {
-	// With what happens after the subscription is established.
+	// With changes after the subscription is established.
 	Now *FromNow `protobuf:"bytes,2,opt,name=now,proto3,oneof"`
 }
 
@@ -269,7 +269,7 @@ func (*SubscribeRequest_Snapshot) isSubscribeRequest_From() {}
 
 func (*SubscribeRequest_Resume) isSubscribeRequest_From() {}
 
-// Begin with what happens from now on.
+// Start with changes from now on.
 type FromNow struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	unknownFields protoimpl.UnknownFields
@@ -306,7 +306,7 @@ func (*FromNow) Descriptor() ([]byte, []int) {
 	return file_quorumwatch_v1_event_service_proto_rawDescGZIP(), []int{1}
 }
 
-// Begin with what exists.
+// Start with a snapshot of what exists.
 type FromSnapshot struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	unknownFields protoimpl.UnknownFields
@@ -343,10 +343,10 @@ func (*FromSnapshot) Descriptor() ([]byte, []int) {
 	return file_quorumwatch_v1_event_service_proto_rawDescGZIP(), []int{2}
 }
 
-// Begin where an earlier subscription stopped.
+// Resume where an earlier subscription stopped.
 type FromCursor struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// What was kept of the cursor: the last `cursor` received, then every `cursor_delta` received
+	// The saved cursor: the last `cursor` received, then every `cursor_delta` received
 	// after it, in order.
 	Cursors       []string `protobuf:"bytes,1,rep,name=cursors,proto3" json:"cursors,omitempty"`
 	unknownFields protoimpl.UnknownFields
@@ -390,8 +390,8 @@ func (x *FromCursor) GetCursors() []string {
 	return nil
 }
 
-// Which events. Fields are joined by "and", the values of one field by "or"; an empty field
-// matches everything. A value that could never match anything is refused.
+// Selects events. Fields are combined with "and", the values of one field with "or"; an empty field
+// matches everything. A value that could never match is rejected.
 type Filter struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Names of clusters.
@@ -407,9 +407,9 @@ type Filter struct {
 	// A label selector over the object's labels, as in Kubernetes. In a subscription that began with
 	// a snapshot, a change by which an object ceases to match is sent as UNMATCHED.
 	ObjectSelector string `protobuf:"bytes,6,opt,name=object_selector,json=objectSelector,proto3" json:"object_selector,omitempty"`
-	// What happened. Not together with `snapshot`: a copy needs every change.
+	// Kinds of changes. Not together with `snapshot`: a copy needs every change.
 	ChangeTypes []ChangeType `protobuf:"varint,7,rep,packed,name=change_types,json=changeTypes,proto3,enum=quorumwatch.v1.ChangeType" json:"change_types,omitempty"`
-	// What only Kubernetes Events have. A filter that sets it matches nothing else.
+	// Fields of Kubernetes Events. A filter that sets it matches nothing else.
 	KubernetesEvent *KubernetesEventFilter `protobuf:"bytes,8,opt,name=kubernetes_event,json=kubernetesEvent,proto3" json:"kubernetes_event,omitempty"`
 	// A field selector, as in Kubernetes: "type=Warning,involvedObject.kind!=Pod". It may name
 	// metadata.namespace, metadata.name, and for Kubernetes Events type, reason, source,
@@ -512,8 +512,8 @@ func (x *Filter) GetFieldSelector() string {
 	return ""
 }
 
-// Which Kubernetes Events. Fields are joined by "and", the values of one field by "or"; an empty
-// field matches everything.
+// Selects Kubernetes Events. Fields are combined with "and", the values of one field with "or"; an
+// empty field matches everything.
 type KubernetesEventFilter struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Their type: "Normal" or "Warning".
@@ -662,14 +662,14 @@ func (x *ObjectReference) GetUid() string {
 // One frame of the stream.
 type SubscribeResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// The whole cursor, after this frame: it replaces everything that was kept. In the first Progress,
-	// in later ones where the deltas since the last whole have grown or a stream was added or removed, in
-	// Closing.
+	// The whole cursor after this frame: it replaces everything saved before. In the first Progress,
+	// in later ones if the deltas since the last whole have grown or a stream was added or removed,
+	// and in Closing.
 	Cursor string `protobuf:"bytes,1,opt,name=cursor,proto3" json:"cursor,omitempty"`
-	// What this frame changes in the cursor: keep it after what is kept already. Never together with
+	// The change of the cursor by this frame: append it to what is saved. Never together with
 	// `cursor`.
 	CursorDelta string `protobuf:"bytes,2,opt,name=cursor_delta,json=cursorDelta,proto3" json:"cursor_delta,omitempty"`
-	// The frame. Later versions may add others: ignore them, and keep their cursor.
+	// The frame. Later versions may add others: ignore them, but keep their cursor.
 	//
 	// Types that are valid to be assigned to Frame:
 	//
@@ -814,7 +814,7 @@ type SubscribeResponse_StreamChange struct {
 }
 
 type SubscribeResponse_Gap struct {
-	// Something is missing here.
+	// Events are missing here.
 	Gap *Gap `protobuf:"bytes,5,opt,name=gap,proto3,oneof"`
 }
 
@@ -824,7 +824,7 @@ type SubscribeResponse_Synced struct {
 }
 
 type SubscribeResponse_Progress struct {
-	// Where the subscription stands.
+	// The position of the subscription.
 	Progress *Progress `protobuf:"bytes,7,opt,name=progress,proto3,oneof"`
 }
 
@@ -834,7 +834,7 @@ type SubscribeResponse_Closing struct {
 }
 
 type SubscribeResponse_Heartbeat struct {
-	// The replica lives: after half a second without any other frame. It says nothing of the cursor.
+	// Sent after half a second without any other frame. Does not change the cursor.
 	Heartbeat *Heartbeat `protobuf:"bytes,9,opt,name=heartbeat,proto3,oneof"`
 }
 

@@ -26,11 +26,11 @@ const (
 //
 // For semantics around ctx use and closing/ending streaming RPCs, please refer to https://pkg.go.dev/google.golang.org/grpc/?tab=doc#ClientConn.NewStream.
 //
-// One merged, de-duplicated, resumable stream of what happens in all clusters.
+// One merged, deduplicated, resumable stream of the events of all clusters.
 type EventServiceClient interface {
-	// Streams events from where the request says, until one side leaves.
+	// Streams events from the requested start, until one side ends it.
 	//
-	// Any replica serves it, and any replica resumes a cursor of any other.
+	// Any replica serves it, and resumes a cursor from any other replica.
 	Subscribe(ctx context.Context, in *SubscribeRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[SubscribeResponse], error)
 }
 
@@ -65,11 +65,11 @@ type EventService_SubscribeClient = grpc.ServerStreamingClient[SubscribeResponse
 // All implementations must embed UnimplementedEventServiceServer
 // for forward compatibility.
 //
-// One merged, de-duplicated, resumable stream of what happens in all clusters.
+// One merged, deduplicated, resumable stream of the events of all clusters.
 type EventServiceServer interface {
-	// Streams events from where the request says, until one side leaves.
+	// Streams events from the requested start, until one side ends it.
 	//
-	// Any replica serves it, and any replica resumes a cursor of any other.
+	// Any replica serves it, and resumes a cursor from any other replica.
 	Subscribe(*SubscribeRequest, grpc.ServerStreamingServer[SubscribeResponse]) error
 	mustEmbedUnimplementedEventServiceServer()
 }

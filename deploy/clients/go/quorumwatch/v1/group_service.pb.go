@@ -21,10 +21,10 @@ const (
 	_ = protoimpl.EnforceVersion(protoimpl.MaxVersion - 20)
 )
 
-// From when.
+// The minimum revision.
 type GetGroupRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// Answer from this revision or a later one; 0 for what this replica has.
+	// Answer at this revision or a later one; 0 for the replica's current one.
 	MinRevision   uint64 `protobuf:"varint,1,opt,name=min_revision,json=minRevision,proto3" json:"min_revision,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -72,7 +72,7 @@ type GetGroupResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The group.
 	Group *Group `protobuf:"bytes,1,opt,name=group,proto3" json:"group,omitempty"`
-	// The revision at which this holds.
+	// The revision of this state.
 	Revision uint64 `protobuf:"varint,2,opt,name=revision,proto3" json:"revision,omitempty"`
 	// The name of the answering replica.
 	AnsweredBy    string `protobuf:"bytes,3,opt,name=answered_by,json=answeredBy,proto3" json:"answered_by,omitempty"`
@@ -131,10 +131,10 @@ func (x *GetGroupResponse) GetAnsweredBy() string {
 	return ""
 }
 
-// From when.
+// The minimum revision.
 type WatchGroupRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// Begin at this revision or a later one; 0 for what this replica has.
+	// Start at this revision or a later one; 0 for the replica's current one.
 	MinRevision   uint64 `protobuf:"varint,1,opt,name=min_revision,json=minRevision,proto3" json:"min_revision,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -177,15 +177,15 @@ func (x *WatchGroupRequest) GetMinRevision() uint64 {
 	return 0
 }
 
-// The group, or a sign of life. A group is small, so each message is the whole of it, and there is
-// nothing to resume: after a reconnect the first message says everything.
+// The group, or a heartbeat. A group is small, so each message has all of it, and there is nothing
+// to resume: after a reconnect the first message is complete.
 type WatchGroupResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// The revision at which this holds.
+	// The revision of this state.
 	Revision uint64 `protobuf:"varint,1,opt,name=revision,proto3" json:"revision,omitempty"`
 	// The name of the answering replica.
 	AnsweredBy string `protobuf:"bytes,2,opt,name=answered_by,json=answeredBy,proto3" json:"answered_by,omitempty"`
-	// What is new.
+	// The content.
 	//
 	// Types that are valid to be assigned to Update:
 	//
@@ -271,12 +271,12 @@ type isWatchGroupResponse_Update interface {
 
 type WatchGroupResponse_Group struct {
 	// The group: replaces what was known. `Member.silence` and `clock_offset` are as of this
-	// message; a change of nothing else is not sent.
+	// message; a change of only these is not sent.
 	Group *Group `protobuf:"bytes,3,opt,name=group,proto3,oneof"`
 }
 
 type WatchGroupResponse_Heartbeat struct {
-	// Nothing.
+	// Sent after a second without any other message.
 	Heartbeat *Heartbeat `protobuf:"bytes,4,opt,name=heartbeat,proto3,oneof"`
 }
 
@@ -284,7 +284,7 @@ func (*WatchGroupResponse_Group) isWatchGroupResponse_Update() {}
 
 func (*WatchGroupResponse_Heartbeat) isWatchGroupResponse_Update() {}
 
-// Which replica.
+// The replica to remove.
 type RemoveMemberRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Its name.
@@ -333,7 +333,7 @@ func (x *RemoveMemberRequest) GetName() string {
 // Removed.
 type RemoveMemberResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// The revision at which this holds.
+	// The revision of this state.
 	Revision      uint64 `protobuf:"varint,1,opt,name=revision,proto3" json:"revision,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache

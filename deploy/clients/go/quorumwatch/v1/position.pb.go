@@ -21,8 +21,9 @@ const (
 	_ = protoimpl.EnforceVersion(protoimpl.MaxVersion - 20)
 )
 
-// A place in one stream. Places of one stream are ordered by era, then by resource version as a
-// number, then by ordinal, one that is not set coming last. Places of two streams do not compare.
+// A position in one stream. Positions of one stream are ordered by era, then by resource version as
+// a number, then by ordinal, where an unset one comes last. Positions of different streams are not
+// comparable.
 type Position struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The stream's history: it grows whenever continuity with the past is lost, and only then.

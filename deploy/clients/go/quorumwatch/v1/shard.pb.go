@@ -22,7 +22,7 @@ const (
 	_ = protoimpl.EnforceVersion(protoimpl.MaxVersion - 20)
 )
 
-// Where an assignment is in its life.
+// The phase of an assignment.
 type ShardPhase int32
 
 const (
@@ -87,7 +87,7 @@ const (
 	MoveReason_MOVE_REASON_PLACED MoveReason = 2
 	// Its owner became unavailable.
 	MoveReason_MOVE_REASON_TAKEOVER MoveReason = 3
-	// To even the load.
+	// To balance the load.
 	MoveReason_MOVE_REASON_REBALANCE MoveReason = 4
 	// Its owner became unavailable and no replica could take it.
 	MoveReason_MOVE_REASON_NO_REPLICA MoveReason = 5
@@ -95,7 +95,7 @@ const (
 	MoveReason_MOVE_REASON_PAUSED MoveReason = 6
 	// Its cluster was deleted.
 	MoveReason_MOVE_REASON_DELETED MoveReason = 7
-	// Its owner is about to stop, and said so.
+	// Its owner reported that it is stopping.
 	MoveReason_MOVE_REASON_HANDOVER MoveReason = 8
 	// Its owner could not reach its cluster, and the new one can.
 	MoveReason_MOVE_REASON_REACHABILITY MoveReason = 13
@@ -224,11 +224,11 @@ type Shard struct {
 	Name string `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
 	// The cluster's name.
 	Cluster string `protobuf:"bytes,2,opt,name=cluster,proto3" json:"cluster,omitempty"`
-	// The owner's name; empty where it has none.
+	// The owner's name; empty without an owner.
 	Owner string `protobuf:"bytes,3,opt,name=owner,proto3" json:"owner,omitempty"`
 	// The fencing token: grows by one at each change of owner.
 	Epoch uint64 `protobuf:"varint,4,opt,name=epoch,proto3" json:"epoch,omitempty"`
-	// Where the assignment is in its life.
+	// The phase of the assignment.
 	Phase ShardPhase `protobuf:"varint,5,opt,name=phase,proto3,enum=quorumwatch.v1.ShardPhase" json:"phase,omitempty"`
 	// Why it has this owner.
 	Reason MoveReason `protobuf:"varint,6,opt,name=reason,proto3,enum=quorumwatch.v1.MoveReason" json:"reason,omitempty"`
@@ -340,7 +340,7 @@ type Stream struct {
 	// The field selector that the API server applies.
 	FieldSelector string `protobuf:"bytes,5,opt,name=field_selector,json=fieldSelector,proto3" json:"field_selector,omitempty"`
 	// Where the next owner resumes. Not set before the first contact with the cluster. In a watch: as
-	// of the last change of the shard, because checkpoints move all the time.
+	// of the last change of the shard, because checkpoints move constantly.
 	Checkpoint    *Position `protobuf:"bytes,6,opt,name=checkpoint,proto3" json:"checkpoint,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -423,9 +423,9 @@ type ShardChange struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// What happened.
 	Type ShardChangeType `protobuf:"varint,1,opt,name=type,proto3,enum=quorumwatch.v1.ShardChangeType" json:"type,omitempty"`
-	// The shard after the change; as it was last where it was deleted.
+	// The shard after the change; its last state if it was deleted.
 	Shard *Shard `protobuf:"bytes,2,opt,name=shard,proto3" json:"shard,omitempty"`
-	// The owner before, in a move; empty for none.
+	// The previous owner, in a move; empty for none.
 	OldOwner string `protobuf:"bytes,3,opt,name=old_owner,json=oldOwner,proto3" json:"old_owner,omitempty"`
 	// When.
 	Time          *timestamppb.Timestamp `protobuf:"bytes,4,opt,name=time,proto3" json:"time,omitempty"`

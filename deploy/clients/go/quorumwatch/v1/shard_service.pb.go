@@ -21,12 +21,12 @@ const (
 	_ = protoimpl.EnforceVersion(protoimpl.MaxVersion - 20)
 )
 
-// Which shard.
+// The shard to select.
 type GetShardRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// "cluster/slice", or the cluster's name for its slice 0.
 	Name string `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
-	// Answer from this revision or a later one; 0 for what this replica has.
+	// Answer at this revision or a later one; 0 for the replica's current one.
 	MinRevision   uint64 `protobuf:"varint,2,opt,name=min_revision,json=minRevision,proto3" json:"min_revision,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -81,7 +81,7 @@ type GetShardResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The shard.
 	Shard *Shard `protobuf:"bytes,1,opt,name=shard,proto3" json:"shard,omitempty"`
-	// The revision at which this holds.
+	// The revision of this state.
 	Revision      uint64 `protobuf:"varint,2,opt,name=revision,proto3" json:"revision,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -131,10 +131,11 @@ func (x *GetShardResponse) GetRevision() uint64 {
 	return 0
 }
 
-// Which page.
+// The page to return.
 type ListShardsRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// Most shards to return; 0 for 100. The limit is 1,000. Large ones make a page shorter.
+	// Maximum number of shards to return; 0 for 100. The limit is 1,000. A page may be shorter if
+	// shards are large.
 	PageSize int32 `protobuf:"varint,1,opt,name=page_size,json=pageSize,proto3" json:"page_size,omitempty"`
 	// From the previous page, for a request that is otherwise the same.
 	PageToken string `protobuf:"bytes,2,opt,name=page_token,json=pageToken,proto3" json:"page_token,omitempty"`
@@ -142,7 +143,7 @@ type ListShardsRequest struct {
 	Clusters []string `protobuf:"bytes,3,rep,name=clusters,proto3" json:"clusters,omitempty"`
 	// Only shards of these owners, by name; "" for those without one.
 	Owners []string `protobuf:"bytes,4,rep,name=owners,proto3" json:"owners,omitempty"`
-	// Answer from this revision or a later one; 0 for what this replica has.
+	// Answer at this revision or a later one; 0 for the replica's current one.
 	MinRevision   uint64 `protobuf:"varint,5,opt,name=min_revision,json=minRevision,proto3" json:"min_revision,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -220,7 +221,7 @@ type ListShardsResponse struct {
 	Shards []*Shard `protobuf:"bytes,1,rep,name=shards,proto3" json:"shards,omitempty"`
 	// For the next page; empty on the last.
 	NextPageToken string `protobuf:"bytes,2,opt,name=next_page_token,json=nextPageToken,proto3" json:"next_page_token,omitempty"`
-	// The revision at which this holds.
+	// The revision of this state.
 	Revision      uint64 `protobuf:"varint,3,opt,name=revision,proto3" json:"revision,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -277,17 +278,16 @@ func (x *ListShardsResponse) GetRevision() uint64 {
 	return 0
 }
 
-// From where to watch.
+// Where to start the watch.
 type WatchShardsRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// Continue after the message that carried this. Empty, or no longer remembered: begin with a
-	// snapshot.
+	// Continue after the message that carried this. Empty or expired: start with a snapshot.
 	ResumeToken string `protobuf:"bytes,1,opt,name=resume_token,json=resumeToken,proto3" json:"resume_token,omitempty"`
 	// Only shards of these clusters.
 	Clusters []string `protobuf:"bytes,2,rep,name=clusters,proto3" json:"clusters,omitempty"`
 	// Only shards that one of these owns or owned before the change, by name; "" for none.
 	Owners []string `protobuf:"bytes,3,rep,name=owners,proto3" json:"owners,omitempty"`
-	// Begin at this revision or a later one; 0 for what this replica has.
+	// Start at this revision or a later one; 0 for the replica's current one.
 	MinRevision   uint64 `protobuf:"varint,4,opt,name=min_revision,json=minRevision,proto3" json:"min_revision,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -356,9 +356,9 @@ type WatchShardsResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Continue after this message. Not set inside a snapshot.
 	ResumeToken string `protobuf:"bytes,1,opt,name=resume_token,json=resumeToken,proto3" json:"resume_token,omitempty"`
-	// The revision at which this holds.
+	// The revision of this state.
 	Revision uint64 `protobuf:"varint,2,opt,name=revision,proto3" json:"revision,omitempty"`
-	// What is new.
+	// The content.
 	//
 	// Types that are valid to be assigned to Update:
 	//
@@ -463,7 +463,7 @@ type isWatchShardsResponse_Update interface {
 }
 
 type WatchShardsResponse_Snapshot struct {
-	// Some of the shards that exist. SnapshotEnd says that they were all.
+	// Some of the existing shards. SnapshotEnd follows the last ones.
 	Snapshot *ShardPage `protobuf:"bytes,3,opt,name=snapshot,proto3,oneof"`
 }
 
@@ -478,7 +478,7 @@ type WatchShardsResponse_Change struct {
 }
 
 type WatchShardsResponse_Heartbeat struct {
-	// Nothing.
+	// Sent after a second without any other message.
 	Heartbeat *Heartbeat `protobuf:"bytes,6,opt,name=heartbeat,proto3,oneof"`
 }
 

@@ -22,7 +22,8 @@ const (
 	_ = protoimpl.EnforceVersion(protoimpl.MaxVersion - 20)
 )
 
-// A snapshot is complete: what was known before and was not in its pages is gone. Changes follow.
+// A snapshot is complete: items known before that were not in its pages no longer exist. Changes
+// follow.
 type SnapshotEnd struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	unknownFields protoimpl.UnknownFields
@@ -59,13 +60,12 @@ func (*SnapshotEnd) Descriptor() ([]byte, []int) {
 	return file_quorumwatch_v1_watch_proto_rawDescGZIP(), []int{0}
 }
 
-// The replica lives, and there is nothing to say. In a watch: sent after a second without any other
-// message. In a subscription: after half a second without any other frame, from its first frame on.
-// So a replica that sends nothing for some of these intervals is frozen, or cut off: go on at
-// another one.
+// A keepalive. In a watch: sent after a second without any other message. In a subscription: after
+// half a second without any other frame, from its first frame on. So a replica that sends nothing
+// for several intervals is frozen or partitioned: resume at another one.
 type Heartbeat struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// The time at the replica that serves.
+	// The serving replica's time.
 	Time          *timestamppb.Timestamp `protobuf:"bytes,1,opt,name=time,proto3" json:"time,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache

@@ -26,7 +26,7 @@ if _version_not_supported:
 
 
 class ClusterServiceStub:
-    """Which clusters are monitored. Any replica answers; writes go to the leader by themselves.
+    """Which clusters are monitored. Any replica answers; writes are forwarded to the leader.
     """
 
     def __init__(self, channel):
@@ -68,11 +68,11 @@ class ClusterServiceStub:
 
 
 class ClusterServiceServicer:
-    """Which clusters are monitored. Any replica answers; writes go to the leader by themselves.
+    """Which clusters are monitored. Any replica answers; writes are forwarded to the leader.
     """
 
     def CreateCluster(self, request, context):
-        """Begin to monitor a cluster.
+        """Start monitoring a cluster.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -93,8 +93,8 @@ class ClusterServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def WatchClusters(self, request, context):
-        """All clusters, then every change of one as it is applied. It ends with NO_QUORUM at a replica that
-        loses contact with a majority of the group: nobody could see that what it sends is out of date.
+        """All clusters, then every change as it is applied. Ends with NO_QUORUM at a replica that loses
+        contact with a majority of the group, because what it sends could be out of date.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -156,7 +156,7 @@ def add_ClusterServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class ClusterService:
-    """Which clusters are monitored. Any replica answers; writes go to the leader by themselves.
+    """Which clusters are monitored. Any replica answers; writes are forwarded to the leader.
     """
 
     @staticmethod

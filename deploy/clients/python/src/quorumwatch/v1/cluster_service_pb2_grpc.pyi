@@ -27,21 +27,21 @@ GRPC_GENERATED_VERSION: str
 GRPC_VERSION: str
 
 class ClusterServiceStub:
-    """Which clusters are monitored. Any replica answers; writes go to the leader by themselves."""
+    """Which clusters are monitored. Any replica answers; writes are forwarded to the leader."""
 
     @_typing.overload
     def __new__(cls, channel: _grpc.Channel) -> _Self: ...
     @_typing.overload
     def __new__(cls, channel: _aio.Channel) -> ClusterServiceAsyncStub: ...
     CreateCluster: _grpc.UnaryUnaryMultiCallable[_cluster_service_pb2.CreateClusterRequest, _cluster_service_pb2.CreateClusterResponse]
-    """Begin to monitor a cluster."""
+    """Start monitoring a cluster."""
     GetCluster: _grpc.UnaryUnaryMultiCallable[_cluster_service_pb2.GetClusterRequest, _cluster_service_pb2.GetClusterResponse]
     """One cluster."""
     ListClusters: _grpc.UnaryUnaryMultiCallable[_cluster_service_pb2.ListClustersRequest, _cluster_service_pb2.ListClustersResponse]
     """Clusters, by name."""
     WatchClusters: _grpc.UnaryStreamMultiCallable[_cluster_service_pb2.WatchClustersRequest, _cluster_service_pb2.WatchClustersResponse]
-    """All clusters, then every change of one as it is applied. It ends with NO_QUORUM at a replica that
-    loses contact with a majority of the group: nobody could see that what it sends is out of date.
+    """All clusters, then every change as it is applied. Ends with NO_QUORUM at a replica that loses
+    contact with a majority of the group, because what it sends could be out of date.
     """
     UpdateCluster: _grpc.UnaryUnaryMultiCallable[_cluster_service_pb2.UpdateClusterRequest, _cluster_service_pb2.UpdateClusterResponse]
     """Change what is watched, labels, source, or pause it."""
@@ -50,18 +50,18 @@ class ClusterServiceStub:
 
 @_typing.type_check_only
 class ClusterServiceAsyncStub(ClusterServiceStub):
-    """Which clusters are monitored. Any replica answers; writes go to the leader by themselves."""
+    """Which clusters are monitored. Any replica answers; writes are forwarded to the leader."""
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     CreateCluster: _aio.UnaryUnaryMultiCallable[_cluster_service_pb2.CreateClusterRequest, _cluster_service_pb2.CreateClusterResponse]  # type: ignore[assignment]
-    """Begin to monitor a cluster."""
+    """Start monitoring a cluster."""
     GetCluster: _aio.UnaryUnaryMultiCallable[_cluster_service_pb2.GetClusterRequest, _cluster_service_pb2.GetClusterResponse]  # type: ignore[assignment]
     """One cluster."""
     ListClusters: _aio.UnaryUnaryMultiCallable[_cluster_service_pb2.ListClustersRequest, _cluster_service_pb2.ListClustersResponse]  # type: ignore[assignment]
     """Clusters, by name."""
     WatchClusters: _aio.UnaryStreamMultiCallable[_cluster_service_pb2.WatchClustersRequest, _cluster_service_pb2.WatchClustersResponse]  # type: ignore[assignment]
-    """All clusters, then every change of one as it is applied. It ends with NO_QUORUM at a replica that
-    loses contact with a majority of the group: nobody could see that what it sends is out of date.
+    """All clusters, then every change as it is applied. Ends with NO_QUORUM at a replica that loses
+    contact with a majority of the group, because what it sends could be out of date.
     """
     UpdateCluster: _aio.UnaryUnaryMultiCallable[_cluster_service_pb2.UpdateClusterRequest, _cluster_service_pb2.UpdateClusterResponse]  # type: ignore[assignment]
     """Change what is watched, labels, source, or pause it."""
@@ -69,7 +69,7 @@ class ClusterServiceAsyncStub(ClusterServiceStub):
     """Stop monitoring a cluster and forget its checkpoints."""
 
 class ClusterServiceServicer(metaclass=_abc_1.ABCMeta):
-    """Which clusters are monitored. Any replica answers; writes go to the leader by themselves."""
+    """Which clusters are monitored. Any replica answers; writes are forwarded to the leader."""
 
     @_abc_1.abstractmethod
     def CreateCluster(
@@ -77,7 +77,7 @@ class ClusterServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _cluster_service_pb2.CreateClusterRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_cluster_service_pb2.CreateClusterResponse, _abc.Awaitable[_cluster_service_pb2.CreateClusterResponse]]:
-        """Begin to monitor a cluster."""
+        """Start monitoring a cluster."""
 
     @_abc_1.abstractmethod
     def GetCluster(
@@ -101,8 +101,8 @@ class ClusterServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _cluster_service_pb2.WatchClustersRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_cluster_service_pb2.WatchClustersResponse], _abc.AsyncIterator[_cluster_service_pb2.WatchClustersResponse]]:
-        """All clusters, then every change of one as it is applied. It ends with NO_QUORUM at a replica that
-        loses contact with a majority of the group: nobody could see that what it sends is out of date.
+        """All clusters, then every change as it is applied. Ends with NO_QUORUM at a replica that loses
+        contact with a majority of the group, because what it sends could be out of date.
         """
 
     @_abc_1.abstractmethod

@@ -26,7 +26,7 @@ if _version_not_supported:
 
 
 class EventServiceStub:
-    """One merged, de-duplicated, resumable stream of what happens in all clusters.
+    """One merged, deduplicated, resumable stream of the events of all clusters.
     """
 
     def __init__(self, channel):
@@ -43,13 +43,13 @@ class EventServiceStub:
 
 
 class EventServiceServicer:
-    """One merged, de-duplicated, resumable stream of what happens in all clusters.
+    """One merged, deduplicated, resumable stream of the events of all clusters.
     """
 
     def Subscribe(self, request, context):
-        """Streams events from where the request says, until one side leaves.
+        """Streams events from the requested start, until one side ends it.
 
-        Any replica serves it, and any replica resumes a cursor of any other.
+        Any replica serves it, and resumes a cursor from any other replica.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -72,7 +72,7 @@ def add_EventServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class EventService:
-    """One merged, de-duplicated, resumable stream of what happens in all clusters.
+    """One merged, deduplicated, resumable stream of the events of all clusters.
     """
 
     @staticmethod

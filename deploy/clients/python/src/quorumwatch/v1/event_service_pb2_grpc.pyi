@@ -27,31 +27,31 @@ GRPC_GENERATED_VERSION: str
 GRPC_VERSION: str
 
 class EventServiceStub:
-    """One merged, de-duplicated, resumable stream of what happens in all clusters."""
+    """One merged, deduplicated, resumable stream of the events of all clusters."""
 
     @_typing.overload
     def __new__(cls, channel: _grpc.Channel) -> _Self: ...
     @_typing.overload
     def __new__(cls, channel: _aio.Channel) -> EventServiceAsyncStub: ...
     Subscribe: _grpc.UnaryStreamMultiCallable[_event_service_pb2.SubscribeRequest, _event_service_pb2.SubscribeResponse]
-    """Streams events from where the request says, until one side leaves.
+    """Streams events from the requested start, until one side ends it.
 
-    Any replica serves it, and any replica resumes a cursor of any other.
+    Any replica serves it, and resumes a cursor from any other replica.
     """
 
 @_typing.type_check_only
 class EventServiceAsyncStub(EventServiceStub):
-    """One merged, de-duplicated, resumable stream of what happens in all clusters."""
+    """One merged, deduplicated, resumable stream of the events of all clusters."""
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     Subscribe: _aio.UnaryStreamMultiCallable[_event_service_pb2.SubscribeRequest, _event_service_pb2.SubscribeResponse]  # type: ignore[assignment]
-    """Streams events from where the request says, until one side leaves.
+    """Streams events from the requested start, until one side ends it.
 
-    Any replica serves it, and any replica resumes a cursor of any other.
+    Any replica serves it, and resumes a cursor from any other replica.
     """
 
 class EventServiceServicer(metaclass=_abc_1.ABCMeta):
-    """One merged, de-duplicated, resumable stream of what happens in all clusters."""
+    """One merged, deduplicated, resumable stream of the events of all clusters."""
 
     @_abc_1.abstractmethod
     def Subscribe(
@@ -59,9 +59,9 @@ class EventServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _event_service_pb2.SubscribeRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_event_service_pb2.SubscribeResponse], _abc.AsyncIterator[_event_service_pb2.SubscribeResponse]]:
-        """Streams events from where the request says, until one side leaves.
+        """Streams events from the requested start, until one side ends it.
 
-        Any replica serves it, and any replica resumes a cursor of any other.
+        Any replica serves it, and resumes a cursor from any other replica.
         """
 
 def add_EventServiceServicer_to_server(servicer: EventServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

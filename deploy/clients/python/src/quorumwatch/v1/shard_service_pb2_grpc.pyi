@@ -27,7 +27,7 @@ GRPC_GENERATED_VERSION: str
 GRPC_VERSION: str
 
 class ShardServiceStub:
-    """Who owns what. Any replica answers, from what it has applied."""
+    """Shard ownership. Any replica answers, from its applied state."""
 
     @_typing.overload
     def __new__(cls, channel: _grpc.Channel) -> _Self: ...
@@ -38,13 +38,13 @@ class ShardServiceStub:
     ListShards: _grpc.UnaryUnaryMultiCallable[_shard_service_pb2.ListShardsRequest, _shard_service_pb2.ListShardsResponse]
     """Shards, by cluster name."""
     WatchShards: _grpc.UnaryStreamMultiCallable[_shard_service_pb2.WatchShardsRequest, _shard_service_pb2.WatchShardsResponse]
-    """All shards, then every change of one as it is applied. It ends with NO_QUORUM at a replica that
-    loses contact with a majority of the group: nobody could see that what it sends is out of date.
+    """All shards, then every change as it is applied. Ends with NO_QUORUM at a replica that loses
+    contact with a majority of the group, because what it sends could be out of date.
     """
 
 @_typing.type_check_only
 class ShardServiceAsyncStub(ShardServiceStub):
-    """Who owns what. Any replica answers, from what it has applied."""
+    """Shard ownership. Any replica answers, from its applied state."""
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     GetShard: _aio.UnaryUnaryMultiCallable[_shard_service_pb2.GetShardRequest, _shard_service_pb2.GetShardResponse]  # type: ignore[assignment]
@@ -52,12 +52,12 @@ class ShardServiceAsyncStub(ShardServiceStub):
     ListShards: _aio.UnaryUnaryMultiCallable[_shard_service_pb2.ListShardsRequest, _shard_service_pb2.ListShardsResponse]  # type: ignore[assignment]
     """Shards, by cluster name."""
     WatchShards: _aio.UnaryStreamMultiCallable[_shard_service_pb2.WatchShardsRequest, _shard_service_pb2.WatchShardsResponse]  # type: ignore[assignment]
-    """All shards, then every change of one as it is applied. It ends with NO_QUORUM at a replica that
-    loses contact with a majority of the group: nobody could see that what it sends is out of date.
+    """All shards, then every change as it is applied. Ends with NO_QUORUM at a replica that loses
+    contact with a majority of the group, because what it sends could be out of date.
     """
 
 class ShardServiceServicer(metaclass=_abc_1.ABCMeta):
-    """Who owns what. Any replica answers, from what it has applied."""
+    """Shard ownership. Any replica answers, from its applied state."""
 
     @_abc_1.abstractmethod
     def GetShard(
@@ -81,8 +81,8 @@ class ShardServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _shard_service_pb2.WatchShardsRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_shard_service_pb2.WatchShardsResponse], _abc.AsyncIterator[_shard_service_pb2.WatchShardsResponse]]:
-        """All shards, then every change of one as it is applied. It ends with NO_QUORUM at a replica that
-        loses contact with a majority of the group: nobody could see that what it sends is out of date.
+        """All shards, then every change as it is applied. Ends with NO_QUORUM at a replica that loses
+        contact with a majority of the group, because what it sends could be out of date.
         """
 
 def add_ShardServiceServicer_to_server(servicer: ShardServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...
