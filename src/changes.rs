@@ -64,7 +64,7 @@ pub trait Change {
     fn bytes(&self) -> usize;
 }
 
-/// A change of a cluster, with what is needed to say whether it matched a selector before.
+/// A change of a cluster, with what is needed to decide whether it matched a selector before.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ClusterChanged {
     /// The change.
@@ -332,7 +332,7 @@ mod tests {
     }
 
     #[test]
-    fn changes_of_one_revision_are_told_apart() {
+    fn changes_of_one_revision_are_distinguished() {
         let log = ChangeLog::new(Revision(10));
         log.push([change(11), change(12), change(12), change(12), change(14)]);
         assert_eq!(since(&log, end_of(9)), None);

@@ -10,7 +10,7 @@ use crate::{
     raft::{ProposeError, Proposed, Raft},
 };
 
-/// Agrees on commands.
+/// The part of Raft that the agent uses; replaced in tests.
 pub trait Agreement: Send + Sync + 'static {
     /// See [`Raft::state`].
     fn state(&self) -> Arc<State>;

@@ -13,7 +13,8 @@ use crate::{
     pipeline::owned::{Owned, OwnedStream},
 };
 
-/// How often progress is handed in: what a new owner must replay, against entries in the log.
+/// How often checkpoints are committed: a trade-off between what a new owner must replay and
+/// entries in the log.
 const EVERY: Duration = Duration::from_millis(250);
 
 /// Most streams in one command, so that it stays a small log entry (about 20 bytes each).
@@ -22,37 +23,40 @@ const ENTRIES_MAX: usize = 1_000;
 /// How long the last checkpoints of a replica that stops may take.
 const LAST_WITHIN: Duration = Duration::from_secs(1);
 
-/// Runs until `stop`, then hands in what is left.
+/// Runs until `stop`, then commits what is left.
 pub async fn run(group: Arc<dyn Agreement>, owned: Owned, stop: CancellationToken) {
     let mut tick = tokio::time::interval(EVERY);
     tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
         let next = async {
             tick.tick().await;
-            hand_in(&*group, &owned).await;
+            flush(&*group, &owned).await;
         };
-        // A stop waits for no majority: what is cut short here is handed in below, or replayed.
+        // A stop does not wait for a majority: what is interrupted here is committed below, or
+        // replayed by the next owner.
         tokio::select! {
             () = next => {}
             () = stop.cancelled() => break,
         }
     }
-    if tokio::time::timeout(LAST_WITHIN, hand_in(&*group, &owned))
+    if tokio::time::timeout(LAST_WITHIN, flush(&*group, &owned))
         .await
         .is_err()
     {
-        tracing::info!("final checkpoint flush timed out; the new owners will replay a little more");
+        tracing::info!(
+            "final checkpoint flush timed out; the new owners will replay a little more"
+        );
     }
 }
 
-async fn hand_in(group: &dyn Agreement, owned: &Owned) {
+async fn flush(group: &dyn Agreement, owned: &Owned) {
     let state = group.state();
     let entries: Vec<_> = owned
         .all()
         .iter()
         .filter_map(|stream| progress(&state, stream))
         .collect();
-    // A state that somebody holds is copied when it changes.
+    // The state is copied on write while it is held, so release it before proposing.
     drop(state);
     for entries in entries.chunks(ENTRIES_MAX) {
         let command = Command::AdvanceCheckpoints {

@@ -48,7 +48,7 @@ pub(super) struct Heartbeat {
     pub(super) lease: LeaseClock,
     /// Cancelled when the replica is about to stop.
     pub(super) leaving: CancellationToken,
-    /// How long the last answered heartbeat took to be so, in microseconds.
+    /// Round-trip time of the last answered heartbeat, in microseconds.
     pub(super) round_trip_us: AtomicU64,
     /// Who is there, as the last leader reported.
     pub(super) available: watch::Sender<Option<Available>>,

@@ -1,6 +1,6 @@
 //! On every replica: makes what runs here equal what is assigned here.
 //!
-//! It starts and stops shards as the state says, publishes what they watch under the replica's
+//! It starts and stops shards as the state requires, publishes what they watch under the replica's
 //! lease, and hands their progress to the log. It decides nothing about who owns what.
 
 pub mod agreement;
@@ -69,7 +69,7 @@ const LEAVE_TIMEOUT: Duration = Duration::from_secs(15);
 const LEAVE_PROGRESS_TIMEOUT: Duration = Duration::from_secs(4);
 
 /// Runs until `stop` is cancelled; then asks the leader to give the shards to others, publishes
-/// until they have them, hands in the last checkpoints, and ends every watch.
+/// until they have them, commits the last checkpoints, and ends every watch.
 pub async fn run(options: Options, requests: Requests, stop: CancellationToken) {
     let lease = options.lease.clone();
     let leaving = CancellationToken::new();

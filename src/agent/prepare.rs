@@ -14,7 +14,7 @@ const REQUESTS_MAX: usize = 256;
 #[derive(Clone)]
 pub struct Preparer(mpsc::Sender<Request>);
 
-/// The agent's end.
+/// The receiving end, for the agent.
 pub struct Requests(mpsc::Receiver<Request>);
 
 /// A shard that is about to move here.
@@ -49,7 +49,7 @@ pub enum PrepareError {
     Stopped,
 }
 
-/// Both ends.
+/// Creates the connected ends for the gRPC service and the agent.
 pub fn preparer() -> (Preparer, Requests) {
     let (sender, receiver) = mpsc::channel(REQUESTS_MAX);
     (Preparer(sender), Requests(receiver))

@@ -16,7 +16,7 @@ pub struct RunKey {
     pub run: Revision,
 }
 
-/// What to do.
+/// The differences between what runs and what is assigned.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Steps {
     /// These shards are no longer published under the epoch under which they run.

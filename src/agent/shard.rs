@@ -32,7 +32,7 @@ use crate::{
 /// The pause before a report that found no leader is tried again.
 const HEALTH_RETRY: Duration = Duration::from_millis(250);
 
-/// How often a cluster that is a duplicate is looked at: it is another one once the other
+/// How often a cluster that is a duplicate is checked: it is another one once the other
 /// registration is deleted, or `duplicate_of` is set.
 const DUPLICATE_LOOK: Duration = Duration::from_secs(1);
 
@@ -48,7 +48,7 @@ pub(super) struct ShardRun {
 }
 
 impl ShardRun {
-    /// Begins where the last owner's checkpoints say, with the watches of `standby` where it fits.
+    /// Begins at the last owner's checkpoints, with the watches of `standby` where it fits.
     pub(super) fn start(
         options: &RunOptions,
         shard: ShardId,

@@ -47,7 +47,7 @@ pub(super) enum Ended {
 
 /// The cluster that answers is registered under another name.
 pub(super) struct Duplicate {
-    /// That name.
+    /// The name of the other registration.
     pub(super) of: String,
     /// The identity of the cluster that answers.
     pub(super) uid: String,

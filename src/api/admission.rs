@@ -1,7 +1,7 @@
 //! Who may still be served: [`Admission`] counts connections, calls and subscriptions, in all and
 //! per client, and the memory that they take.
 //!
-//! A client is the address that it connects from: there is nothing else to tell them by.
+//! A client is the address that it connects from: nothing else distinguishes them.
 
 use std::{
     collections::BTreeMap,
@@ -196,7 +196,7 @@ impl Drop for Place {
 }
 
 impl Admitted {
-    /// Takes so many bytes more, unless there are none, or its client has its part already.
+    /// Takes more bytes; fails if none are left, or if its client has reached its share.
     pub(super) fn grow(&self, bytes: usize) -> Result<(), Reached> {
         let Place {
             admission, client, ..
@@ -234,7 +234,7 @@ fn take(by_client: &mut BTreeMap<IpAddr, usize>, client: IpAddr, count: usize) {
 }
 
 impl Reached {
-    /// What the client is told.
+    /// The error that the client gets.
     pub(super) fn status(&self) -> Status {
         status::replica_full(self.key, self.limit)
     }

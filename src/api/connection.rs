@@ -54,8 +54,8 @@ impl Client {
         self.address
     }
 
-    /// Closes the connection: what was written for somebody who does not read is in the transport's
-    /// hands, and only so comes out of them.
+    /// Closes the connection: what was written for a client that does not read is in the
+    /// transport's hands, and only so comes out of them.
     pub(super) fn disconnect(&self) {
         self.close.cancel();
     }
@@ -85,7 +85,7 @@ impl AsyncRead for ClientConnection {
         context: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        // Whoever serves it always waits for something to read.
+        // The task that serves it always waits for something to read.
         if self.closed.as_mut().poll(context).is_ready() {
             return Poll::Ready(Err(io::ErrorKind::ConnectionAborted.into()));
         }

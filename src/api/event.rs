@@ -49,7 +49,7 @@ const FILTER_COST: usize = 5;
 /// What each stream takes in a subscription and its cursor.
 const STREAM_COST_BYTES: usize = 768;
 
-/// How often in a row a snapshot may begin again before the subscriber is told why it does.
+/// How often in a row a snapshot may restart before the subscription ends with the reason.
 const SNAPSHOT_RESTARTS_MAX: u32 = 5;
 
 /// `EventService`.
@@ -299,7 +299,9 @@ impl Serve {
         if left.await.is_err()
             && let Some(connection) = &self.connection
         {
-            tracing::debug!("connection closed: a subscription ended and its last frames were not read");
+            tracing::debug!(
+                "connection closed: a subscription ended and its last frames were not read"
+            );
             connection.disconnect();
         }
     }

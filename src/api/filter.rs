@@ -18,7 +18,7 @@ use crate::{
     proto::v1,
 };
 
-/// A field that is refused, as the protocol names it, and a sentence that says what would be right.
+/// A field that is refused, as the protocol names it, and a sentence that explains what is valid.
 pub(super) type Violation = (String, String);
 
 /// Most violations that are collected. A status names fewer, as many as fit into it.
@@ -79,7 +79,7 @@ impl Violations {
     }
 }
 
-/// Refuses what is not even looked at.
+/// Rejects requests that are too large to be examined.
 fn too_much(filters: &[v1::Filter]) -> Option<Violation> {
     let bytes: usize = filters.iter().map(v1::Filter::encoded_len).sum();
     let text = if filters.len() > FILTERS_MAX {
@@ -181,7 +181,7 @@ fn kubernetes_event(
     }
 }
 
-/// The values of a list that are right; of the others it says what they are not.
+/// The values of a list that are right; the others are violations.
 fn checked(
     path: &str,
     values: Vec<String>,

@@ -32,7 +32,7 @@ const STREAMS: [&str; 4] = [
 ];
 
 /// How long a call may take until its answer, or the head of its answer, is there: longer than
-/// anything that the group decides, and not as long as somebody likes who sends a request slowly.
+/// anything that the group decides, and not as long as a slow sender likes.
 const ANSWER_WITHIN: Duration = Duration::from_secs(60);
 
 /// A chunk of a response above this is kept until the next one: see [`Sent`].
@@ -184,7 +184,7 @@ struct Sent {
     body: Body,
     in_flight: Option<InFlight>,
     /// The last chunk, where it is large. The encoder would use its memory again for what follows,
-    /// and so keep as much as the largest response ever took; it does not where somebody else has
+    /// and so keep as much as the largest response ever took; it does not if another one has
     /// the chunk, too.
     last: Option<Bytes>,
     _admitted: Arc<Admitted>,

@@ -6,12 +6,12 @@ use tonic_health::{ServingStatus, server::HealthReporter};
 
 use crate::{domain::lifecycle::Lifecycle, raft::Raft};
 
-/// Health services that say whether a replica can serve: it is part of a group that has a leader,
-/// and in contact with a majority of it.
+/// Health services that report whether a replica can serve: it is part of a group that has a
+/// leader, and in contact with a majority of it.
 const READINESS: [&str; 3] = ["", "readiness", "quorumwatch.v1.EventService"];
 
-/// The health service that says only that the process answers. A replica that waits for the others
-/// is well: to restart it would help nobody.
+/// The health service that reports only that the process answers. A replica that waits for the
+/// others is well: to restart it would help nobody.
 const LIVENESS: &str = "liveness";
 
 /// What readiness depends on.

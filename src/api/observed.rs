@@ -37,7 +37,7 @@ const PROBLEM_FRESH_FOR: Duration = Duration::from_secs(1);
 /// How long a leader may take to remove a replica: two changes of the membership and an entry.
 const REMOVED_WITHIN: Duration = Duration::from_secs(20);
 
-/// Pause before the leader is asked again where nothing better says when.
+/// Pause before the leader is asked again, if nothing better is known.
 const RETRY_PAUSE: Duration = Duration::from_millis(100);
 
 /// How long to look for a leader before a request that needs one is refused: several elections.

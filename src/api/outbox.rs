@@ -39,7 +39,7 @@ const HEARTBEAT_EVERY: Duration = Duration::from_millis(500);
 /// nothing more.
 const RESPONSES_MAX: usize = 256;
 
-/// So few that whoever makes more is told of each that is taken.
+/// So few that the producer is notified of each one that is taken.
 const RESPONSES_FEW: usize = 8;
 
 /// Bytes of them from which on no more are put in.
@@ -63,7 +63,7 @@ pub(super) struct Outbox {
     shared: Arc<Shared>,
     /// Memory of all responses that wait for anybody.
     memory: Budget,
-    /// Its own.
+    /// The part of the memory that belongs to this subscription only.
     own: Budget,
 }
 
@@ -77,7 +77,7 @@ pub(super) struct Outgoing {
 
 /// When a heartbeat is due.
 struct Heartbeat {
-    /// The last response was taken; `None` before the first, which says that a replica serves.
+    /// The last response was taken; `None` before the first, which shows that a replica serves.
     taken_at: Option<Instant>,
     /// Fires no later than a heartbeat is due. It is set again where it fires and not with each
     /// response, of which there are thousands a second.
@@ -93,7 +93,7 @@ struct Shared {
 #[derive(Default)]
 struct Queue {
     waiting: VecDeque<Queued>,
-    /// What they take.
+    /// Their total size in bytes.
     bytes: usize,
     /// What the responses that were taken changed in the cursor, not yet applied.
     taken: Vec<CursorStep>,
@@ -416,7 +416,7 @@ impl Heartbeat {
 }
 
 impl Outgoing {
-    /// Where the memory of what was taken is: whoever sends it holds it until it is sent.
+    /// The memory of what was taken: its sender holds it until it is sent.
     pub(super) fn in_flight(&self) -> InFlight {
         self.in_flight.clone()
     }
@@ -429,8 +429,8 @@ impl Stream for Outgoing {
         let mut queue = self.shared.queue();
         let had_room = queue.has_room();
         let next = queue.next(&self.in_flight);
-        // Whoever waits for memory, and not for room, may get some when less waits here. What the
-        // transport has asked for next it has sent, and its memory is free.
+        // A producer that waits for memory, and not for room, may get some when less is queued
+        // here. What the transport has asked for next it has sent, and its memory is free.
         let is_new = !had_room && queue.has_room() || queue.waiting.len() < RESPONSES_FEW;
         if next.is_none() {
             queue.reader = Some(context.waker().clone());

@@ -162,7 +162,7 @@ async fn who_takes_nothing_is_slow_and_who_takes_little_is_not() {
 }
 
 #[tokio::test]
-async fn a_reader_that_leaves_is_noticed_by_whoever_waits() {
+async fn a_reader_that_leaves_is_noticed_by_the_waiter() {
     let (outbox, outgoing) = new_outbox();
     outbox.push(full(), SLOW_AFTER).await.unwrap();
     drop(outgoing);

@@ -10,7 +10,7 @@ use super::{
     token::{Digest, Kind, Token},
 };
 
-/// Items of a page where the request does not say.
+/// Default page size.
 const ITEMS_DEFAULT: usize = 100;
 
 /// Most items of a page.
@@ -37,7 +37,8 @@ pub(super) struct Page<T> {
 }
 
 impl Paging {
-    /// Checks what a request says. The digest is that of the request without these two fields.
+    /// Validates a request's page size and token. The digest is that of the request without these
+    /// two fields.
     pub(super) fn new(page_size: i32, page_token: &str, digest: Digest) -> Result<Self, Status> {
         let items_max = usize::try_from(page_size).map_err(|_| {
             let text = format!(

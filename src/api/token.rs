@@ -1,9 +1,9 @@
 //! Opaque texts that a client brings back: page tokens and resume tokens.
 //!
 //! A token is URL-safe base64 without padding of: version (1 byte), kind (1 byte), the digest of
-//! the request that it belongs to (8 bytes), what it says, and at the end CRC-32C of all that
-//! (4 bytes, big-endian). The digest keeps mistakes out, not attackers: a token says nothing that
-//! its client could not ask for.
+//! the request that it belongs to (8 bytes), its content, and at the end CRC-32C of all that
+//! (4 bytes, big-endian). The digest keeps mistakes out, not attackers: a token contains nothing
+//! that its client could not ask for.
 
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use crc32c::crc32c;
@@ -33,7 +33,7 @@ pub(super) enum Kind {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Digest([u8; 8]);
 
-/// What a token says.
+/// The content of a token.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Token {
     pub(super) digest: Digest,

@@ -1,4 +1,4 @@
-//! What a command that follows something says while it goes from replica to replica.
+//! The notes of a command that follows a stream while it moves from replica to replica.
 
 use super::Error;
 use crate::client::{Endpoint, Endpoints};

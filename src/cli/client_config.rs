@@ -76,10 +76,10 @@ impl ClientConfig {
     pub(super) fn write(&self, path: &Path) -> Result<(), Error> {
         let action = "write the client configuration";
         let text = toml::to_string(self).map_err(|error| Error::Usage(error.to_string()))?;
-        let folder = path.parent().unwrap_or_else(|| Path::new("."));
+        let directory = path.parent().unwrap_or_else(|| Path::new("."));
         let write = || {
-            fs::create_dir_all(folder)?;
-            let mut file = tempfile::NamedTempFile::new_in(folder)?;
+            fs::create_dir_all(directory)?;
+            let mut file = tempfile::NamedTempFile::new_in(directory)?;
             file.write_all(text.as_bytes())?;
             file.as_file().sync_all()?;
             file.persist(path)?;
@@ -155,8 +155,8 @@ mod tests {
 
     #[test]
     fn what_is_set_reads_back_and_the_first_context_is_the_current_one() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("new/config.toml");
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("new/config.toml");
         assert_eq!(ClientConfig::read(&path).unwrap(), None);
         let mut config = ClientConfig::default();
         config.set("a", &["h:1".parse().unwrap(), "h:2".parse().unwrap()]);

@@ -15,7 +15,7 @@ Examples:
   quorumwatch completions zsh > \"${fpath[1]}/_quorumwatch\"     then start a new shell
   quorumwatch completions fish > ~/.config/fish/completions/quorumwatch.fish")]
 pub(super) struct Arguments {
-    /// Which shell.
+    /// The shell to generate for.
     #[arg(value_enum)]
     shell: Shell,
 }

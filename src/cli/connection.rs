@@ -8,7 +8,7 @@ use super::{
 };
 use crate::client::Client;
 
-/// Every variable that says where the group is.
+/// Every environment variable that locates the group.
 pub(super) const VARIABLES: [&str; 3] = [
     ENDPOINTS_VARIABLE,
     CONTEXT_VARIABLE,

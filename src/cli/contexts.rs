@@ -49,14 +49,14 @@ enum Action {
     },
     /// Make a context the current one.
     Use {
-        /// Its name.
+        /// The context's name.
         name: String,
         #[command(flatten)]
         file: File,
     },
     /// Create or change a context. Comments in the file are lost.
     Set {
-        /// Its name.
+        /// The context's name.
         name: String,
         /// Its replicas, like host:7400, separated by ','.
         #[arg(long, value_name = "HOST:PORT", value_delimiter = ',', required = true)]
@@ -66,7 +66,7 @@ enum Action {
     },
     /// Remove a context. Comments in the file are lost.
     Remove {
-        /// Its name.
+        /// The context's name.
         name: String,
         #[command(flatten)]
         file: File,

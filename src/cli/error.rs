@@ -55,7 +55,7 @@ pub enum Error {
          remove it to start over"
     )]
     CursorFile {
-        /// Which file.
+        /// The cursor file.
         path: String,
         /// What is wrong with it.
         why: String,
@@ -66,11 +66,11 @@ pub enum Error {
     /// A file cannot be read or written.
     #[error("{action} {path}")]
     File {
-        /// What was to be done.
+        /// A verb phrase, such as "read the kubeconfig".
         action: &'static str,
-        /// With which file.
+        /// The file.
         path: String,
-        /// Why not.
+        /// The error of the system call.
         source: io::Error,
     },
 }
@@ -87,7 +87,7 @@ impl Error {
     }
 
     /// Whether nothing is written to standard error: the reader of the output has left, or the output
-    /// itself has said it.
+    /// itself has shown it.
     pub(super) fn is_silent(&self) -> bool {
         match self {
             Self::Output(error) => error.kind() == io::ErrorKind::BrokenPipe,

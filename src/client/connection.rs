@@ -25,17 +25,17 @@ impl Connection {
         self.0.clone()
     }
 
-    /// Events.
+    /// A client of `EventService`.
     pub fn events(&self) -> EventServiceClient<Channel> {
         EventServiceClient::new(self.channel()).max_decoding_message_size(MESSAGE_BYTES_MAX)
     }
 
-    /// Ownership.
+    /// A client of `ShardService`.
     pub fn shards(&self) -> ShardServiceClient<Channel> {
         ShardServiceClient::new(self.channel()).max_decoding_message_size(MESSAGE_BYTES_MAX)
     }
 
-    /// Clusters.
+    /// A client of `ClusterService`.
     pub fn clusters(&self) -> ClusterServiceClient<Channel> {
         ClusterServiceClient::new(self.channel()).max_decoding_message_size(MESSAGE_BYTES_MAX)
     }

@@ -25,7 +25,7 @@ impl Cursor {
         self.parts.is_empty()
     }
 
-    /// Keeps what a frame says about the cursor.
+    /// Saves a frame's change of the cursor.
     pub fn take(&mut self, response: &SubscribeResponse) {
         if !response.cursor.is_empty() {
             // The allocation stays: a whole comes often, with as many deltas after it.

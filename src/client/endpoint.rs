@@ -28,7 +28,7 @@ pub enum NotAnEndpoint {
     /// The port is missing.
     #[error("{0:?} has no port; the default client port is 7400")]
     NoPort(String),
-    /// There is none.
+    /// No endpoint was given.
     #[error("no endpoint is given; name at least one replica as host:port")]
     None,
     /// Anything else.
@@ -113,7 +113,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_nearly_an_endpoint_is_told_what_it_lacks() {
+    fn what_is_nearly_an_endpoint_is_refused_with_what_it_lacks() {
         let error = "localhost".parse::<Endpoint>().unwrap_err().to_string();
         assert!(error.contains("has no port"), "{error}");
         let error = "https://h:7400"

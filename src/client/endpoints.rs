@@ -187,7 +187,7 @@ impl Round {
         }))
     }
 
-    /// The error where none gave an answer: what a replica said is worth more than silence.
+    /// The error where none gave an answer: a replica's error is worth more than a timeout.
     fn failed(self, endpoints: &Endpoints) -> Error {
         match self.refusal {
             Some((endpoint, status)) => refused(endpoint, status),

@@ -37,9 +37,9 @@ pub enum Error {
     /// A replica answered with an error.
     #[error("{endpoint} {}: {}", verb(status.code()), status.message())]
     Refused {
-        /// Which replica.
+        /// The replica that was called.
         endpoint: Endpoint,
-        /// Its answer.
+        /// The status that it returned.
         status: Box<Status>,
     },
     /// The connection broke while a replica worked on a change.
@@ -48,9 +48,9 @@ pub enum Error {
          retrying"
     )]
     Unanswered {
-        /// Which replica.
+        /// The replica that was called.
         endpoint: Endpoint,
-        /// What broke.
+        /// The transport error.
         why: String,
     },
 }
@@ -174,7 +174,7 @@ pub(super) fn retry_delay(status: &Status) -> Option<Duration> {
     status.get_details_retry_info()?.retry_delay
 }
 
-/// By the reason; by the code only where there is none.
+/// By the reason; by the code only without a reason.
 pub(super) fn reaction(status: &Status) -> Reaction {
     let Some(reason) = reason(status) else {
         return reaction_to_code(status.code());
@@ -224,7 +224,7 @@ fn reaction_to_code(code: Code) -> Reaction {
     }
 }
 
-/// What broke, where a status is none that a replica sent: the connection did.
+/// For a status that no replica sent: the connection broke.
 pub(super) fn cause(status: &Status) -> Option<String> {
     std::error::Error::source(status).map(chain)
 }

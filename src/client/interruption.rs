@@ -12,7 +12,7 @@ pub enum Interruption {
     Unreachable(String),
     /// The replica answered with an error that another one, or a later try, may not give.
     Refused(Error),
-    /// The replica said that it ends the stream.
+    /// The replica announced the end of the stream.
     Closing(Closing),
     /// Nothing was received for so long.
     Silent(Duration),

@@ -18,7 +18,7 @@ use crate::domain::cluster::{ClusterSpec, InvalidSpec, Resource, ResourceSelecto
 /// One table of `[[clusters]]`.
 struct Written<'a> {
     table: &'a Table,
-    /// Of its head.
+    /// The line of the table's header.
     origin: &'a Origin,
     /// How messages call it.
     shown: String,
@@ -56,7 +56,7 @@ impl<'a> Written<'a> {
 impl Rules<'_> {
     pub(super) fn clusters(
         &mut self,
-        folders: &[PathBuf],
+        directories: &[PathBuf],
         sources: &BTreeMap<String, ConfiguredSource>,
     ) -> Vec<ClusterSpec> {
         let written = self.list(&keys::CLUSTERS);
@@ -66,7 +66,7 @@ impl Rules<'_> {
             let Some(cluster) = Written::new(at, placed) else {
                 continue;
             };
-            let source = self.source(&cluster, folders, sources);
+            let source = self.source(&cluster, directories, sources);
             let resources = self.resources(&cluster);
             let Some(name) = cluster.text("name") else {
                 if !cluster.table.contains_key("name") {
@@ -121,7 +121,7 @@ impl Rules<'_> {
     fn source(
         &mut self,
         cluster: &Written<'_>,
-        folders: &[PathBuf],
+        directories: &[PathBuf],
         sources: &BTreeMap<String, ConfiguredSource>,
     ) -> Option<Source> {
         let context = cluster.text("context");
@@ -135,7 +135,7 @@ impl Rules<'_> {
         match (file, source, in_cluster) {
             (Some(file), None, false) => {
                 let context = context.map_or("", |context| context.value).to_owned();
-                self.file(cluster, &file, context, folders)
+                self.file(cluster, &file, context, directories)
             }
             (None, Some(name), false) => self.named(cluster, &name, sources),
             (None, None, true) => Some(Source::InCluster),
@@ -156,7 +156,7 @@ impl Rules<'_> {
         cluster: &Written<'_>,
         file: &Placed<&str>,
         context: String,
-        folders: &[PathBuf],
+        directories: &[PathBuf],
     ) -> Option<Source> {
         let key = cluster.key("kubeconfig");
         if is_document(file.value) {
@@ -166,7 +166,7 @@ impl Rules<'_> {
             self.add(&file.origin, &key, message);
             return None;
         }
-        if !is_below(Path::new(file.value), folders) {
+        if !is_below(Path::new(file.value), directories) {
             let message = format!(
                 "{} is not in a directory of kubeconfig_dirs; add its directory there",
                 quoted(file.value)
@@ -198,7 +198,7 @@ impl Rules<'_> {
         Some(Source::Configured { name })
     }
 
-    /// `None` where one of them is wrong, so that no more is said of all of them.
+    /// `None` if one of them is invalid, so that nothing further is reported about them.
     fn resources(&mut self, cluster: &Written<'_>) -> Option<Vec<ResourceSelector>> {
         let written = cluster.table.get("resources");
         let written = written
@@ -261,10 +261,12 @@ fn narrow(all: ResourceSelector, table: Option<&Table>) -> ResourceSelector {
     }
 }
 
-/// The file may not exist yet, but its folder must be one of those allowed.
-fn is_below(path: &Path, folders: &[PathBuf]) -> bool {
+/// The file may not exist yet, but its directory must be one of those allowed.
+fn is_below(path: &Path, directories: &[PathBuf]) -> bool {
     let Some(Ok(parent)) = path.parent().map(fs::canonicalize) else {
         return false;
     };
-    folders.iter().any(|folder| parent.starts_with(folder))
+    directories
+        .iter()
+        .any(|directory| parent.starts_with(directory))
 }

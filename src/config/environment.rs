@@ -31,7 +31,7 @@ impl Environment {
             .filter(|value| !value.is_empty())
     }
 
-    /// Takes what every key's variable says. One that is empty counts as not set.
+    /// Reads the environment variable of every key. An empty one counts as not set.
     pub(super) fn read(&self, layer: &mut Layer, problems: &mut Problems) {
         for key in KEYS {
             let Some((name, value)) = key.variable.and_then(|name| Some((name, self.get(name)?)))
@@ -60,7 +60,7 @@ impl Environment {
         }
     }
 
-    /// Variables that look like ours, and that nobody reads.
+    /// Variables that look like ours and are unknown.
     pub(super) fn unread(&self) -> Vec<Problem> {
         let known = || {
             let keys = KEYS.iter().filter_map(|key| key.variable);
@@ -129,7 +129,7 @@ mod tests {
     }
 
     #[test]
-    fn a_variable_that_nobody_reads_is_told_with_the_nearest_name() {
+    fn a_variable_that_nobody_reads_is_reported_with_the_nearest_name() {
         let unread = environment(&[
             ("QUORUMWATCH_RING_BYTE", "1"),
             ("QUORUMWATCH_ENDPOINTS", "h:1"),
@@ -140,15 +140,15 @@ mod tests {
             ("OTHER", "1"),
         ])
         .unread();
-        let told: Vec<_> = unread.iter().map(ToString::to_string).collect();
-        assert_eq!(told.len(), 2, "{told:?}");
+        let unread: Vec<_> = unread.iter().map(ToString::to_string).collect();
+        assert_eq!(unread.len(), 2, "{unread:?}");
         assert!(
-            told[0].contains("did you mean QUORUMWATCH_RING_BYTES?"),
-            "{told:?}"
+            unread[0].contains("did you mean QUORUMWATCH_RING_BYTES?"),
+            "{unread:?}"
         );
         assert!(
-            told[1].contains("QUORUMWATCH_ZZZZZZZZZZZZZ: nobody reads"),
-            "{told:?}"
+            unread[1].contains("QUORUMWATCH_ZZZZZZZZZZZZZ: unknown environment variable"),
+            "{unread:?}"
         );
     }
 }

@@ -18,7 +18,7 @@ use super::{
     value::{Layer, Table, Value, choice, number},
 };
 
-/// What toml says of a key that stands twice: the one error after which the rest can be trusted.
+/// toml's error for a duplicate key: the one error after which the rest can be trusted.
 const TWICE: &str = "duplicate key";
 /// Longest file that is read: a hundred large kubeconfigs.
 const FILE_BYTES_MAX: u64 = 16 * 1024 * 1024;
@@ -83,7 +83,7 @@ pub(super) fn parse(
     };
     let broken = errors.iter().find(|error| error.message() != TWICE);
     if let Some(error) = broken {
-        // What follows from it would be told as well; the first is what is wrong. The text itself
+        // Its consequences would be reported as well; the first error is the cause. The text itself
         // is not repeated: it may hold credentials.
         let at = error.span().map_or(0, |span| span.start);
         let message = format!(
@@ -101,7 +101,7 @@ pub(super) fn parse(
     true
 }
 
-/// Compares what stands in the file with the table of keys.
+/// Compares the file with the table of keys.
 struct Reader<'a> {
     text: &'a str,
     path: Arc<Path>,
@@ -121,7 +121,7 @@ impl Reader<'_> {
         self.problems.add(&origin, key, message);
     }
 
-    /// The document is whole but for keys that stand twice, so that this is the text of a key.
+    /// The document is valid except for duplicate keys, so this is the text of a key.
     fn stands_twice(&mut self, key: std::ops::Range<usize>) {
         let name = self.text.get(key.clone()).unwrap_or_default();
         let name = name.trim_matches(['"', '\'']).to_owned();
@@ -165,7 +165,7 @@ impl Reader<'_> {
         }
     }
 
-    /// A value of the right kind; anything else is told. `shown` is the key for people.
+    /// A value of the right kind; anything else is reported. `shown` is the key for people.
     fn value(
         &mut self,
         key: &Key,

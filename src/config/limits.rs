@@ -20,7 +20,7 @@ impl Limits {
 }
 
 impl Default for Limits {
-    /// What a configuration that says nothing gives.
+    /// The values of an empty configuration.
     fn default() -> Self {
         Self::of(&Layer::defaults())
     }

@@ -14,7 +14,7 @@ const MIB: u64 = 1024 * 1024;
 /// most), the state of a group of ordinary size, connections.
 const BASE_BYTES: u64 = 96 * MIB;
 
-/// Of the rest, what may be in use: a heap has holes, and whoever reads a page takes it apart.
+/// Of the rest, what may be in use: a heap is fragmented, and a page is parsed while it is read.
 const IN_USE: (u64, u64) = (3, 4);
 
 /// The parts and their weights. Rings are what makes short outages cheap, and so get the most.
@@ -87,7 +87,7 @@ impl Rules<'_> {
         let total = self.number(&keys::MEMORY_TOTAL);
         let set = PARTS.map(|(key, _)| self.given(key));
         let Some(parts) = divide(total, set) else {
-            // A number that was refused is told already.
+            // An invalid number is already reported.
             if total >= least(&keys::MEMORY_TOTAL) {
                 self.too_little(total);
             }

@@ -1,4 +1,4 @@
-//! What a replica is told at its start: a TOML file, the environment and flags, in that order of
+//! The configuration of a replica: a TOML file, the environment and flags, in that order of
 //! strength, checked, with every problem reported at once.
 //!
 //! [`keys`] is the table of all keys; [`load`] reads the three places, compares them with it and
@@ -48,7 +48,7 @@ pub struct Serve {
     pub advertise_peer: String,
     /// The replicas that found the group, by name, this one among them.
     pub peers: Vec<Peer>,
-    /// Folders whose kubeconfig files clusters may name; absolute.
+    /// Directories whose kubeconfig files clusters may use; absolute.
     pub kubeconfig_dirs: Vec<PathBuf>,
     /// Kubeconfigs with credentials, by the name under which clusters refer to them.
     pub sources: BTreeMap<String, ConfiguredSource>,
@@ -59,11 +59,11 @@ pub struct Serve {
     pub allow_file_references: bool,
     /// Whether listeners may be reached from other machines although they are not protected.
     pub insecure_plaintext: bool,
-    /// Limits.
+    /// Limits per subscriber, client and connection.
     pub limits: Limits,
     /// How watches are verified.
     pub watch: Watch,
-    /// Memory.
+    /// Memory budgets, in bytes.
     pub memory: Memory,
     /// Clusters to create at the start where they are absent.
     pub clusters: Vec<ClusterSpec>,
@@ -116,7 +116,7 @@ impl fmt::Debug for Secret {
 pub struct Limits {
     /// Memory for the newest part of a stream that a replica owns or serves, in bytes.
     pub ring_bytes: usize,
-    /// After how long without taking anything a subscriber is told that it is too slow, in
+    /// How long a subscriber may read nothing before it is disconnected as too slow, in
     /// milliseconds.
     pub slow_subscriber_ms: u64,
     /// How long the end of a subscription may stay unread before its connection is closed, in
@@ -180,7 +180,7 @@ pub enum LogFormat {
     /// Text on a terminal, JSON elsewhere.
     #[default]
     Auto,
-    /// For people.
+    /// Human-readable lines.
     Text,
     /// One JSON object per line.
     Json,
@@ -202,11 +202,11 @@ impl FromStr for LogFormat {
 /// What was given, before any of it is read.
 #[derive(Clone, Debug, Default)]
 pub struct Given {
-    /// What `--config` says.
+    /// The value of `--config`.
     pub file: Option<PathBuf>,
     /// The environment.
     pub environment: Environment,
-    /// What flags say, each with every time that it was given.
+    /// The flags, each with all its occurrences.
     pub flags: Vec<(&'static Key, Vec<OsString>)>,
 }
 
@@ -215,7 +215,7 @@ pub struct Given {
 pub struct Loaded {
     /// The file that was read.
     pub file: Option<PathBuf>,
-    /// Every key with its value; of what is wrong, what a weaker place says.
+    /// Every key with its value; for an invalid one, the value with the next lower precedence.
     pub in_force: Vec<InForce>,
     /// What hinders nothing, but is hardly meant.
     pub warnings: Vec<Problem>,

@@ -14,9 +14,9 @@ pub enum Origin {
     Environment(String),
     /// A flag, without its dashes.
     Flag(&'static str),
-    /// It follows from something else.
+    /// Derived from another value.
     Derived(&'static str),
-    /// Nobody wrote anything.
+    /// The key is not set.
     Default,
 }
 
@@ -123,7 +123,7 @@ impl Problems {
     }
 
     pub(super) fn into_sorted(mut self) -> Vec<Problem> {
-        // Stable: what is told of one line stays in the order in which it was found.
+        // Stable: problems of one line stay in the order in which they were found.
         self.0.sort_by(|a, b| a.origin.cmp(&b.origin));
         self.0
     }

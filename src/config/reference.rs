@@ -18,10 +18,10 @@ Generated from the table in `src/config/keys/table.rs`; a test fails when it is 
 
 A value from a later place replaces one from an earlier place, for every key, lists and `peers` included: nothing is merged. Tables (`[sources]`, `[[clusters]]`) can only be in the file.
 
-- A variable that is empty counts as not set. Lists are joined by `,` in a variable; their flags are repeated, but for `--peers`, which also takes `,`. A switch is `true` or `false` in a variable; its flag alone means `true`, and `--flag=false` the contrary.
-- A key that does not exist is an error, and so is a value of the wrong kind. All problems are told at once, with file and line, variable or flag, and the exit code is 2. A variable that begins with `QUORUMWATCH_` and that nobody reads is a warning: the environment is not ours alone.
-- `quorumwatch check` says what would be in force and where each value comes from; `quorumwatch check --connect` also reaches every peer and every cluster, and says what may be done there.
-- A change takes effect at the next start.
+- A variable that is empty counts as not set. Lists are joined by `,` in a variable; their flags are repeated, except `--peers`, which also takes `,`. A switch is `true` or `false` in a variable; its flag alone means `true`, and `--flag=false` means `false`.
+- A key that does not exist is an error, and so is a value of the wrong kind. All problems are reported at once, with file and line, variable or flag, and the exit code is 2. An unknown variable that begins with `QUORUMWATCH_` causes a warning only: other programs share the environment.
+- `quorumwatch check` shows the effective values and where each comes from; `quorumwatch check --connect` also connects to every peer and every cluster, and checks the permissions there.
+- Changes take effect at the next start.
 
 ";
 

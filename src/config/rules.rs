@@ -40,7 +40,7 @@ pub(super) fn serve(layer: &mut Layer, problems: &mut Problems) -> Option<Serve>
         peer_listen,
     );
     let peers = rules.peers(&name, &advertise_peer);
-    let kubeconfig_dirs = rules.folders();
+    let kubeconfig_dirs = rules.directories();
     let sources = rules.sources();
     let clusters = rules.clusters(&kubeconfig_dirs, &sources);
     let log = rules.log();
@@ -171,7 +171,7 @@ impl Rules<'_> {
         }
     }
 
-    /// Where nothing is advertised, `peers` says how this replica is reached.
+    /// Without `advertise_peer`, this replica's entry in `peers` is its address.
     fn own_address(&mut self, name: &str) {
         let own = self.layer.table(&keys::PEERS);
         let own = own.and_then(|peers| Some(text_in(peers.value, name)?.value.to_owned()));
@@ -191,7 +191,7 @@ impl Rules<'_> {
     ) -> String {
         if let Some(written) = self.layer.text(key) {
             let (text, origin) = (written.value.to_owned(), written.origin);
-            // Of one that peers says, peers is told.
+            // For an address from `peers`, the problem is reported there.
             if !is_host_and_port(&text) && !matches!(origin, Origin::Derived(_)) {
                 let message = format!("{} is not of the form host:port", quoted(&text));
                 self.add(&origin, key.path, message);
@@ -278,26 +278,26 @@ impl Rules<'_> {
         }
     }
 
-    fn folders(&mut self) -> Vec<PathBuf> {
-        let mut folders = Vec::new();
+    fn directories(&mut self) -> Vec<PathBuf> {
+        let mut directories = Vec::new();
         let mut wrong = Vec::new();
-        for folder in self.layer.texts(&keys::KUBECONFIG_DIRS) {
-            match fs::canonicalize(folder.value) {
-                Ok(path) if path.is_dir() => folders.push(path),
-                Ok(_) => wrong.push(folder.with(format!(
+        for directory in self.layer.texts(&keys::KUBECONFIG_DIRS) {
+            match fs::canonicalize(directory.value) {
+                Ok(path) if path.is_dir() => directories.push(path),
+                Ok(_) => wrong.push(directory.with(format!(
                     "{} is not a directory; name the directory, not a file in it",
-                    quoted(folder.value)
+                    quoted(directory.value)
                 ))),
-                Err(error) => wrong.push(folder.with(format!(
+                Err(error) => wrong.push(directory.with(format!(
                     "{}: {error}; create the directory, or correct its name",
-                    quoted(folder.value)
+                    quoted(directory.value)
                 ))),
             }
         }
         for problem in wrong {
             self.add(&problem.origin, "kubeconfig_dirs", problem.value);
         }
-        folders
+        directories
     }
 
     fn sources(&mut self) -> BTreeMap<String, ConfiguredSource> {

@@ -15,7 +15,7 @@ pub(super) enum Value {
     Switch(bool),
     List(Vec<Placed<Self>>),
     Table(Table),
-    /// In a table: what was written was refused, and told.
+    /// In a table: an invalid value, already reported.
     Refused,
 }
 
@@ -27,7 +27,7 @@ pub(super) type Table = BTreeMap<String, Placed<Value>>;
 pub(super) struct Layer(BTreeMap<&'static str, Placed<Value>>);
 
 impl Layer {
-    /// What holds where nobody writes anything.
+    /// The default.
     pub(super) fn defaults() -> Self {
         let mut layer = Self::default();
         let mut none = Problems::default();
@@ -41,7 +41,7 @@ impl Layer {
         layer
     }
 
-    /// Takes what a flag or a variable says.
+    /// Sets a key from a flag or a variable.
     pub(super) fn read(
         &mut self,
         key: &'static Key,
@@ -72,7 +72,7 @@ impl Layer {
         self.0.insert(key.path, value);
     }
 
-    /// What `stronger` says replaces what is here, whole lists and tables included.
+    /// Values of `stronger` replace those here, including whole lists and tables.
     pub(super) fn overlay(&mut self, stronger: Self) {
         self.0.extend(stronger.0);
     }
@@ -90,7 +90,7 @@ impl Layer {
     pub(super) fn number(&self, key: &Key) -> u64 {
         match self.get(key).map(|placed| &placed.value) {
             Some(Value::Number(number)) => *number,
-            // Only where it was refused, and told.
+            // Only if it was invalid, and already reported.
             _ => 0,
         }
     }

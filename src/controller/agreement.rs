@@ -15,7 +15,7 @@ use crate::{
     raft::{Leadership, ProposeError, Proposed, Raft},
 };
 
-/// Agrees on commands.
+/// The part of Raft that the controller uses; replaced in tests.
 pub(super) trait Agreement: Send + Sync + 'static {
     /// See [`Raft::state`].
     fn state(&self) -> Arc<State>;

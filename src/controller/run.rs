@@ -311,7 +311,7 @@ impl Term {
                 tracing::info!(moves = moves.len(), %revision, "shards assigned");
                 self.planned_from = revision;
             }
-            // The term ends when Raft says so. Until then this is a leader that a quorum has not
+            // The term ends when Raft reports it. Until then this is a leader that a quorum has not
             // confirmed yet: the next tick tries again.
             Err(error @ (ProposeError::NotLeader { .. } | ProposeError::NoLeader)) => {
                 tracing::debug!(%error, "moves not proposed");

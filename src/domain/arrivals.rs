@@ -1,6 +1,6 @@
 //! When a server that keeps sending has fallen silent: [`Arrivals`].
 //!
-//! Silence proves nothing, so it only says when to ask. A server that sends now and then is never
+//! Silence proves nothing, so it only triggers a probe. A server that sends now and then is never
 //! suspected: the connection's keepalive is soon enough for it.
 
 /// The shortest silence that is suspicious, in milliseconds: above what a garbage collection, or a

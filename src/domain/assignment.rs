@@ -12,7 +12,7 @@ pub struct Assignment {
     since: UnixMillis,
 }
 
-/// Where an assignment is in its life.
+/// The phase of an assignment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Phase {
     /// No replica may watch the shard.
@@ -30,7 +30,7 @@ pub enum MoveReason {
     Placed,
     /// Its owner became unavailable.
     Takeover,
-    /// Its owner is about to stop, and said so.
+    /// Its owner reported that it is stopping.
     Handover,
     /// To even the load.
     Rebalance,
@@ -40,7 +40,7 @@ pub enum MoveReason {
     NoReplica,
     /// Its cluster was paused.
     Paused,
-    /// Its cluster was deleted. Told to watchers; no assignment with it remains.
+    /// Its cluster was deleted. Reported to watches; no assignment with it remains.
     Deleted,
 }
 
@@ -95,7 +95,7 @@ impl Assignment {
         self.owner
     }
 
-    /// The fencing token.
+    /// The fencing token; grows with each change of owner.
     pub fn epoch(&self) -> Epoch {
         self.epoch
     }
@@ -105,7 +105,7 @@ impl Assignment {
         self.reason
     }
 
-    /// Since when.
+    /// When the current owner was assigned, by the wall clock in the command.
     pub fn since(&self) -> UnixMillis {
         self.since
     }

@@ -34,15 +34,15 @@ pub struct ShardChange {
     pub kind: ShardChangeKind,
     /// The shard.
     pub shard: ShardId,
-    /// Its cluster's name.
+    /// The name of the shard's cluster, which may be deleted by now.
     pub cluster: String,
     /// Its assignment after the change; of a deleted one, the last that there was: to nobody.
     pub assignment: Assignment,
     /// Its streams after the change; those that it had, where it was deleted.
     pub streams: Vec<Stream>,
-    /// The owner before.
+    /// The previous owner; `None` for none.
     pub old_owner: Option<ReplicaId>,
-    /// When.
+    /// The time in the command that caused it.
     pub at: UnixMillis,
 }
 

@@ -33,7 +33,7 @@ impl ClockOffset {
     }
 
     /// By how much the sender's clock is ahead, in milliseconds; `None` before there are enough
-    /// samples to tell.
+    /// samples to decide.
     pub fn ms(&self) -> Option<i64> {
         let enough = self.samples.len() == SAMPLES_MAX;
         enough.then(|| self.samples.iter().copied().max()).flatten()

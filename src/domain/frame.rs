@@ -106,10 +106,10 @@ pub enum GapReason {
     HistoryReset,
     /// Another cluster answers at this address (watch trap T6).
     ClusterReplaced,
-    /// The API server's watch cache began anew, or its watch does not deliver what exists; the net
+    /// The API server's watch cache was reset, or its watch does not deliver what exists; the net
     /// changes follow (watch traps T29, T1).
     WatchCacheReset,
-    /// The API server left something out, or delivered it after it had said that everything up to
-    /// it was complete (watch trap T11).
+    /// The API server left something out, or delivered it after it had reported that everything up
+    /// to it was complete (watch trap T11).
     UpstreamInconsistent,
 }

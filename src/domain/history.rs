@@ -1,8 +1,8 @@
-//! What a look into the past of a stream gives: catch-up watches, snapshots, repairs.
+//! Results of historical reads: catch-up watches, snapshots, repairs.
 
 use super::{frame::Frame, position::ResourceVersion};
 
-/// One step of a look into the past.
+/// One step of a historical read.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum HistoryItem {
     /// Frames of a watch, in order.
@@ -25,7 +25,7 @@ pub enum HistoryItem {
     /// The watch cannot go on, but exact lists at the last version that was closed and at `to`
     /// answer: the net changes between them can be had.
     WatchLost {
-        /// Where they lead.
+        /// The version of the later list.
         to: ResourceVersion,
     },
     /// Objects of a consistent list.

@@ -24,7 +24,7 @@ number_id! {
 }
 number_id! {
     /// Grows at each start of a replica: the revision at which the start was registered.
-    /// Tells a restart from a pause.
+    /// Distinguishes a restart from a pause.
     Incarnation
 }
 number_id! {

@@ -20,7 +20,7 @@ use super::{
 /// One heartbeat, as the leader receives it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Heartbeat {
-    /// Who sent it.
+    /// The sender.
     pub replica: ReplicaId,
     /// Which start of it.
     pub incarnation: Incarnation,
@@ -53,7 +53,7 @@ pub enum Heard {
 /// What the leader knows of one replica.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Seen {
-    /// Its opinion.
+    /// The leader's view of the replica.
     pub availability: Availability,
     /// The time since its last heartbeat; `None` where this leader never had one.
     pub silence: Option<Duration>,
@@ -127,7 +127,7 @@ impl Leader {
     }
 
     /// Time has passed. To be called often, and before a message is taken in: a leader that was not
-    /// running itself cannot tell its own absence from the silence of others.
+    /// running itself cannot distinguish its own absence from the silence of others.
     pub fn tick(&mut self, now: Duration) {
         self.leases.tick(now);
     }
@@ -186,8 +186,8 @@ impl Leader {
         self.preparations.due(state, &replicas, &unreachable, now)
     }
 
-    /// A cluster that its owner cannot reach, and every other replica has tried in vain to watch,
-    /// where its health does not say so yet.
+    /// A cluster that its owner cannot reach, and every other replica has failed to watch,
+    /// unless its health reports that already.
     pub fn outage_to_confirm(&self, state: &State, observed: &Observed) -> Option<Command> {
         observed.unreachable.keys().find_map(|&shard| {
             let assignment = state.assignments.get(&shard)?;

@@ -40,7 +40,7 @@ pub const MARGIN: Duration = Duration::from_millis(100);
 /// [`TTL`], so that what is granted is worth having.
 pub const QUORUM_SILENCE_MAX: Duration = Duration::from_millis(250);
 
-/// A leader whose table had no tick for this long was not running itself, and cannot tell
+/// A leader whose table had no tick for this long was not running itself, and cannot distinguish
 /// its own absence from the silence of others: their heartbeats may be waiting to be read. Several
 /// ticks of the controller, and well inside the [`TTL`].
 pub const ABSENCE_MAX: Duration = Duration::from_millis(400);
@@ -100,16 +100,16 @@ struct Record {
     incarnation: Incarnation,
     /// `None` where this leader never heard it.
     received_at: Option<Duration>,
-    /// It said that it is about to stop.
+    /// It reported that it is stopping.
     leaving: bool,
     /// Its process is known to have ended after its last heartbeat.
     dead: bool,
 }
 
-/// What a replica says of itself.
+/// What a replica reports about itself.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Heartbeat {
-    /// Who.
+    /// The replica that sent the heartbeat.
     pub replica: ReplicaId,
     /// Which start of it.
     pub incarnation: Incarnation,
@@ -176,7 +176,7 @@ impl LeaseTable {
             .collect()
     }
 
-    /// Those that said that they are about to stop, and still work.
+    /// Those that reported that they are stopping, and still work.
     pub fn leaving(&self, now: Duration) -> BTreeSet<ReplicaId> {
         let leaving = self.replicas.iter().filter(|(_, record)| {
             record.leaving && !record.dead && record.received_at.is_some_and(|at| within(at, now))

@@ -1,54 +1,54 @@
-//! How often a cause that does not go away is told: [`Pace`].
+//! Rate limiter for repeated log messages: [`Pace`].
 
 use std::{collections::BTreeMap, time::Duration};
 
-/// How soon the same cause is told for the second time. Who reads the log once a minute has it once
-/// on a page.
+/// Interval between the first and the second message of a cause.
 const AGAIN_FIRST: Duration = Duration::from_secs(60);
 
-/// The longest time between two tellings: a log of the last hour has every cause that holds.
+/// The longest interval: the log of the last hour has every cause that persists.
 const AGAIN_MAX: Duration = Duration::from_secs(3600);
 
-/// Causes that are remembered. Beyond it the one that is due last is told anew.
+/// Causes that are remembered. Beyond that, the one that is due last is forgotten and logged again.
 const CAUSES_MAX: usize = 64;
 
-/// Tells each cause at once, then at widening intervals. `now` is the time since an arbitrary
+/// Logs each cause at once, then at increasing intervals. `now` is the time since an arbitrary
 /// start.
 #[derive(Clone, Debug, Default)]
 pub struct Pace {
-    causes: BTreeMap<String, Told>,
+    causes: BTreeMap<String, Logged>,
 }
 
 #[derive(Clone, Copy, Debug)]
-struct Told {
+struct Logged {
     next: Duration,
     interval: Duration,
 }
 
 impl Pace {
-    /// Whether this cause is to be told now.
+    /// Whether this cause is to be logged now.
     pub fn is_due(&mut self, cause: &str, now: Duration) -> bool {
         // A cause that has not been met for long is news.
-        self.causes.retain(|_, told| now < told.next + AGAIN_MAX);
-        if let Some(told) = self.causes.get_mut(cause) {
-            if now < told.next {
+        self.causes
+            .retain(|_, logged| now < logged.next + AGAIN_MAX);
+        if let Some(logged) = self.causes.get_mut(cause) {
+            if now < logged.next {
                 return false;
             }
-            told.interval = (told.interval * 2).min(AGAIN_MAX);
-            told.next = now + told.interval;
+            logged.interval = (logged.interval * 2).min(AGAIN_MAX);
+            logged.next = now + logged.interval;
             return true;
         }
         if self.causes.len() >= CAUSES_MAX {
-            let last = self.causes.iter().max_by_key(|(_, told)| told.next);
+            let last = self.causes.iter().max_by_key(|(_, logged)| logged.next);
             if let Some(last) = last.map(|(cause, _)| cause.clone()) {
                 self.causes.remove(&last);
             }
         }
-        let told = Told {
+        let logged = Logged {
             next: now + AGAIN_FIRST,
             interval: AGAIN_FIRST,
         };
-        self.causes.insert(cause.to_owned(), told);
+        self.causes.insert(cause.to_owned(), logged);
         true
     }
 }
@@ -58,22 +58,22 @@ mod tests {
     use super::{AGAIN_MAX, CAUSES_MAX, Duration, Pace};
 
     #[test]
-    fn a_cause_that_stays_is_told_at_widening_intervals() {
+    fn a_cause_that_stays_is_reported_at_widening_intervals() {
         let mut pace = Pace::default();
         let day = (0..24 * 3600).map(Duration::from_secs);
-        let told: Vec<_> = day.filter(|now| pace.is_due("x", *now)).collect();
-        let seconds: Vec<_> = told.iter().map(Duration::as_secs).collect();
+        let logged: Vec<_> = day.filter(|now| pace.is_due("x", *now)).collect();
+        let seconds: Vec<_> = logged.iter().map(Duration::as_secs).collect();
         assert_eq!(seconds[..4], [0, 60, 180, 420]);
-        assert!(told.len() < 24 + 8, "{told:?}");
-        assert!(told.windows(2).all(|pair| pair[1] - pair[0] <= AGAIN_MAX));
+        assert!(logged.len() < 24 + 8, "{logged:?}");
+        assert!(logged.windows(2).all(|pair| pair[1] - pair[0] <= AGAIN_MAX));
     }
 
     #[test]
     fn two_causes_in_turn_do_not_wake_each_other_and_memory_is_bounded() {
         let mut pace = Pace::default();
         let minute = (0..60).map(Duration::from_secs);
-        let told = minute.filter(|now| pace.is_due("x", *now) | pace.is_due("y", *now));
-        assert_eq!(told.count(), 1);
+        let logged = minute.filter(|now| pace.is_due("x", *now) | pace.is_due("y", *now));
+        assert_eq!(logged.count(), 1);
         for cause in 0..10 * CAUSES_MAX {
             pace.is_due(&cause.to_string(), Duration::ZERO);
         }

@@ -26,7 +26,7 @@ pub const PREPARE_TIMEOUT: Duration = Duration::from_secs(5);
 pub const HANDOVER_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// The same where the owner cannot reach the cluster, at first: subscribers hear nothing meanwhile,
-/// and the next replica may fare better. It doubles with each failure of the receiver, up to
+/// and the next replica may succeed. It doubles with each failure of the receiver, up to
 /// [`PREPARE_TIMEOUT`], so that one whose credential command is slow gets there as well.
 pub const REACH_TIMEOUT: Duration = Duration::from_secs(1);
 
@@ -92,7 +92,7 @@ pub enum Outcome {
     Ready,
     /// The receiver cannot watch the cluster.
     Unfit,
-    /// The receiver did not answer: that says nothing of the cluster.
+    /// The receiver did not answer, which proves nothing about the cluster.
     Failed,
 }
 
@@ -222,7 +222,8 @@ impl Preparations {
         tried.is_some_and(|tried| tried.last == Outcome::Unfit)
     }
 
-    /// An owner says that it cannot reach the cluster of its shard: it is not given back soon.
+    /// An owner reports that it cannot reach the cluster of its shard: the shard is not moved back
+    /// soon.
     fn owner_is_unfit(&mut self, shard: ShardId, owner: ReplicaId, now: Duration) {
         let key = (shard, owner);
         if self.tried.get(&key).is_none_or(|tried| now >= tried.until) {
@@ -266,7 +267,7 @@ impl Preparations {
     }
 
     /// Forgets attempts that are over: the shard has changed hands, or their time has passed; and
-    /// failures that are so long ago that they say nothing any more.
+    /// failures that are too long ago to count.
     fn forget(&mut self, state: &State, now: Duration) {
         let epoch_of =
             |shard: &ShardId| -> Option<Epoch> { Some(state.assignments.get(shard)?.epoch()) };

@@ -43,8 +43,9 @@ impl RequestId {
     }
 }
 
-/// FNV-1a. It guards against mistakes, not against somebody who looks for collisions: who can write
-/// under a text can write without one. It is part of the log's format: `std`'s hash may change.
+/// FNV-1a. It guards against mistakes, not against deliberate collisions: a caller that can write
+/// with a request id can write without one. It is part of the log's format: `std`'s hash may
+/// change.
 fn fingerprint(bytes: &[u8]) -> u64 {
     bytes.iter().fold(0xcbf2_9ce4_8422_2325, |hash, byte| {
         (hash ^ u64::from(*byte)).wrapping_mul(0x0000_0100_0000_01b3)

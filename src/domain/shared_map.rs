@@ -39,7 +39,7 @@ impl<K, V> SharedMap<K, V> {
         self.len
     }
 
-    /// Whether there are none.
+    /// Whether it is empty.
     pub fn is_empty(&self) -> bool {
         self.len == 0
     }

@@ -10,7 +10,7 @@ use super::{
 /// One resource type of one cluster, as agreed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Stream {
-    /// Its id.
+    /// Assigned in the log, never reused.
     pub id: StreamId,
     /// The shard it belongs to.
     pub shard: ShardId,
@@ -47,7 +47,7 @@ pub struct EraStart {
     pub unbroken_since: Era,
     /// Why that first era began: what is missing for those who stand before it.
     pub broken_by: GapReason,
-    /// When.
+    /// The wall clock of the owner that began it, for display only.
     pub at: UnixMillis,
 }
 

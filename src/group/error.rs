@@ -18,7 +18,7 @@ pub enum FormError {
     AnotherGroup {
         /// The peer's name.
         peer: String,
-        /// Its address.
+        /// The configured address of the peer.
         address: String,
         /// Its group.
         theirs: GroupId,
@@ -28,11 +28,11 @@ pub enum FormError {
     /// Another replica answers at a peer's address.
     #[error("the peer at {address} is replica {found:?}, expected {expected:?}; correct `peers`")]
     AnotherReplica {
-        /// The address.
+        /// The address that was called.
         address: String,
-        /// Who answers.
+        /// The name of the replica that answered.
         found: String,
-        /// Who should.
+        /// The name that `peers` gives for the address.
         expected: String,
     },
     /// Another process has the same data.
@@ -44,19 +44,19 @@ pub enum FormError {
     SameData {
         /// The name of both.
         name: String,
-        /// Where the other one is.
+        /// The peer address of the other process.
         address: String,
     },
-    /// Another replica answers where this one is said to be.
+    /// Another replica answers at this one's advertised address.
     #[error(
         "the address that this replica advertises, {address}, belongs to replica {found:?} with \
          other data: two replicas have the same name, or the address is wrong. Correct --name, \
          --advertise-peer or --peers"
     )]
     NotHere {
-        /// The address.
+        /// The address that was called.
         address: String,
-        /// Who answers.
+        /// The name of the replica that answered.
         found: String,
     },
     /// Another process took this replica's place.
@@ -68,7 +68,7 @@ pub enum FormError {
     Supplanted {
         /// The name of both.
         name: String,
-        /// Where the other one is.
+        /// The peer address of the other process.
         address: String,
     },
     /// The data is older than what the leader knows of it.
@@ -80,11 +80,11 @@ pub enum FormError {
         dir.display()
     )]
     Behind {
-        /// The leader.
+        /// The name of the leader that reported it.
         by: String,
-        /// What it knows.
+        /// The last log entry that the leader knows this replica has acknowledged.
         known: u64,
-        /// What there is.
+        /// The last log entry in the data directory.
         last: u64,
         /// This replica's name.
         name: String,
@@ -101,7 +101,7 @@ pub enum FormError {
     Removed {
         /// This replica's name.
         name: String,
-        /// The leader.
+        /// The name of the leader that reported it.
         by: String,
         /// This replica's data directory.
         dir: PathBuf,

@@ -1,9 +1,9 @@
-//! How a replica becomes part of the group: it founds it, joins it, or rejoins it.
+//! How a replica becomes a member of the group: it bootstraps it, joins it, or rejoins it.
 //!
-//! A group is founded only when every replica that configuration names has answered and is empty,
-//! by the one with the lowest name, with all of them. So no two groups can arise from one
-//! configuration, and a replica that lost its data never founds a second one: it finds the others
-//! initialised and joins them as a new member.
+//! A group is bootstrapped only when every replica that the configuration names has answered and is
+//! empty, by the one with the lowest name, with all of them. So no two groups can arise from one
+//! configuration, and a replica that lost its data never bootstraps a second one: it finds the
+//! others initialised and joins them as a new member.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -29,7 +29,7 @@ const ROUND_PAUSE: Duration = Duration::from_millis(200);
 /// How long the leader may take to bring a joiner up to date and change the membership.
 const JOIN_TIMEOUT: Duration = Duration::from_secs(15);
 
-/// What one round of asking says is to be done.
+/// What to do after one round of hellos.
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Step {
     /// Found the group with these replicas.
@@ -38,9 +38,9 @@ enum Step {
     Join(Vec<String>),
     /// Wait for these, who do not answer.
     WaitFor(BTreeSet<String>),
-    /// Everybody is there; wait for this one to found.
+    /// All peers answer; wait for this one to bootstrap the group.
     WaitForFounder(String),
-    /// These were told of other founders: two groups could arise.
+    /// These peers have a different bootstrap list: two groups could arise.
     Disagreement(BTreeMap<String, BTreeSet<String>>),
 }
 
@@ -262,7 +262,7 @@ fn decide(own: (u64, Listing), peers: &[Peer], answers: &BTreeMap<String, Answer
             let listing = Listing {
                 name: peer.name.clone(),
                 peer_address: peer.address.clone(),
-                // Told when the replica registers.
+                // Set when the replica registers.
                 client_address: String::new(),
             };
             Some((answers.get(&peer.name)?.replica_id, listing))
@@ -319,12 +319,12 @@ mod tests {
     }
 
     #[test]
-    fn an_empty_replica_joins_whoever_is_founded_though_others_are_silent() {
+    fn an_empty_replica_joins_a_bootstrapped_group_though_others_are_silent() {
         assert_eq!(step("a", &[("c", true)]), Step::Join(vec!["c:1".into()]));
     }
 
     #[test]
-    fn replicas_that_were_told_of_other_founders_found_nothing() {
+    fn replicas_with_different_peers_bootstrap_nothing() {
         let listing = Listing {
             name: "a".into(),
             ..Listing::default()

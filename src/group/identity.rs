@@ -25,7 +25,7 @@ const HELLO_TIMEOUT: Duration = Duration::from_secs(1);
 pub(super) struct Answer {
     pub(super) replica_id: u64,
     pub(super) initialised: bool,
-    /// The names of those who found the group, as the peer was told; empty where it does not say.
+    /// The peer's configured bootstrap list; empty if unknown.
     pub(super) founders: BTreeSet<String>,
 }
 
@@ -98,7 +98,7 @@ impl Group {
         }
     }
 
-    /// Makes sure that no other process answers where this replica is said to be. Two that share an
+    /// Checks that no other process answers at this replica's advertised address. Two that share an
     /// identity, from copies of one data directory, could vote twice.
     pub(super) async fn check_has_no_twin(&self) -> Result<(), FormError> {
         let advertised = self.inner.options.peer_address.clone();
@@ -128,8 +128,8 @@ impl Group {
         Ok(())
     }
 
-    /// Whether the leader answers and does not know this replica, which has been a member: who says
-    /// so.
+    /// Whether the leader answers and does not know this replica, which has been a member: the name
+    /// of so.
     pub(super) async fn who_removed(&self) -> Option<String> {
         let state = self.raft().state();
         let members = state.members.values().map(|member| Peer {
@@ -225,7 +225,7 @@ impl Group {
         }
     }
 
-    /// The names of those who found the group, as this replica was told.
+    /// This replica's configured bootstrap list.
     pub(super) fn founders(&self) -> BTreeSet<String> {
         let peers = self.inner.options.peers.iter();
         peers.map(|peer| peer.name.clone()).collect()

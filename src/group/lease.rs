@@ -10,7 +10,7 @@ use tokio::{
 
 use crate::domain::lease::Lease;
 
-/// A timer that fires later than this tells that this process did not run: what the leader has
+/// A timer that fires later than this shows that this process was not running: what the leader has
 /// answered meanwhile may still wait to be read.
 const LATE_MAX: Duration = Duration::from_millis(100);
 

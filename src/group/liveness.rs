@@ -29,7 +29,7 @@ const STAGGER: Duration = Duration::from_millis(40);
 pub(super) const STREAM_ENDS_MAX: usize = 16;
 
 impl Group {
-    /// Whether the process of a replica has ended, as far as its port says.
+    /// Whether the process of a replica has ended, judged by its port.
     async fn refuses_connections(&self, replica: ReplicaId) -> bool {
         match self.raft().peer_address_of(replica) {
             Some(address) => {
@@ -98,7 +98,7 @@ impl Group {
     }
 
     /// On a new leader, which has no heartbeats yet and would wait out a full lease for each dead
-    /// replica: probes every member at once. Runs for ever.
+    /// replica: probes every member at once. Never returns.
     pub async fn look_for_the_dead(&self, controller: &Controller) {
         let mut leadership = self.raft().leadership();
         loop {

@@ -18,17 +18,18 @@ use crate::{
     raft::{Listing, MembershipError, ProposeError, Role, protocol},
 };
 
-/// Most voters: a majority of five bears two failures, and each further voter slows every commit.
+/// Most voters: a majority of five tolerates two failures, and each further voter slows every
+/// commit.
 const VOTERS_MAX: usize = 5;
 
 /// A voter that has been unavailable for so long is replaced by a learner: longer than a machine
 /// takes to start again.
 const VOTER_GONE_AFTER: Duration = Duration::from_secs(300);
 
-/// How often the leader looks at who votes.
+/// How often the leader checks the set of voters.
 const VOTERS_PAUSE: Duration = Duration::from_secs(2);
 
-/// Where the leader is, told to a joiner that asked somebody else.
+/// The leader's address, sent to a joiner that asked another replica.
 pub(super) const LEADER_ADDRESS: &str = "quorumwatch-leader-address";
 
 /// Why a replica could not be removed.
@@ -88,7 +89,7 @@ impl Group {
         })
     }
 
-    /// A replica that was named at the founding and lost its data before it registered.
+    /// A replica that was in the bootstrap list and lost its data before it registered.
     async fn remove_namesakes(&self, id: ReplicaId, name: &str) -> Result<(), MembershipError> {
         let listed = self.raft().all_listed().into_iter();
         let namesakes =
@@ -100,7 +101,7 @@ impl Group {
     }
 
     /// As the leader: lets learners vote where there are fewer voters than there may be, because one
-    /// was removed, and in place of voters that are gone. Runs for ever.
+    /// was removed, and in place of voters that are gone. Never returns.
     pub async fn keep_voters(&self, controller: &Controller) {
         let mut leadership = self.raft().leadership();
         let mut unavailable = BTreeMap::new();

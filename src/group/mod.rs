@@ -1,4 +1,4 @@
-//! How replicas become a group and know of each other: founding, joining and removal; who is who;
+//! How replicas form a group and know of each other: bootstrap, joining and removal; identity;
 //! who is alive, and whether a majority can be reached; who leads next.
 //!
 //! [`Group`] is the handle. What the group agrees on is [`Raft`]'s business, and what follows from a

@@ -8,10 +8,10 @@ use crate::{
     raft::Role,
 };
 
-/// How long a lease may be over before it counts as lost contact. A leader is succeeded before the
-/// leases are over that it granted; so this is what an election may take longer on a busy machine,
-/// for subscribers should not be sent away for that. Those of a replica that is cut off are told
-/// within 1.5 s: a lease, and this.
+/// How long after a lease expired contact counts as lost. A leader is normally succeeded before its
+/// leases expire; this is the extra time for an election on a busy machine, so that subscribers are
+/// not disconnected for it. Those of a partitioned replica are disconnected within 1.5 s: a lease,
+/// and this.
 const CONTACT_GRACE: Duration = Duration::from_millis(500);
 
 /// Which voters answer.
@@ -58,7 +58,7 @@ impl fmt::Display for Reach {
 
 impl Group {
     /// Follows whether this replica is in contact with a majority of the group: a leader that has
-    /// none grants no lease. Runs for ever.
+    /// none grants no lease. Never returns.
     pub async fn watch_contact(&self) {
         let lease = self.lease();
         lease.wait().await;
@@ -84,9 +84,9 @@ impl Group {
         let voters = listed.filter(|(_, listed)| listed.role == Role::Voter);
         let asked = voters.map(|(id, listed)| self.ask_voter(id, listed.listing.name));
         let mut reach = Reach::default();
-        let mut told = futures::future::join_all(asked).await;
-        told.sort();
-        for (name, trouble) in told {
+        let mut answers = futures::future::join_all(asked).await;
+        answers.sort();
+        for (name, trouble) in answers {
             match trouble {
                 None => reach.answering.push(name),
                 Some(why) => reach.silent.push(format!("{name} ({why})")),

@@ -80,7 +80,7 @@ impl Group {
         }
     }
 
-    /// Waits until the leader says that it does not know this replica.
+    /// Waits until the leader reports that it does not know this replica.
     async fn removal(&self) -> FormError {
         loop {
             // A member registers long before this.

@@ -6,7 +6,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::budget::{Budget, Reservation};
 
-/// Memory of a budget that many share and, for one message at a time, of its own: whoever takes
+/// Memory of a budget that many share and, for one message at a time, of its own: a task that takes
 /// what it gets always gets more, however much others leave lying.
 #[derive(Clone, Debug)]
 pub struct Allowance {

@@ -11,9 +11,7 @@ use tokio::sync::Semaphore;
 const UNIT_BYTES: usize = 1024;
 
 /// Bytes that many share. A cheap clone; clones share them.
-///
-/// Whoever waits is served in the order of asking, so that many small requests never keep a large
-/// one waiting for ever.
+/// Waiters are served in order of arrival, so that many small requests never starve a large one.
 #[derive(Clone)]
 pub struct Budget {
     /// A permit is a unit.
@@ -104,8 +102,8 @@ impl Reservation {
     /// Holds so many bytes from now on, if that is less than before, or as much more is free and
     /// nobody waits for it; false, and what is held stays as it is, where it is not.
     ///
-    /// It never waits: whoever waits for more while holding some may wait for somebody who does the
-    /// same.
+    /// It never waits: a task that waits for more while holding some may wait for another one that
+    /// does the same.
     pub fn try_resize(&mut self, bytes: usize) -> bool {
         let units = self.budget.units(bytes);
         if units < self.units {

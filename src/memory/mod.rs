@@ -2,9 +2,9 @@
 //!
 //! What is counted is what clients and clusters decide about: rings, what waits between a watch and
 //! its owner, pages of lists, what was read from an API server's past here or at another replica,
-//! subscriptions and what waits for subscribers. Whoever holds such bytes has a [`Reservation`] for
-//! them, or a [`RingShare`]; whoever gets none waits, asks for less, or refuses, as each place says.
-//! What the process needs besides (consensus, its store, the runtime) is left to it by the
+//! subscriptions and what waits for subscribers. Each holder of such bytes has a [`Reservation`]
+//! for them, or a [`RingShare`]; without one it waits, requests less, or rejects, as documented
+//! there. What the process needs besides (consensus, its store, the runtime) is left to it by the
 //! configuration.
 
 mod allowance;
@@ -17,9 +17,9 @@ pub use rings::{RingShare, Rings};
 
 use crate::config;
 
-/// Of the memory for pages, what pages of metadata have to themselves: a quarter. Whoever compares
-/// two lists takes a page of metadata first and one of objects then; in one budget, many who hold
-/// the first and wait for the second could wait for each other.
+/// Of the memory for pages, what pages of metadata have to themselves: a quarter. A task that
+/// compares two lists takes a page of metadata first and one of objects then; in one budget, many
+/// who hold the first and wait for the second could wait for each other.
 const METADATA_PAGES: usize = 4;
 
 /// Of the memory for objects of the past, what those have to themselves that another replica has
@@ -68,7 +68,7 @@ impl Budgets {
 }
 
 impl Default for Budgets {
-    /// What a configuration that says nothing gives.
+    /// The default configuration.
     fn default() -> Self {
         Self::new(&config::Memory::default())
     }

@@ -11,12 +11,12 @@ const HEADROOM: usize = 8;
 
 /// The memory that all rings of a replica share. A cheap clone; clones share it.
 ///
-/// While there is enough, each ring may hold what its own limit says. Where it becomes scarce, a
+/// While there is enough, each ring may hold up to its own limit. When it becomes scarce, a
 /// ring that holds more than its fair part drops its oldest at each push until there is enough
-/// again, and one that holds less may still grow up to its fair part. Where there is none left,
-/// whoever pushes makes room itself. So rings together never hold more than the budget and one item
-/// each, as the newest item of a ring always stays; and for as long as a batch is being pushed, what
-/// was pushed since it was counted last.
+/// again, and one that holds less may still grow up to its fair part. When none is left, the
+/// pushing ring makes room itself. So rings together never hold more than the budget and one item
+/// each, as the newest item of a ring always stays; and for as long as a batch is being pushed,
+/// what was pushed since it was counted last.
 #[derive(Clone, Debug)]
 pub struct Rings {
     shared: Arc<Shared>,
@@ -94,8 +94,8 @@ impl RingShare {
     }
 
     /// What the ring may hold, given what it and all others hold now. To be asked after a push was
-    /// told by [`Self::set_used`]; the ring then drops its oldest items, all but the newest, until
-    /// it holds no more, and tells that too.
+    /// reported by [`Self::set_used`]; the ring then drops its oldest items, all but the newest,
+    /// until it holds no more, and reports that too.
     pub fn limit(&self) -> usize {
         let (budget, used) = (self.rings.limit(), self.rings.used());
         let enough = budget - budget / HEADROOM;

@@ -5,7 +5,7 @@
 //! acknowledgement behind it would not arrive in time.
 //!
 //! The only place that dials a peer, and so the only place that will know of TLS between replicas.
-//! It does not know who lives at an address: every call says whom it is meant for.
+//! It does not know which replica is at an address: every call names its target.
 
 mod network;
 
@@ -120,7 +120,7 @@ impl Channels {
     }
 }
 
-/// Whether the machine at `address` answers that nothing listens there any more: the process that
+/// Whether the port at `address` refuses connections (ECONNREFUSED): the process that
 /// did is gone. Silence proves nothing and is not waited for beyond `within`.
 ///
 /// A kernel closes the connections of a process that it ends before its listener. So a connection
@@ -132,7 +132,7 @@ pub async fn is_refused(network: &dyn Network, address: &str, within: Duration) 
             match network.connect(address).await {
                 Ok(mut taken) => {
                     if matches!(taken.read(&mut [0]).await, Ok(1..)) {
-                        // Somebody is there to answer.
+                        // The port accepts connections.
                         return false;
                     }
                 }
@@ -177,7 +177,7 @@ mod tests {
     const WITHIN: Duration = Duration::from_secs(5);
 
     #[tokio::test]
-    async fn a_closed_listener_is_told_from_an_open_one() {
+    async fn a_closed_listener_is_distinguished_from_an_open_one() {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap().to_string();
         assert!(!is_refused(&Tcp, &address, Duration::from_millis(50)).await);
@@ -186,7 +186,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_listener_that_closes_after_its_connections_is_told_from_an_open_one() {
+    async fn a_listener_that_closes_after_its_connections_is_distinguished_from_an_open_one() {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap().to_string();
         let asked = tokio::spawn(async move { is_refused(&Tcp, &address, WITHIN).await });

@@ -22,7 +22,7 @@ use tonic::transport::server::Connected;
 pub(super) const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// How long one attempt may take once the name is resolved. A packet that is lost is sent again
-/// after a second: to begin anew is faster, and is what notices that a cut has healed.
+/// after a second: reconnecting is faster, and detects that a partition has healed.
 const ATTEMPT_TIMEOUT: Duration = Duration::from_millis(300);
 
 /// Lets others in, and reaches them.

@@ -37,7 +37,7 @@ pub(super) struct Coverage {
     filters: Filters,
     /// The digest of the filters and the view.
     digest: u64,
-    /// The newest id of the state that was looked at last: what was minted later is new.
+    /// The newest id of the last processed state: later ids are new.
     newest: u64,
     covered: BTreeMap<StreamId, Covered>,
     /// Streams that were covered before, and exist, with the place to continue at.
@@ -270,7 +270,7 @@ impl Coverage {
         })
     }
 
-    /// What another state changes. `place_of` says where the subscription stands in a stream.
+    /// What another state changes. `place_of` gives the subscription's place in a stream.
     pub(super) fn fit(
         &mut self,
         state: &State,

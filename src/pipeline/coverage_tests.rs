@@ -293,7 +293,7 @@ fn another_resource_is_another_stream() {
 }
 
 #[test]
-fn a_stream_created_while_away_is_told_from_its_beginning() {
+fn a_stream_created_while_away_is_sent_from_its_beginning() {
     let mut world = World::new();
     world.cluster("c", &[]);
     let (coverage, _) = world.begin(&Start::Now, Filters::default());

@@ -1,4 +1,5 @@
-//! Serves one reader one stream from any place, at the owner's: does what a [`FeedSession`] says.
+//! Serves one reader one stream from any place, at the owner's: carries out what a [`FeedSession`]
+//! decides.
 
 use std::{sync::Arc, time::Duration};
 
@@ -44,7 +45,7 @@ pub fn messages_max(reader: Reader) -> usize {
     }
 }
 
-/// How often a feed without items says that it lives, whatever it waits for.
+/// Keepalive interval of a feed without items, whatever it waits for.
 pub const ALIVE_EVERY: Duration = Duration::from_secs(1);
 
 /// What a reader receives.
@@ -174,14 +175,18 @@ impl Feed {
         }
     }
 
-    /// What can be said without waiting.
+    /// What can be sent without waiting.
     fn input_at_hand(&mut self) -> Option<Input> {
+        // The session waits for this, so nothing else counts until the log can answer it. Before
+        // the stream's first era it cannot.
         if let Some(place) = &self.locating {
             let located = self.stream.locate(self.reader, place)?;
             self.locating = None;
             self.era = Some(located.era.era);
             return Some(Input::Located(Box::new(located)));
         }
+        // A reader of the log meets the new era there, as a gap. One that reads the history would
+        // not notice it.
         let reads_log = matches!(self.following, Some(Following::Log(_)));
         if !reads_log && self.era.is_some() && self.stream.era() != self.era {
             self.era = self.stream.era();
@@ -192,6 +197,7 @@ impl Feed {
                 Read::Items { items, .. } => Input::Items(items),
                 Read::Lagged => Input::Lagged,
             },
+            // Read once for all readers at nearly the same place.
             Following::Replay(replay) => match replay.read(BATCH_MAX, &self.wake) {
                 Replayed::Items { items, .. } => Input::Items(items),
                 Replayed::Lagged => Input::Lagged,
@@ -199,12 +205,13 @@ impl Feed {
             },
         };
         match input {
+            // Nothing new yet: `wake` is signalled when there is.
             Input::Items(items) if items.is_empty() => None,
             input => Some(input),
         }
     }
 
-    /// Nothing is followed or looked at any more.
+    /// Neither the log nor the history is read any more.
     fn end_look(&mut self) {
         self.history = None;
         self.following = None;
@@ -217,7 +224,7 @@ impl Feed {
     }
 }
 
-/// The next item of a look; waits for ever where there is none.
+/// The next item of a historical read; never returns without one.
 async fn next_of(history: &mut Option<mpsc::Receiver<HistoryItem>>) -> Option<HistoryItem> {
     match history {
         Some(items) => {

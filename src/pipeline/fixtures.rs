@@ -62,7 +62,7 @@ pub(super) fn frames(versions: impl IntoIterator<Item = u64>) -> Vec<Frame> {
     versions.map(|rv| frame(rv, &format!("o{rv}"))).collect()
 }
 
-/// Somebody looks into the past of a stream.
+/// A reader starts a historical read of a stream.
 pub(super) struct Looked {
     pub(super) look: Look,
     pub(super) items: mpsc::Sender<HistoryItem>,
@@ -97,7 +97,7 @@ impl Owner {
     /// The next look.
     pub(super) async fn look(&mut self) -> Looked {
         let look = tokio::time::timeout(PATIENCE, self.looks.recv()).await;
-        look.expect("somebody looks").unwrap()
+        look.expect("a historical read was requested").unwrap()
     }
 }
 
@@ -184,7 +184,7 @@ impl World {
         });
         self.shard = *self.agreed.assignments.keys().next().unwrap();
         self.streams = self.agreed.streams.keys().copied().collect();
-        self.tell(&[0, 1]);
+        self.notify(&[0, 1]);
     }
 
     /// The group agrees; no replica knows of it yet.
@@ -196,14 +196,14 @@ impl World {
     }
 
     /// These replicas come to know what was agreed on.
-    pub(super) fn tell(&self, replicas: &[usize]) {
+    pub(super) fn notify(&self, replicas: &[usize]) {
         for replica in replicas {
             self.known[*replica].send_replace(self.agreed.clone());
         }
     }
 
-    /// The group gives the cluster to this replica, which goes on at the checkpoints. Whoever had
-    /// it goes on too, until it is ended.
+    /// The group gives the cluster to this replica, which resumes at the checkpoints. The replica
+    /// that had it goes on too, until it is ended.
     pub(super) fn give_to(&mut self, replica: usize) -> Vec<Owner> {
         let epoch = self.agreed.assignments[&self.shard].epoch();
         let step = Move {
@@ -232,7 +232,7 @@ impl World {
         for owner in &owners {
             self.begin_era(&owner.stream, GapReason::StreamCreated, FIRST);
         }
-        self.tell(&[0, 1]);
+        self.notify(&[0, 1]);
         owners
     }
 

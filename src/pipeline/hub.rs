@@ -1,4 +1,4 @@
-//! The serving side: the logs of the streams that somebody here wants, each fed from whichever
+//! The serving side: the logs of the streams that have readers here, each fed from whichever
 //! replica owns it.
 //!
 //! A log takes a stream from one source at a time, that of the newest epoch that is known here, and
@@ -32,7 +32,7 @@ use crate::domain::{
     state::State,
 };
 
-/// A feed that says nothing for so long is taken for dead: three of its signs of life are missing.
+/// A feed that sends nothing for this long is considered dead: three keepalives are missing.
 const FEED_SILENCE_MAX: Duration = Duration::from_millis(3 * 1_000 + 500);
 const _: () = assert!(FEED_SILENCE_MAX.as_millis() > 3 * ALIVE_EVERY.as_millis());
 
@@ -52,7 +52,7 @@ pub struct SourceAddress {
     pub stream: StreamId,
     /// The owner of its shard.
     pub owner: ReplicaId,
-    /// The owner's epoch.
+    /// The epoch in which it owns the stream.
     pub epoch: Epoch,
     /// The revision at which this replica learned of it.
     pub revision: Revision,
@@ -69,7 +69,7 @@ pub trait Sources: Send + Sync {
     ) -> BoxFuture<'static, Result<mpsc::Receiver<FeedMessage>, FeedError>>;
 }
 
-/// Streams that somebody here wants. A cheap clone.
+/// Streams that have readers here. A cheap clone.
 #[derive(Clone)]
 pub struct Hub {
     inner: Arc<Inner>,
@@ -203,7 +203,7 @@ impl Hub {
         entry.is_some_and(|entry| entry.wanted.strong_count() > 0)
     }
 
-    /// Forgets a stream that nobody wants; false where somebody does again.
+    /// Forgets a stream without readers; false if it has one again.
     fn forget_unwanted(&self, stream: StreamId) -> bool {
         let mut followed = lock(&self.inner.followed);
         let unwanted = followed
@@ -235,12 +235,13 @@ impl SubscriberFeed {
     }
 }
 
-/// Follows a stream from owner to owner for as long as somebody wants it.
+/// Follows a stream from owner to owner for as long as it has readers.
 async fn follow(hub: Hub, stream: StreamId, log: Arc<StreamLog>) {
     let mut topology = hub.watch_topology();
     let mut pause = REOPEN_FIRST;
     loop {
         topology.borrow_and_update();
+        // The cluster was deleted, or its resources no longer include the stream.
         if !topology.borrow().streams.contains_key(&stream) {
             lock(&hub.inner.followed).remove(&stream);
             return;
@@ -251,11 +252,13 @@ async fn follow(hub: Hub, stream: StreamId, log: Arc<StreamLog>) {
                 follow_own(&hub, &address, &mut topology).await
             }
             Some(address) => follow_owner(&hub, &log, &address, &mut topology).await,
+            // The shard has no owner now, and nothing here reads the stream: stop following it.
             None if hub.forget_unwanted(stream) => End::Unwanted,
             None => End::Ended(FeedError::NotOwner),
         };
         match end {
             End::Unwanted => return,
+            // Another owner, or the same one in a newer epoch: follow it at once.
             End::Moved => continue,
             End::Ended(error) => tracing::debug!(%stream, %error, "feed ended"),
         }

@@ -37,7 +37,7 @@ pub struct Logs {
 }
 
 impl Logs {
-    /// No logs yet; each will keep up to `ring_bytes`, and all of them what `rings` says.
+    /// No logs yet; each will keep up to `ring_bytes`, and all of them together up to `rings`.
     pub fn new(rings: Rings, ring_bytes: usize) -> Self {
         Self {
             logs: Arc::default(),
@@ -46,7 +46,7 @@ impl Logs {
         }
     }
 
-    /// The log of a stream: it lives for as long as somebody holds it.
+    /// The log of a stream: it lives for as long as a handle exists.
     pub fn log(&self, stream: StreamId) -> Arc<StreamLog> {
         let mut logs = lock(&self.logs);
         if let Some(log) = logs.get(&stream).and_then(Weak::upgrade) {
@@ -74,7 +74,8 @@ struct Inner {
     /// None before anything was taken.
     begun: Option<Begun>,
     fence: Fence,
-    /// When the API server was heard last, as far as the source says; none before it said anything.
+    /// When the API server last sent anything, as reported by the source; `None` before its first
+    /// report.
     heard: Option<Instant>,
     share: RingShare,
     /// Readers that have read everything.
@@ -211,7 +212,7 @@ impl StreamLog {
         Some(inner.begun.as_ref()?.ring.head().clone())
     }
 
-    /// Where the log stands, for whoever asks its source for what follows.
+    /// The position of the log, from which its source is asked to continue.
     pub(super) fn place(&self) -> Option<Place> {
         let inner = lock(&self.inner);
         Some(inner.begun.as_ref()?.place.clone())
@@ -270,7 +271,7 @@ impl Inner {
                 }
                 admission
             }
-            // Its first source says where it begins.
+            // Its first source determines where it begins.
             (None, Item::Hole(to)) => {
                 self.begin_after(to);
                 Admission::Next
@@ -325,7 +326,7 @@ impl Armed {
     }
 }
 
-/// Tells one reader which of its streams have something new, each once, in the order in which they
+/// Notifies one reader which of its streams have news, each once, in the order in which they
 /// were marked.
 #[derive(Default)]
 pub(super) struct Wake {

@@ -49,7 +49,7 @@ async fn a_feed_is_cut_when_its_shard_moves_and_goes_on_at_the_new_owner() {
     let mut world = World::new(SMALL, &["v1/events"]);
     let (_owners, mut subscriber, looked) = catching_up(&mut world).await;
     let mut next = world.give_to(1);
-    world.tell(&[0, 1]);
+    world.notify(&[0, 1]);
     // The old owner does not know yet, and its API server goes on.
     let stale = HistoryItem::Frames(vec![frame(16, "stale")]);
     let _ = looked.items.send(stale).await;
@@ -78,7 +78,7 @@ async fn what_an_owner_publishes_that_was_replaced_is_not_delivered() {
     old[0].stream.publish(frames(FIRST + 1..=12));
     subscriber.until(|it| it.events.len() == 2).await;
     let next = world.give_to(1);
-    world.tell(&[0, 1]);
+    world.notify(&[0, 1]);
     next[0].stream.publish(frames(FIRST + 1..=13));
     subscriber.until(|it| it.events.len() == 3).await;
     old[0].stream.publish(vec![frame(14, "stale")]);
@@ -101,12 +101,12 @@ async fn who_read_of_a_replaced_owner_beyond_the_next_era_goes_on_in_it() {
     next[0].stream.publish_repair(frames(FIRST + 1..=20));
     next[0].stream.close(&20.into());
     next[0].stream.publish(frames(21..=40));
-    world.tell(&[1]);
+    world.notify(&[1]);
     // The history that a feed reads is the same one, whoever reads it.
     let more = HistoryItem::Frames(frames(16..=25));
     looked.items.send(more).await.unwrap();
     subscriber.until(|it| it.events.len() == 15).await;
-    world.tell(&[0]);
+    world.notify(&[0]);
     let rest = HistoryItem::Frames(frames(26..=40));
     let looked_again = answer(&mut next[0], Look::Watch(25.into()), rest);
     tokio::select! {

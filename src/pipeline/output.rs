@@ -1,4 +1,4 @@
-//! What a subscription gives to whoever sends it.
+//! What a subscription produces for its sender.
 
 use std::{collections::BTreeMap, sync::Arc};
 
@@ -19,7 +19,7 @@ use crate::domain::{
 /// What people call a stream.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct StreamName {
-    /// Its id.
+    /// The stream's identity, also in cursors.
     pub id: StreamId,
     /// The cluster's id.
     pub cluster_id: ClusterId,
@@ -86,7 +86,7 @@ impl CursorStep {
     }
 }
 
-/// What a frame says.
+/// The content of a frame.
 #[derive(Clone, Debug)]
 pub enum Body {
     /// An event.
@@ -116,7 +116,7 @@ pub struct StreamChange {
     pub name: Option<Arc<StreamName>>,
     /// What happened.
     pub kind: StreamChangeType,
-    /// Why.
+    /// The cause of the change.
     pub reason: StreamChangeReason,
     /// Where the subscription stands in it.
     pub position: Option<Position>,

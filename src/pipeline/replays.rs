@@ -46,7 +46,7 @@ struct Running {
 struct Shared {
     stream: StreamId,
     inner: Mutex<Inner>,
-    /// Somebody has read everything.
+    /// A reader has read everything.
     wanted: Notify,
 }
 
@@ -106,7 +106,7 @@ impl Replays {
 }
 
 impl Shared {
-    /// Reads on whenever somebody has read everything, until there is no more.
+    /// Continues reading whenever a reader has read everything, until there is no more.
     async fn read(self: Arc<Self>, history: Arc<dyn History>) {
         tokio::time::sleep(GATHER).await;
         let from = lock(&self.inner).replay.begin();

@@ -13,13 +13,13 @@ use tokio::sync::mpsc;
 use super::{history::History, lock::lock};
 use crate::domain::{delivery::feed::Look, history::HistoryItem};
 
-/// How long the first asker waits for others: hardly felt beside the look itself.
+/// How long the first requester waits for others: negligible compared with the read itself.
 const GATHER: Duration = Duration::from_millis(25);
 
-/// Messages that may wait for one asker.
+/// Messages that may be queued for one requester.
 const MESSAGES_MAX: usize = 8;
 
-/// An asker that takes nothing for so long is left behind, so that it does not hold up the others;
+/// A requester that takes nothing for this long is dropped, so that it does not hold up the others;
 /// it asks again.
 const TAKE_WITHIN: Duration = Duration::from_secs(5);
 
@@ -33,11 +33,11 @@ pub(super) struct SharedHistory {
 /// Those who asked for one look that has not begun.
 struct Gathering {
     look: Look,
-    askers: Vec<Asker>,
+    requesters: Vec<Requester>,
 }
 
 /// Where one of those who share a look gets it.
-type Asker = mpsc::Sender<HistoryItem>;
+type Requester = mpsc::Sender<HistoryItem>;
 
 impl SharedHistory {
     pub(super) fn new(history: Arc<dyn History>) -> Self {
@@ -49,16 +49,16 @@ impl SharedHistory {
 
     /// Looks, together with those who ask for the same at nearly the same time.
     pub(super) fn look(&self, look: Look) -> mpsc::Receiver<HistoryItem> {
-        let (asker, receiver) = mpsc::channel(MESSAGES_MAX);
+        let (requester, receiver) = mpsc::channel(MESSAGES_MAX);
         let mut gathering = lock(&self.gathering);
         if let Some(open) = gathering.iter_mut().find(|open| open.look == look) {
-            open.askers.push(asker);
+            open.requesters.push(requester);
             return receiver;
         }
         let first = gathering.is_empty();
         gathering.push(Gathering {
             look,
-            askers: vec![asker],
+            requesters: vec![requester],
         });
         drop(gathering);
         if first {
@@ -71,32 +71,36 @@ impl SharedHistory {
     async fn begin(self) {
         tokio::time::sleep(GATHER).await;
         let gathered = std::mem::take(&mut *lock(&self.gathering));
-        for Gathering { look, askers } in gathered {
-            tracing::debug!(?look, askers = askers.len(), "starting a history read");
-            tokio::spawn(hand_out(self.history.look(look), askers));
+        for Gathering { look, requesters } in gathered {
+            tracing::debug!(
+                ?look,
+                requesters = requesters.len(),
+                "starting a history read"
+            );
+            tokio::spawn(distribute(self.history.look(look), requesters));
         }
     }
 }
 
-/// Gives every item to every asker, until the look or the last asker ends.
-async fn hand_out(mut items: mpsc::Receiver<HistoryItem>, mut askers: Vec<Asker>) {
+/// Sends every item to every requester, until the read or the last requester ends.
+async fn distribute(mut items: mpsc::Receiver<HistoryItem>, mut requesters: Vec<Requester>) {
     loop {
         let item = tokio::select! {
             item = items.recv() => item,
-            () = all_left(&askers) => return,
+            () = all_left(&requesters) => return,
         };
         let Some(item) = item else { return };
-        let sends = askers
+        let sends = requesters
             .iter()
-            .map(|asker| asker.send_timeout(item.clone(), TAKE_WITHIN));
+            .map(|requester| requester.send_timeout(item.clone(), TAKE_WITHIN));
         let sent = futures::future::join_all(sends).await;
         let mut taken = sent.into_iter().map(|sent| sent.is_ok());
-        askers.retain(|_| taken.next().unwrap_or(false));
+        requesters.retain(|_| taken.next().unwrap_or(false));
     }
 }
 
-async fn all_left(askers: &[Asker]) {
-    futures::future::join_all(askers.iter().map(Asker::closed)).await;
+async fn all_left(requesters: &[Requester]) {
+    futures::future::join_all(requesters.iter().map(Requester::closed)).await;
 }
 
 #[cfg(test)]

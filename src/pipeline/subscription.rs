@@ -66,20 +66,20 @@ pub struct Subscription {
     hub: Hub,
     coverage: Coverage,
     topology: watch::Receiver<Arc<State>>,
-    /// The last change of clusters and streams that was looked at.
+    /// The last change of clusters and streams that was processed.
     seen: Revision,
     streams: BTreeMap<StreamId, SubscriptionStream>,
     wake: Arc<Wake>,
     catch_up: mpsc::Receiver<CatchUp>,
     catch_up_sender: mpsc::Sender<CatchUp>,
-    /// What the beginning has to say; taken by the first call of `next`.
+    /// The output of the start; taken by the first call of `next`.
     first: Vec<Output>,
     progress: tokio::time::Interval,
     /// What the deltas since the last whole cursor take, roughly.
     deltas_bytes: usize,
-    /// Streams that moved without a frame that said so.
+    /// Streams that moved without a frame for it.
     moved: BTreeSet<StreamId>,
-    /// Whether the last progress said that everything is up to date.
+    /// Whether the last progress reported that everything is up to date.
     said_up_to_date: bool,
     /// Whether the logs are read next, and not a catch-up that has more: neither holds up the other.
     logs_first: bool,
@@ -186,7 +186,7 @@ impl Subscription {
     fn fit_streams(&mut self, outputs: &mut Vec<Output>) {
         let state = self.topology.borrow_and_update().clone();
         if state.topology <= self.seen {
-            // Owners changed, or it was looked at already.
+            // Only owners changed, or it was processed already.
             return;
         }
         self.seen = state.topology;
@@ -201,8 +201,8 @@ impl Subscription {
     fn take_steps(&mut self, steps: Vec<Step>, state: &State, outputs: &mut Vec<Output>) {
         let mut whole = false;
         for step in steps {
-            // A delta can say neither that a stream is no longer in the cursor, nor which filters
-            // apply to it.
+            // A delta can encode neither that a stream is no longer in the cursor, nor which
+            // filters apply to it.
             whole |= !matches!(step, Step::Change(_));
             match step {
                 Step::Add(added) => {
@@ -338,8 +338,8 @@ impl Subscription {
         let Some(stream) = self.streams.get_mut(&id) else {
             return;
         };
-        // A progress may now say that this stream is catching up: the next that says it is not
-        // must not wait.
+        // A progress may now report that this stream is catching up: the next that reports it is
+        // not must not wait.
         self.said_up_to_date = false;
         stream.start_catch_up(&self.hub, &self.catch_up_sender);
     }
@@ -353,7 +353,7 @@ impl Subscription {
         };
         let before = stream.place().clone();
         let mut stop = false;
-        let mut said = 0;
+        let mut given = 0;
         let mut moved = false;
         outputs.reserve(items.len());
         for item in items {
@@ -363,7 +363,7 @@ impl Subscription {
             if let Some(body) = body(mode, stream, admitted) {
                 let step = CursorStep::Moved(id, stream.place().clone());
                 outputs.push(Output { step, body });
-                (said, moved) = (said + 1, false);
+                (given, moved) = (given + 1, false);
             }
             stop |= stream.needs_snapshot();
             if stop {
@@ -371,10 +371,10 @@ impl Subscription {
             }
         }
         let moved = moved && *stream.place() != before;
-        self.deltas_bytes += said * DELTA_BYTES;
+        self.deltas_bytes += given * DELTA_BYTES;
         if moved {
             self.moved.insert(id);
-        } else if said > 0 {
+        } else if given > 0 {
             self.moved.remove(&id);
         }
         if stop {
@@ -394,9 +394,9 @@ impl Subscription {
         self.deltas_bytes > DELTAS_BYTES_MIN.max(self.streams.len() * ENTRY_BYTES)
     }
 
-    /// Says so where everything has become up to date: whoever waits for that need not wait for the
-    /// next progress. It looks at every stream, so it is asked only after one was added, caught up
-    /// or was removed, and not for every event.
+    /// Reports when everything has become up to date: a subscriber that waits for that need not
+    /// wait for the next progress. It checks every stream, so it is called only after one was
+    /// added, caught up or was removed, and not for every event.
     fn say_up_to_date(&mut self, outputs: &mut Vec<Output>) {
         let up_to_date = self.is_up_to_date();
         if up_to_date && !self.said_up_to_date {

@@ -37,7 +37,7 @@ const HEARD_NEWS: Duration = Duration::from_secs(3);
 /// What a catch-up feed of one stream gave.
 pub(super) struct CatchUp {
     pub(super) stream: StreamId,
-    /// Which feed of the stream; what an abandoned one still had to say is dropped.
+    /// Which feed of the stream; late messages of an abandoned one are dropped.
     pub(super) attempt: u64,
     pub(super) message: Result<Vec<Item>, FeedError>,
 }
@@ -46,11 +46,11 @@ pub(super) struct CatchUp {
 pub(super) struct SubscriptionStream {
     name: Arc<StreamName>,
     filter: StreamFilter,
-    /// Where the subscriber stands: what its cursor says, and what decides what comes next.
+    /// The subscriber's place: it is what its cursor encodes, and decides what comes next.
     place: Place,
     begun: Option<Begun>,
-    /// What the last progress said of it.
-    said: Option<StreamProgress>,
+    /// What the last progress reported of it.
+    reported: Option<StreamProgress>,
 }
 
 struct Begun {
@@ -65,7 +65,7 @@ enum Source {
     Log(ReadFrom),
     /// A feed of its own, which ends when this is dropped.
     CatchUp { _task: AbortOnDropHandle<()> },
-    /// To be found.
+    /// Not chosen yet.
     None,
 }
 
@@ -96,7 +96,7 @@ pub(super) enum Admitted {
     Gap(Gap),
     /// Something is missing here alone: the subscriber must catch up.
     Missing,
-    /// Nothing to say.
+    /// No output.
     Nothing,
 }
 
@@ -107,7 +107,7 @@ impl SubscriptionStream {
             filter: added.filter,
             place: added.from,
             begun: None,
-            said: None,
+            reported: None,
         }
     }
 
@@ -129,7 +129,7 @@ impl SubscriptionStream {
         self.filter.judge(frame)
     }
 
-    /// Begins, if it has not, and can: somebody must have watched the stream.
+    /// Begins, if it has not, and can: the stream must have been watched once.
     pub(super) fn begin(&mut self, agreed: &Stream, hub: &Hub) -> bool {
         if self.begun.is_some() {
             return false;
@@ -171,8 +171,10 @@ impl SubscriptionStream {
             return FromLog::MustCatchUp;
         };
         let from = match begun.source {
+            // Its own feed delivers through `take_catch_up`, until it reaches the log.
             Source::CatchUp { .. } => return FromLog::Nothing,
             Source::Log(from) => Some(from),
+            // New, or its last source was dropped: the log serves it if it has the place.
             Source::None => begun.locate(&self.place).map(ReadFrom::from),
         };
         let Some(mut from) = from else {
@@ -185,6 +187,7 @@ impl SubscriptionStream {
                 begun.source = Source::Log(from);
                 FromLog::Items { items, bytes, more }
             }
+            // The subscriber is slower than the writer, and the ring has dropped what it needs.
             Read::Lagged => FromLog::MustCatchUp,
         }
     }
@@ -250,10 +253,14 @@ impl SubscriptionStream {
             (Admission::Had, _) => Admitted::Nothing,
             (Admission::Next, Item::Frame(published)) => Admitted::Event(published),
             (Admission::Next, Item::Synced(position)) => Admitted::Synced(position),
+            // The item has the place at which the owner lost its watch; the subscriber gets its
+            // own.
             (Admission::Next, Item::Gap(gap)) => Admitted::Gap(Gap {
                 from: before.and_then(|before| before.position()),
                 ..*gap
             }),
+            // A list that replaces one of which objects were sent already; otherwise a snapshot
+            // begins as announced.
             (Admission::Next, Item::Snapshot(_)) => match before {
                 Some(Place::Snapshot { given: 1.., .. }) => Admitted::SnapshotRestarted,
                 _ => Admitted::Nothing,
@@ -271,14 +278,14 @@ impl SubscriptionStream {
             heard: self.begun.as_ref().and_then(|begun| begun.hub.log.heard()),
             catching_up: !self.is_current(),
         };
-        if let Some(said) = &self.said
-            && said.position == now.position
-            && said.catching_up == now.catching_up
-            && is_close(said.heard, now.heard)
+        if let Some(reported) = &self.reported
+            && reported.position == now.position
+            && reported.catching_up == now.catching_up
+            && is_close(reported.heard, now.heard)
         {
             return None;
         }
-        self.said = Some(now.clone());
+        self.reported = Some(now.clone());
         Some(now)
     }
 

@@ -17,7 +17,7 @@ const QUORUM_LOST: Duration = Duration::from_secs(1);
 /// Who leads the group, as far as this replica knows.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Leadership {
-    /// The leader.
+    /// The leader; `None` during an election.
     pub leader: Option<ReplicaId>,
     /// Its term.
     pub term: u64,

@@ -30,7 +30,7 @@ pub enum Role {
 pub struct Listed {
     /// Its name and addresses.
     pub listing: Node,
-    /// Its part.
+    /// Its Raft role.
     pub role: Role,
 }
 
@@ -46,7 +46,7 @@ pub enum MembershipError {
     /// The change is not possible.
     #[error("{0}")]
     Refused(String),
-    /// Try again.
+    /// The membership cannot change now; retry.
     #[error("the membership could not be changed now ({0}); try again")]
     Busy(String),
 }

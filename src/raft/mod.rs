@@ -52,7 +52,7 @@ pub use storage::{OpenError, is_in_use};
 pub use types::Node as Listing;
 use types::TypeConfig;
 
-/// How long the reason for the end of consensus may take to be known.
+/// Grace period for the storage error that explains why Raft stopped.
 const CAUSE_WITHIN: Duration = Duration::from_millis(500);
 
 /// The threads that call sled: a panic there is caught and becomes an error, because sled panics on
@@ -130,9 +130,9 @@ pub struct Status {
     pub term: u64,
     /// The last log index applied here.
     pub applied: Revision,
-    /// Who leads.
+    /// The leader; `None` if unknown.
     pub leader: Option<ReplicaId>,
-    /// Everybody's part.
+    /// The Raft role of every member.
     pub roles: BTreeMap<ReplicaId, Role>,
 }
 
@@ -145,9 +145,9 @@ pub enum Failure {
          disk; other replicas take over. {remedy}"
     )]
     Storage {
-        /// What happened.
+        /// The storage error.
         reason: String,
-        /// What to do.
+        /// What the operator should do.
         remedy: String,
     },
     /// Consensus has ended, for another reason.
@@ -330,7 +330,8 @@ impl Raft {
             .map_err(|fatal| fatal.to_string())
     }
 
-    /// Waits until the storage or consensus is dead, and says why: the process must end then.
+    /// Waits until the storage or Raft has failed, and returns the reason: the process must exit
+    /// then.
     pub async fn failed(&self) -> Failure {
         let mut metrics = self.inner.raft.metrics();
         let core = async {

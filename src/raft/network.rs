@@ -1,6 +1,6 @@
 //! Outgoing Raft calls.
 //!
-//! Whatever goes wrong on the way is told to openraft as "unreachable": it then backs off, where
+//! Every failure on the way is reported to openraft as "unreachable": it then backs off, where
 //! for other errors it tries again at once.
 
 use std::{
@@ -51,7 +51,7 @@ use crate::{
 const SNAPSHOT_CHUNK_BYTES: usize = 192 * 1024;
 
 /// Patience for the answer to entries under way. A follower that syncs to a slow disk answers
-/// within tens of milliseconds; beyond this, the stream is made anew.
+/// within tens of milliseconds; beyond this, the stream is reopened.
 const APPEND_STALL: Duration = Duration::from_secs(2);
 
 /// Patience for setting a stream up, which may include connecting.
@@ -242,7 +242,7 @@ async fn to_its_end<T: Send + 'static>(
     ended.unwrap_or_else(|_| Err(tonic::Status::deadline_exceeded("timeout")))
 }
 
-/// What every call says of its sender and its target.
+/// The sender and the target of every call.
 pub(super) fn envelope(store: &Store, target: u64) -> Envelope {
     let group = store.group();
     Envelope {
@@ -308,7 +308,7 @@ impl NetStreamAppend<TypeConfig> for Network {
             let mut input = input;
             // openraft pauses after a failure where it makes the next request, and nowhere else:
             // to call a target that refuses connections before there is a request would be to
-            // call it again at once, for ever.
+            // call it again at once, endlessly.
             let Some(first) = input.next().await else {
                 let nothing: BoxStream<'s, _> = Box::pin(stream::empty());
                 return Ok(nothing);
@@ -325,7 +325,7 @@ impl NetStreamAppend<TypeConfig> for Network {
                 async move {
                     let (mut answers, answered) = open?;
                     let result = this.next_answer(&mut answers, &sent, answered).await?;
-                    // After anything but an agreement the stream is of no more use.
+                    // After any result but a match the stream is closed.
                     let open = matches!(result, Ok(Ok(_))).then_some((answers, answered + 1));
                     Some((result, open))
                 }

@@ -42,10 +42,10 @@ const LEADER_PATIENCE: Duration = Duration::from_secs(6);
 const SUBMIT_PATIENCE: Duration = Duration::from_secs(30);
 
 /// How much sooner than at its caller's timeout [`Raft::submit_within`] gives up looking for a
-/// leader: enough to find out why there is none.
+/// leader: enough to find out why there is no leader.
 pub const REASON_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// Pause before another try where nothing better says when to try.
+/// Pause before a retry, if nothing better is known.
 const SUBMIT_PAUSE: Duration = Duration::from_millis(50);
 
 /// Marks an answer that was given before anything was proposed.
@@ -133,7 +133,9 @@ impl Raft {
                 // Its text shows the structure of the storage's error, which the process logs as
                 // it ends.
                 RaftError::Fatal(_) => {
-                    return Err(ProposeError::Unknown("Raft has stopped on this replica".into()));
+                    return Err(ProposeError::Unknown(
+                        "Raft has stopped on this replica".into(),
+                    ));
                 }
             };
             let leads = self.inner.leadership.borrow().is_self;

@@ -18,9 +18,9 @@ pub const VERSION: &str = env!("CARGO_PKG_VERSION");
     shown(version)
 )]
 pub struct Incompatible {
-    /// Who.
+    /// The name or address of the peer.
     pub who: String,
-    /// Its protocol.
+    /// The protocol number that the peer speaks.
     pub protocol: u32,
     /// Its software version.
     pub version: String,
@@ -34,7 +34,7 @@ fn shown(version: &str) -> &str {
     }
 }
 
-/// Refuses a peer that would misread what it is told, or be misread.
+/// Rejects a peer whose protocol is incompatible.
 pub fn check(who: &str, protocol: u32, version: &str) -> Result<(), Incompatible> {
     if protocol != 0 && protocol.abs_diff(PROTOCOL) <= 1 {
         return Ok(());
@@ -56,7 +56,7 @@ mod tests {
     use super::{PROTOCOL, VERSION, check};
 
     #[test]
-    fn neighbours_understand_each_other_and_others_are_told_both_versions() {
+    fn neighbours_understand_each_other_and_others_get_both_versions() {
         for protocol in [PROTOCOL, PROTOCOL + 1] {
             assert_eq!(check("b", protocol, "9.9.9"), Ok(()));
         }

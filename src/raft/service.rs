@@ -48,7 +48,7 @@ pub struct Service {
 }
 
 impl Service {
-    /// Refuses what is meant for somebody else. Returns the sender.
+    /// Rejects calls that are meant for another replica. Returns the sender.
     fn check(&self, envelope: Option<Envelope>) -> Result<u64, Status> {
         let envelope =
             envelope.ok_or_else(|| Status::invalid_argument("the envelope is missing"))?;
@@ -88,7 +88,7 @@ impl Service {
         }
     }
 
-    /// The requests of a stream; it ends at the first that is not right, and `end` says why.
+    /// The requests of a stream; it ends at the first invalid one, with the reason in `end`.
     fn requests(
         &self,
         inbound: Streaming<StreamAppendRequest>,
@@ -120,7 +120,7 @@ impl Service {
             && let Some(sender) = sender
         {
             let sender = ReplicaId(*sender);
-            // Where many wait already, one of them says the same.
+            // If many wait already, one of them reports the same.
             let _ = self.stream_ends.try_send(StreamEnd { sender });
         }
         let Some(message) = message? else {

@@ -1,4 +1,4 @@
-//! What openraft is told about our types.
+//! The types with which openraft is parameterised.
 
 use std::fmt;
 

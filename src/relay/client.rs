@@ -25,8 +25,8 @@ use crate::{
     proto::internal::v1::{RelayRequest, RelayResponse, relay_service_client::RelayServiceClient},
 };
 
-/// How long an owner may take to begin publishing a shard it has been given; the asker tries again
-/// afterwards.
+/// How long an owner may take to begin publishing a shard that was assigned to it; the requester
+/// retries afterwards.
 pub const OWNER_READY_MAX: Duration = Duration::from_secs(5);
 
 /// Largest message of a feed: a batch of frames of large objects.

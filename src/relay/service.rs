@@ -16,7 +16,7 @@ use crate::{
     proto::internal::v1::{RelayRequest, RelayResponse, relay_service_server::RelayService},
 };
 
-/// How long an asker's revision may take to be applied here.
+/// How long to wait until the requester's revision is applied here.
 const APPLY_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// `RelayService`.

@@ -52,12 +52,12 @@ use settings::{group_options, watch_policy};
 /// Streams on one connection between replicas: one for each shard stream that is relayed.
 const PEER_STREAMS_MAX: u32 = 100_000;
 
-/// Calls that a peer may give up before they are looked at, which is what attackers do: a connection
+/// Calls that a peer may reset before they are processed, which is what attackers do: a connection
 /// with more is closed. A peer gives up much at once when this replica was frozen, and a feed for
 /// each stream at most.
 const PEER_RESETS_MAX: usize = 100_000;
 
-/// What a connection between replicas may have under way: a feed whose asker does not read must
+/// What a connection between replicas may have under way: a feed whose requester does not read must
 /// not hold up the others.
 const PEER_CONNECTION_WINDOW: u32 = (1 << 31) - 1;
 
@@ -86,13 +86,13 @@ pub enum Error {
         listen_hint(source, flag)
     )]
     Listen {
-        /// For whom.
+        /// "clients" or "peers".
         who: &'static str,
         /// The flag that names it.
         flag: &'static str,
-        /// Where.
+        /// The configured listen address.
         address: SocketAddr,
-        /// Why not.
+        /// The error of the system call.
         source: io::Error,
     },
     /// The data could not be opened.
@@ -102,7 +102,7 @@ pub enum Error {
         dir: PathBuf,
         /// The replica's name.
         name: String,
-        /// Why not.
+        /// The storage error.
         why: raft::OpenError,
     },
     /// The group could not be formed.

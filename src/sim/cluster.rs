@@ -196,7 +196,7 @@ impl SimCluster {
     }
 
     /// Forgets what happened up to and including the current revision, as etcd's compaction does:
-    /// a watch or an exact list at an older one is told that it is gone (watch trap T2).
+    /// a watch or an exact list at an older one gets an error that it is gone (watch trap T2).
     pub fn compact(&self) {
         self.write(|store, _| store.compact());
     }
@@ -239,7 +239,7 @@ impl SimCluster {
         &self.inner.context
     }
 
-    /// Looks at the store.
+    /// Reads the store.
     pub(super) fn read<T>(&self, look: impl FnOnce(&Store) -> T) -> T {
         // The store is whole whenever none of its own methods panics, and those have tests.
         let store = self.inner.store.lock();

@@ -28,8 +28,8 @@ pub enum Fault {
     /// A watch at a resource version that is gone is answered with HTTP status 410 (watch trap
     /// T2), not with an error frame.
     HttpGone410,
-    /// Connections are accepted, and nothing is said: not to requests, not on open watches (watch
-    /// trap T13). When cleared, everything goes on as after SIGCONT.
+    /// Connections are accepted, and nothing is sent: neither to requests nor on open watches
+    /// (watch trap T13). When cleared, everything goes on as after SIGCONT.
     Stall,
     /// Watches are opened and go on, and nothing comes of them, while everything else is answered:
     /// as where etcd starves a watch, or a proxy keeps back what it is sent. When cleared, the
@@ -49,7 +49,7 @@ pub enum Fault {
     /// Of so many new watches one is sent no changes while this is on, as by an API server whose
     /// cache stands still (watch traps T9, T10). What was held back is sent when it is cleared.
     DelayFrames(u32),
-    /// Bookmarks of watches whose changes are held back say that everything up to now was sent.
+    /// Bookmarks of watches whose changes are held back claim that everything up to now was sent.
     EarlyBookmarks,
     /// Exact lists are answered with the newest state, as where the server does not know
     /// `resourceVersionMatch` (watch trap T28).
@@ -72,7 +72,7 @@ pub struct Faults {
     switches: Mutex<Vec<Switch>>,
     /// How often `CloseWatches` was set.
     closes: AtomicU64,
-    /// Frames that `DropFrame` has looked at.
+    /// Frames that `DropFrame` has examined.
     frames: AtomicU64,
     /// Watches that were opened.
     watches: AtomicU64,
@@ -225,7 +225,7 @@ impl Faults {
         self.settle(&switches);
     }
 
-    /// Tells everybody who waits that the switches have changed.
+    /// Notifies all waiters that the switches have changed.
     fn settle(&self, switches: &[Switch]) {
         self.any.store(!switches.is_empty(), Ordering::Release);
         self.changes.send_modify(|version| *version += 1);

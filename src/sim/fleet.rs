@@ -22,7 +22,7 @@ use super::{
 };
 use crate::domain::cluster::Resource;
 
-/// How often leases and old history are looked at: well below any TTL that is of use.
+/// How often leases and old history are checked: well below any useful TTL.
 const TICK: Duration = Duration::from_millis(100);
 
 /// For how long a stop waits for open connections; a client that does not read may hold one.
@@ -39,7 +39,7 @@ pub struct FleetOptions {
     pub seed: u64,
     /// What each cluster serves.
     pub resources: Vec<Resource>,
-    /// For how long an Event lives after it was last written; `None` for ever. Events written
+    /// For how long an Event lives after it was last written; `None`: unlimited. Events written
     /// within a short time share a lease, and are deleted together.
     pub event_ttl: Option<Duration>,
     /// For how long changes can be watched again.
@@ -105,7 +105,7 @@ impl Fleet {
         let server = axum::serve(BreakableListener(listener), service);
         let mut tasks = JoinSet::new();
         tasks.spawn(async move {
-            // It ends only when told to: the listener retries what fails.
+            // It ends only when stopped: the listener retries failures.
             let _ = server.with_graceful_shutdown(stopping).await;
         });
         tasks.spawn(tick(clusters.clone(), context.stopping.clone()));

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use crate::domain::cluster::Resource;
 
-/// A resource with all that its URL does not say.
+/// A resource with everything that its URL does not contain.
 #[derive(Clone, Debug)]
 pub(super) struct Served {
     pub(super) resource: Arc<Resource>,

@@ -70,7 +70,7 @@ pub enum LedgerError {
         #[source]
         source: serde_json::Error,
     },
-    /// A resource that is none.
+    /// An invalid resource.
     #[error("line {line} names no resource")]
     Resource {
         /// Which line, from 1.

@@ -19,7 +19,7 @@ use super::{
 struct Read {
     rv: u64,
     start: String,
-    /// What the list says about its own revision.
+    /// The revision that the list reports for itself.
     shown_rv: u64,
 }
 

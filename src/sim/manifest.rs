@@ -1,4 +1,4 @@
-//! What a writer says about an object; the rest is the server's.
+//! What a writer sets on an object; the server adds the rest.
 
 use std::collections::BTreeMap;
 
@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 pub struct Manifest {
     /// The namespace; empty for cluster-scoped objects.
     pub namespace: String,
-    /// The name.
+    /// `metadata.name`.
     pub name: String,
     /// The labels.
     pub labels: BTreeMap<String, String>,

@@ -6,8 +6,8 @@
 //! `/clusters/<name>` of one plain-HTTP listener. Objects are written through [`SimCluster`] or by
 //! the seeded generator behind [`Fleet::load`], never over HTTP.
 //!
-//! What was committed is in each cluster's [`Ledger`]; what somebody received of it is judged by
-//! an [`Audit`].
+//! What was committed is in each cluster's [`Ledger`]; what a subscriber received of it is judged
+//! by an [`Audit`].
 
 mod audit;
 mod cluster;

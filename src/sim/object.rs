@@ -159,7 +159,7 @@ impl Object {
         &self.labels
     }
 
-    /// The text at a dotted path; empty where there is none, as field selectors see it.
+    /// The text at a dotted path; empty if missing, as field selectors treat it.
     pub(super) fn field(&self, path: &str) -> String {
         match path {
             "metadata.name" => self.identity.name.to_string(),

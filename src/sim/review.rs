@@ -1,4 +1,4 @@
-//! Reviews: what a cluster says of who somebody is and what they may do.
+//! Reviews: a cluster's answers about a user's identity and permissions.
 
 use axum::{body::Body, response::Response};
 use serde_json::{Value, json};

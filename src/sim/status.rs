@@ -1,4 +1,4 @@
-//! `Status` objects: how an API server says no.
+//! `Status` objects: an API server's errors.
 
 use axum::{
     body::Body,
@@ -108,7 +108,7 @@ impl Status {
         )
     }
 
-    /// What a watch says when etcd tells of a deletion without the object (watch trap T12).
+    /// The error of a watch when etcd reports a deletion without the object (watch trap T12).
     pub(super) fn internal_error() -> Self {
         let message = "Internal error occurred: etcd event received with PrevKv=nil";
         Self::new(StatusCode::INTERNAL_SERVER_ERROR, "InternalError", message)
@@ -161,7 +161,7 @@ mod tests {
     }
 
     #[test]
-    fn a_client_that_is_too_fast_is_told_when_to_come_back() {
+    fn a_client_that_is_too_fast_learns_when_to_come_back() {
         let response = Status::too_many_requests().response();
         assert_eq!(response.headers()[header::RETRY_AFTER], "1");
     }

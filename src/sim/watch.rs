@@ -27,7 +27,7 @@ use crate::domain::frame::Change;
 /// held for long and a slow client costs little.
 const BATCH_CHANGES_MAX: usize = 1000;
 
-/// How long a watch lives where the client does not say, in seconds, as on the real server.
+/// Default duration of a watch, in seconds, as on the real server.
 const TIMEOUT_SECONDS: std::ops::Range<u64> = 1800..3600;
 
 /// How long before the time-out a last bookmark is sent, as on the real server.
@@ -68,7 +68,7 @@ struct Watch {
     _open: OpenWatch,
 }
 
-/// Answers with a watch, or with why there is none.
+/// Answers with a watch, or with the error.
 pub(super) fn open(
     cluster: &SimCluster,
     table: usize,
@@ -205,7 +205,7 @@ impl Scope {
         }
     }
 
-    /// The last frame of a watch whose place is gone; none where the server says nothing.
+    /// The last frame of a watch whose position is gone; `None` if the server sends nothing.
     fn gone_frame(&self, gone: Gone, rv: u64) -> Vec<u8> {
         if self
             .cluster

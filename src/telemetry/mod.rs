@@ -13,7 +13,7 @@ pub use throttle::LogThrottle;
 /// Where nothing else is asked for.
 const LEVEL: &str = "info";
 /// What holds unless the level names the target itself. openraft reports each message that a dead
-/// replica does not take and each task that ends in order as a warning or an error; `raft` tells
+/// replica does not take and each task that ends normally as a warning or an error; `raft` reports
 /// what matters of that, once for each change, and ends the replica where something is fatal. So
 /// does sled, each time a disk refuses.
 const BELOW: &str = "openraft=off,sled=off";
@@ -21,10 +21,10 @@ const BELOW: &str = "openraft=off,sled=off";
 /// Why logs are not set up.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// The level is none.
+    /// Invalid level.
     #[error("log level: use error, warn, info, debug or trace, or target=level pairs")]
     Level(#[from] tracing_subscriber::filter::ParseError),
-    /// Somebody else has set up logs in this process.
+    /// Logging is already set up in this process.
     #[error("set up the log")]
     Twice(#[from] tracing_subscriber::util::TryInitError),
 }
@@ -60,12 +60,12 @@ mod tests {
 
     #[test]
     fn openraft_is_quiet_unless_it_is_named() {
-        for (level, told) in [
+        for (level, expected) in [
             ("", "openraft=off,sled=off,info"),
             ("debug", "openraft=off,sled=off,debug"),
             ("info,openraft=warn", "openraft=warn,sled=off,info"),
         ] {
-            assert_eq!(filter(level).unwrap().to_string(), told, "{level:?}");
+            assert_eq!(filter(level).unwrap().to_string(), expected, "{level:?}");
         }
     }
 }

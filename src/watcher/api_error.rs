@@ -1,4 +1,4 @@
-//! Why a request to an API server failed, in words for whoever is called at night: what happened,
+//! Why a request to an API server failed, in words for the engineer on call: what happened,
 //! and what to do about it. Nothing here ever shows a credential.
 
 use std::{error::Error, io, sync::Arc, time::Duration};
@@ -32,15 +32,15 @@ pub(super) enum ApiError {
     Status {
         /// What was asked for, as a role names it.
         verb: &'static str,
-        /// The answer.
+        /// The `metav1.Status` of the response.
         status: Status,
     },
-    /// No answer.
+    /// No response: the connection could not be used.
     #[error("the API server{} cannot be reached: {}", place(address), trouble.text)]
     Transport {
         /// `host:port`, where it is known.
         address: Option<Arc<str>>,
-        /// What is wrong.
+        /// The diagnosis, with a hint.
         trouble: Trouble,
         /// Whether nothing was acknowledged for too long.
         is_timeout: bool,
@@ -50,10 +50,10 @@ pub(super) enum ApiError {
     Timeout {
         /// `host:port`, where it is known.
         address: Option<Arc<str>>,
-        /// After which time.
+        /// The timeout that was exceeded.
         after: Duration,
     },
-    /// An answer that is none.
+    /// A malformed response.
     #[error(transparent)]
     Malformed(#[from] Malformed),
     /// More bytes than a page may have.
@@ -86,7 +86,7 @@ fn place(address: &Option<Arc<str>>) -> String {
 }
 
 impl ApiError {
-    /// What kube says of a request that had no answer, or that broke off.
+    /// kube's error of a request that got no response, or failed midway.
     pub(super) fn of(error: &(dyn Error + 'static)) -> Self {
         let causes = || Causes(Some(error));
         let credentials = causes().find_map(|cause| cause.downcast_ref::<AuthError>());
@@ -165,7 +165,7 @@ impl ApiError {
         }
     }
 
-    /// What it says about the cluster.
+    /// What it means for the cluster.
     pub(super) fn condition(&self) -> Condition {
         match self {
             Self::Credentials(_) | Self::Client(_) => Condition::Unauthenticated,

@@ -7,7 +7,7 @@ use super::{
     stream_watcher::Setting,
 };
 
-/// Failures in a row after which a list is given up; whoever asked may ask again.
+/// Failures in a row after which a list is given up; the caller may retry.
 const LIST_FAILURES_MAX: u32 = 8;
 
 /// Failures in a row, and the wait after each.
@@ -30,7 +30,7 @@ impl Attempts {
         self.failures = 0;
     }
 
-    /// Waits before the next attempt, or gives up and says so.
+    /// Waits before the next attempt, or gives up and returns that.
     pub(super) async fn failed(
         &mut self,
         items: &mpsc::Sender<HistoryItem>,

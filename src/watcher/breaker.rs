@@ -2,8 +2,9 @@
 //! [`Breakers`]. What is held back and when is probed decides [`crate::domain::breaker`].
 
 use std::{
+    collections::BTreeMap,
     fmt,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
     time::Duration,
 };
 
@@ -12,13 +13,13 @@ use tokio::{
     time::{Instant, sleep, sleep_until, timeout},
 };
 
-use super::{Chance, api_error::ApiError, by_cluster::ByCluster};
+use super::{Chance, api_error::ApiError};
 use crate::{
     clock::unix_now,
     domain::{
         breaker::{self, Input, Limits, Output, Probe, State},
         cluster::Cluster,
-        id::UnixMillis,
+        id::{ClusterId, Revision, UnixMillis},
         rate_limit::RateLimit,
     },
 };
@@ -45,7 +46,8 @@ pub struct Breakers(Arc<Registry>);
 struct Registry {
     limits: Limits,
     retries: Retries,
-    clusters: ByCluster<Shared>,
+    /// The breakers in use. A cluster that is reached in another way has another breaker.
+    clusters: Mutex<BTreeMap<(ClusterId, Revision), Weak<Shared>>>,
 }
 
 impl Default for Breakers {
@@ -60,19 +62,26 @@ impl Breakers {
         Self(Arc::new(Registry {
             limits,
             retries: Retries::default(),
-            clusters: ByCluster::default(),
+            clusters: Mutex::default(),
         }))
     }
 
     /// The breaker of a cluster; the same one for all who use it at the same time.
     pub fn of(&self, cluster: &Cluster, chance: &Chance) -> Breaker {
-        let shared = self.0.clusters.of(cluster, || Shared {
+        let key = (cluster.id, cluster.watch_revision);
+        let mut clusters = lock(&self.0.clusters);
+        if let Some(shared) = clusters.get(&key).and_then(Weak::upgrade) {
+            return Breaker(shared);
+        }
+        clusters.retain(|_, shared| shared.strong_count() > 0);
+        let limits = self.0.limits.clone();
+        let shared = Arc::new(Shared {
             cluster: cluster.spec.name.as_str().into(),
             started: Instant::now(),
             chance: chance.clone(),
             retries: self.0.retries.clone(),
             inner: Mutex::new(Inner {
-                machine: breaker::Breaker::new(self.0.limits.clone()),
+                machine: breaker::Breaker::new(limits),
                 cause: None,
             }),
             status: watch::Sender::new(BreakerStatus {
@@ -82,6 +91,7 @@ impl Breakers {
             }),
             changes: watch::Sender::new(()),
         });
+        clusters.insert(key, Arc::downgrade(&shared));
         Breaker(shared)
     }
 }
@@ -137,7 +147,7 @@ struct Inner {
 pub struct BreakerStatus {
     /// Whether requests go out.
     pub state: State,
-    /// Since when.
+    /// When the current state began, by the wall clock.
     pub since: UnixMillis,
     /// Why not, in one sentence; empty while they do. Never a credential.
     pub reason: String,
@@ -227,7 +237,7 @@ impl Breaker {
     }
 
     /// Waits until the cluster answers, where it may not; `held_back` is called with the reason
-    /// while nothing is sent. Whoever waits probes when it is time to.
+    /// while nothing is sent. A waiting task probes when it is due.
     pub(super) async fn settle(
         &self,
         server: &impl Probed,
@@ -326,7 +336,7 @@ impl Breaker {
         if before.0 != after.0 {
             let since_ms = outage_since_ms.or_else(|| inner.machine.outage_since_ms());
             let outage_ms = now_ms.saturating_sub(since_ms.unwrap_or(now_ms));
-            self.tell(
+            self.log(
                 after.0,
                 inner.cause.as_ref(),
                 Duration::from_millis(outage_ms),
@@ -344,8 +354,8 @@ impl Breaker {
         output
     }
 
-    /// Tells a change of the state. Under the lock, so that changes are told in their order.
-    fn tell(&self, state: State, cause: Option<&ApiError>, outage: Duration) {
+    /// Logs a change of the state. Under the lock, so that changes are logged in order.
+    fn log(&self, state: State, cause: Option<&ApiError>, outage: Duration) {
         let cluster = &self.0.cluster;
         let reason = match state {
             State::Closed => String::new(),

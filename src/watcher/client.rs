@@ -1,5 +1,5 @@
-//! One cluster's API server: [`ApiServer`] builds the client, sends requests, and tells failures
-//! apart. It knows nothing of sessions.
+//! One cluster's API server: [`ApiServer`] builds the client, sends requests, and distinguishes
+//! failures apart. It knows nothing of sessions.
 
 use std::{
     path::Path,
@@ -95,7 +95,7 @@ struct SharedClient {
 /// The client, or the way to it.
 #[derive(Default)]
 struct Slot {
-    /// The client, or why there is none, and since when.
+    /// The client, or the error of building it, and since when.
     built: Option<(Result<Client, ApiError>, Instant)>,
     /// Builds it. It goes on when nobody waits any more: a credential command that hangs is not
     /// started again and again.
@@ -199,7 +199,7 @@ impl ApiServer {
     }
 
     /// Sends a request and reads a page of a list. `held` is its memory, and grows with it where
-    /// there is some; where there is none the page is too long.
+    /// there is some; if there is none the page is too long.
     pub(super) async fn get_page(
         &self,
         request: http::Result<Request<Body>>,
@@ -268,7 +268,7 @@ impl ApiServer {
         *address = Some(found.into());
     }
 
-    /// Why there was no answer within so long, where whoever waited has given up.
+    /// The cause of a timeout of this length, when the caller has given up.
     pub(super) fn no_answer(&self, after: Duration) -> ApiError {
         let is_building = self.0.client.slot.try_lock();
         if is_building.map_or(true, |slot| slot.building.is_some()) {
@@ -431,7 +431,7 @@ impl ApiServer {
     }
 }
 
-/// What cannot be read, without what it says.
+/// A file that cannot be read, without its content.
 fn kubeconfig_trouble(error: &KubeconfigError) -> String {
     let load = |what: &str, error: &LoadDataError| match error {
         LoadDataError::ReadFile(cause, path) => format!(

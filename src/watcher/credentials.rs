@@ -14,7 +14,7 @@ use rustls_platform_verifier::Verifier;
 /// What this replica allows kubeconfigs to do.
 #[derive(Clone, Debug, Default)]
 pub struct CredentialPolicy {
-    /// Folders that kubeconfig files may lie in, at any depth.
+    /// Directories that may contain kubeconfig files, at any depth.
     pub kubeconfig_dirs: Vec<PathBuf>,
     /// Kubeconfigs of this replica's own configuration, by name.
     pub configured: BTreeMap<String, InlineKubeconfig>,
@@ -74,7 +74,7 @@ pub enum CredentialError {
     /// It cannot be read.
     #[error("{place} is not YAML of kind Config{}", at_line(*.line))]
     Malformed {
-        /// Which one.
+        /// Where the kubeconfig came from, as errors name it.
         place: String,
         /// Where it stops making sense, from 1.
         line: Option<u64>,
@@ -102,9 +102,9 @@ pub enum CredentialError {
     Dangling {
         /// The context.
         context: String,
-        /// What is missing.
+        /// "user" or "cluster".
         kind: &'static str,
-        /// Its name.
+        /// The missing user's or cluster's name.
         name: String,
     },
     /// The path does not exist or may not be read.
@@ -176,13 +176,13 @@ impl CredentialError {
     }
 }
 
-/// Reads a kubeconfig; `place` says which, for people.
+/// Parses a kubeconfig; `place` names it in errors.
 pub(super) fn parse(place: &str, yaml: &str) -> Result<Kubeconfig, CredentialError> {
     Kubeconfig::from_yaml(yaml).map_err(|error| CredentialError::of(place, &error))
 }
 
 /// The same kubeconfig, whose credential commands neither read from nor write to the streams of
-/// this process: what they say on standard error would otherwise stand in the log.
+/// this process: their standard error would otherwise end up in the log.
 pub(super) fn without_terminal(mut config: Kubeconfig) -> Kubeconfig {
     let users = config.auth_infos.iter_mut();
     for exec in users.filter_map(|user| user.auth_info.as_mut()?.exec.as_mut()) {
@@ -268,7 +268,7 @@ fn names_field(yaml: &str, field: &str) -> bool {
 }
 
 impl CredentialPolicy {
-    /// The file's true path, when it lies in an allowed folder.
+    /// The file's canonical path, if it is in an allowed directory.
     pub(super) fn admit_file(&self, path: &Path) -> Result<PathBuf, CredentialError> {
         let unreadable = |_| CredentialError::Unreadable(path.to_owned());
         let canonical = path.canonicalize().map_err(unreadable)?;
@@ -375,7 +375,7 @@ fn select<'a>(
         return Ok((cluster, None));
     };
     let mut users = config.auth_infos.iter();
-    // Nobody's credentials would otherwise be sent, and the refusal would be a riddle.
+    // Otherwise requests go out unauthenticated, and the 401 is hard to explain.
     let user = users
         .find(|named| named.name == user)
         .ok_or_else(|| dangling("user", user))?;
@@ -481,7 +481,7 @@ mod tests {
     }
 
     #[test]
-    fn files_must_lie_in_an_allowed_folder_however_they_are_spelled() {
+    fn files_must_lie_in_an_allowed_directory_however_they_are_spelled() {
         let root = tempfile::tempdir().unwrap();
         let allowed = root.path().join("allowed");
         std::fs::create_dir(&allowed).unwrap();

@@ -26,7 +26,7 @@ pub(super) enum Malformed {
     /// No end within the limit.
     #[error("a watch line is longer than {LINE_BYTES_MAX} bytes")]
     LineTooLong,
-    /// The JSON is none, or lacks a field.
+    /// Invalid JSON, or a field is missing.
     #[error("the API server sent JSON that is not a {0}")]
     Json(&'static str),
     /// Trap T21.
@@ -96,10 +96,10 @@ pub(super) enum Line {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Status {
     pub(super) code: u16,
-    /// For people.
+    /// The server's message.
     pub(super) message: String,
     pub(super) retry_after_ms: Option<u64>,
-    /// Whether it says that the resource version asked for was not reached yet.
+    /// Whether it means that the requested resource version was not reached yet.
     pub(super) is_too_large: bool,
 }
 
@@ -218,13 +218,13 @@ fn as_written(line: &str) -> Option<(Change, &str)> {
     Some((change, object.trim_matches(space)))
 }
 
-/// Reads a `metav1.Status`; what is none has code 0.
+/// Parses a `metav1.Status`; anything that does not parse gets code 0.
 pub(super) fn read_status(bytes: &[u8]) -> Status {
     let raw: RawStatus = serde_json::from_slice(bytes).unwrap_or_default();
     let text = raw.message.or(raw.reason).unwrap_or_default();
     let details = raw.details.unwrap_or_default();
     let mut causes = details.causes.iter().flatten();
-    // Servers before the cause was introduced say it in words.
+    // Older servers, without the cause, have it in the message only.
     let is_too_large = causes.any(|cause| cause.reason.as_deref() == Some(TOO_LARGE))
         || text.starts_with(TOO_LARGE_TEXT);
     Status {
@@ -237,7 +237,7 @@ pub(super) fn read_status(bytes: &[u8]) -> Status {
     }
 }
 
-/// The cause by which a 504 of a version that was not reached is told from one of a server that
+/// The cause that distinguishes a 504 for a version that was not reached from one of a server that
 /// took too long.
 const TOO_LARGE: &str = "ResourceVersionTooLarge";
 /// The same, in words.
@@ -403,7 +403,7 @@ mod tests {
     }
 
     #[test]
-    fn bookmarks_and_errors_are_told_apart() {
+    fn bookmarks_and_errors_are_distinguished() {
         let bookmark =
             r#"{"type":"BOOKMARK","object":{"kind":"Event","metadata":{"resourceVersion":"99"}}}"#;
         assert_eq!(line(bookmark), Ok(Line::Bookmark(99.into())));
@@ -416,7 +416,7 @@ mod tests {
     }
 
     #[test]
-    fn a_version_that_was_not_reached_is_told_from_a_server_that_took_too_long() {
+    fn a_version_that_was_not_reached_is_distinguished_from_a_server_that_took_too_long() {
         let too_large = br#"{"code":504,"reason":"Timeout","message":"x","details":{"causes":[{"reason":"ResourceVersionTooLarge","message":"y"}]}}"#;
         assert!(read_status(too_large).is_too_large);
         let in_words = br#"{"code":504,"reason":"Timeout","message":"Too large resource version: 9, current: 5"}"#;

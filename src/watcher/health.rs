@@ -1,4 +1,4 @@
-//! How the streams of one cluster fare, as one [`Health`]: [`Board`].
+//! The condition of the streams of one cluster, as one [`Health`]: [`Board`].
 
 use std::{
     collections::BTreeMap,
@@ -30,7 +30,7 @@ pub(super) struct Board {
     cluster: Arc<str>,
     /// Where its credentials come from.
     source: Arc<Source>,
-    voice: Arc<Mutex<Voice>>,
+    log: Arc<Mutex<StateLog>>,
     streams: Arc<Mutex<BTreeMap<StreamId, Report>>>,
     breaker: watch::Receiver<BreakerStatus>,
     /// Whether the last probe could not see which cluster answers.
@@ -40,19 +40,19 @@ pub(super) struct Board {
     opened: Arc<watch::Sender<bool>>,
 }
 
-/// What is logged of a cluster, and how often.
+/// Logs changes of a cluster's condition, rate-limited.
 #[derive(Debug)]
-struct Voice {
+struct StateLog {
     started: Instant,
     pace: Pace,
     /// Whether the last line was about a failure.
     is_alarmed: bool,
-    /// Whether it was ever said that the cluster is being watched.
+    /// Whether "cluster is being watched" was ever logged.
     is_introduced: bool,
 }
 
-impl Voice {
-    fn say(&mut self, cluster: &str, condition: Condition, reason: &str) {
+impl StateLog {
+    fn log(&mut self, cluster: &str, condition: Condition, reason: &str) {
         if condition == Condition::Connected {
             if self.is_alarmed || !self.is_introduced {
                 tracing::info!(%cluster, "cluster is being watched");
@@ -65,7 +65,7 @@ impl Voice {
     }
 }
 
-/// What is at stake where the namespace kube-system may not be read.
+/// The reason shown if the namespace kube-system cannot be read.
 const STRANGER: &str = "the UID of the namespace kube-system cannot be read, so another cluster \
                         behind the same address would not be noticed; grant get on this namespace";
 
@@ -99,7 +99,7 @@ impl Board {
         let board = Self {
             cluster,
             source: Arc::new(source),
-            voice: Arc::new(Mutex::new(Voice {
+            log: Arc::new(Mutex::new(StateLog {
                 started: Instant::now(),
                 pace: Pace::default(),
                 is_alarmed: false,
@@ -129,7 +129,7 @@ impl Board {
         self.opened.subscribe()
     }
 
-    /// Tells each change of the circuit breaker.
+    /// Applies each change of the circuit breaker.
     pub(super) async fn follow_breaker(self) {
         let mut breaker = self.breaker.clone();
         while breaker.changed().await.is_ok() {
@@ -145,13 +145,9 @@ impl Board {
         self.summarise();
     }
 
-    /// Why a stream is not watched.
-    fn failing(&self, stream: StreamId) -> Option<Condition> {
+    fn is_failing(&self, stream: StreamId) -> bool {
         let streams = self.streams.lock().unwrap_or_else(PoisonError::into_inner);
-        match streams.get(&stream)? {
-            Report::Failing(condition, _) => Some(*condition),
-            _ => None,
-        }
+        matches!(streams.get(&stream), Some(Report::Failing(..)))
     }
 
     fn summarise(&self) {
@@ -167,10 +163,11 @@ impl Board {
         if condition == Condition::Connected && self.is_stranger.load(Ordering::Relaxed) {
             reason = STRANGER.to_owned();
         }
-        self.voice
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .say(&self.cluster, condition, &reason);
+        self.log.lock().unwrap_or_else(PoisonError::into_inner).log(
+            &self.cluster,
+            condition,
+            &reason,
+        );
         // Its changes have log lines of their own.
         add_breaker(&mut reason, &self.breaker.borrow());
         self.health.send_if_modified(|health| {
@@ -198,7 +195,7 @@ impl Reporter {
         self.board.set(self.stream, Report::AwaitingEra);
     }
 
-    /// A probe saw which cluster answers, or could not. What that means is said with the next
+    /// A probe saw which cluster answers, or could not. What that means is reported with the next
     /// report.
     pub(super) fn probed(&self, cluster_uid: &str) {
         let is_stranger = cluster_uid.is_empty();
@@ -209,11 +206,9 @@ impl Reporter {
         }
     }
 
-    /// The stream is not watched while the circuit breaker is open, for this reason. What the stream
-    /// met itself says more, unless the cluster is in other trouble by now: one that could not be
-    /// reached is back and refuses the credentials.
+    /// The stream is not watched while the circuit breaker is open. Its own error says more.
     pub(super) fn held_back(&self, error: &ApiError) {
-        if self.board.failing(self.stream) != Some(error.condition()) {
+        if !self.board.is_failing(self.stream) {
             self.board.set(self.stream, self.report(error));
         }
     }
@@ -234,7 +229,7 @@ impl Reporter {
     }
 }
 
-/// Adds that the breaker is open, and why where that was not said yet.
+/// Adds that the breaker is open, and why if that is not mentioned yet.
 fn add_breaker(reason: &mut String, breaker: &BreakerStatus) {
     if breaker.state != State::Open {
         return;
@@ -311,7 +306,7 @@ mod tests {
     use crate::domain::id::UnixMillis;
 
     #[test]
-    fn an_open_breaker_is_told_with_its_reason_unless_that_was_said() {
+    fn an_open_breaker_is_reported_with_its_reason_unless_that_was_said() {
         let breaker = |state| BreakerStatus {
             state,
             since: UnixMillis(0),
@@ -340,7 +335,7 @@ mod tests {
     }
 
     #[test]
-    fn the_condition_follows_the_worst_stream_and_tells_part_from_all() {
+    fn the_condition_follows_the_worst_stream_and_distinguishes_part_from_all() {
         use Condition::{Connected, Degraded, PermissionDenied, Unauthenticated, Unreachable};
         let failing = |condition| Report::Failing(condition, "why".into());
         let unauthenticated = failing(Unauthenticated);

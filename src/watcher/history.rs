@@ -82,7 +82,7 @@ impl StreamHistory {
                 return;
             };
             let setting = shared.setting.without_reporter();
-            // The era does not matter: positions are made by whoever receives.
+            // The era does not matter: the receiver assigns positions.
             let resume = ResumePoint::At(Position::closed(Era(0), from));
             let outlet = Outlet::catch_up(items, &shared.budgets().snapshots);
             Box::pin(StreamWatcher::new(setting, resume, outlet).run()).await;

@@ -36,12 +36,13 @@ pub(super) struct Pager {
     /// Exactly this state, or the newest.
     exactly: Option<ResourceVersion>,
     detail: Detail,
-    /// What each object's frame says.
+    /// The change type of each object's frame.
     change: Change,
     page_items: u32,
     /// What the last page took on the wire, and how many objects it had.
     last: Option<(usize, usize)>,
-    /// Memory for a page; kept from page to page, for whoever takes one page of each of two lists.
+    /// Memory for a page; kept from page to page, for callers that read one page of each of two
+    /// lists.
     held: Option<Reservation>,
     version: Option<ResourceVersion>,
     next: Option<String>,
@@ -86,7 +87,7 @@ impl Pager {
         self.version.as_ref()
     }
 
-    /// What the next page may take on the wire, as far as the last one says.
+    /// The expected size of the next page on the wire, estimated from the last one.
     pub(super) fn expected_bytes(&self) -> usize {
         self.last.map_or(FIRST_PAGE_BYTES, |(bytes, _)| bytes)
     }

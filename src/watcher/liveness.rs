@@ -1,5 +1,5 @@
 //! Notices that an API server which kept sending has fallen silent because packets are dropped:
-//! [`Liveness`]. A watch that says nothing is as good as any other, so what decides is a request
+//! [`Liveness`]. A silent watch may be healthy, so what decides is a request
 //! that is not answered.
 
 use std::{

@@ -30,7 +30,7 @@ pub(super) async fn watch_over(api: ApiServer, selector: StreamSelector) {
                 }
             }
         }
-        // An open breaker needs somebody who probes, though nobody may wait for it.
+        // An open breaker needs a prober even if no request waits.
         breaker.settle(&server, |_| {}).await;
         // It is not asked again before it sends: what is quiet now is left to keepalive.
         if liveness.suspect_at().is_some_and(|at| at <= asked_at) {
@@ -39,7 +39,7 @@ pub(super) async fn watch_over(api: ApiServer, selector: StreamSelector) {
     }
 }
 
-/// The watches that have said nothing since are opened again, once the server answers.
+/// The watches that have been silent since are reopened, once the server answers.
 fn give_up_watches(liveness: &Liveness, breaker: &Breaker, asked_at: Instant) {
     tracing::debug!(
         ?breaker,

@@ -2,7 +2,7 @@
 //!
 //! It uses kube's client for kubeconfig, TLS and authentication, and our own list/watch session
 //! above it. It decides nothing: [`crate::domain::watch_session`] does. It knows neither owners nor
-//! epochs; whoever starts a [`ShardWatcher`] does.
+//! epochs; the caller that starts a [`ShardWatcher`] does.
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
@@ -77,7 +77,7 @@ use verify::Auditor;
 /// One stream to watch, and where to begin.
 #[derive(Clone, Debug)]
 pub struct StreamStart {
-    /// Its id.
+    /// The stream's identity.
     pub stream: StreamId,
     /// What it carries.
     pub selector: StreamSelector,
@@ -87,7 +87,7 @@ pub struct StreamStart {
     pub cluster_uid: Option<String>,
 }
 
-/// What a stream's session tells its owner, in order.
+/// What a stream's session reports to its owner, in order.
 #[derive(Debug)]
 pub enum Signal {
     /// Live frames, in order; all that one read gave, up to a limit.
@@ -97,7 +97,7 @@ pub enum Signal {
     /// Continuity with the past is lost, or was never there: the session waits for a new era.
     /// A `Closed` at the resource version that a repair begins from comes just before.
     EraNeeded {
-        /// Why.
+        /// The cause, for the `Gap`.
         reason: GapReason,
         /// The resource version of the consistent list at which the era begins.
         to: ResourceVersion,
@@ -228,8 +228,8 @@ impl Tasks {
 
 impl ShardWatcher {
     /// Begins to watch; to be called within a runtime. Never fails: an unreachable or refusing
-    /// cluster is retried, as its circuit breaker or a back-off of the stream says, and told
-    /// through the health.
+    /// cluster is retried, as its circuit breaker or a back-off of the stream requires, and
+    /// reported through the health.
     pub fn start(
         cluster: Arc<Cluster>,
         streams: Vec<StreamStart>,

@@ -12,7 +12,7 @@ use kube::{Client, client::Body};
 /// How API servers are reached.
 #[derive(Clone, Default)]
 pub enum Network {
-    /// Where a cluster's kubeconfig says.
+    /// At the address in a cluster's kubeconfig.
     #[default]
     Real,
     /// Within the process: for tests, which then need no sockets and can stop the clock.

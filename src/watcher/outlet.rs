@@ -25,7 +25,7 @@ pub(super) use super::queue::Stopped;
 
 /// Most frames of one message: enough that a message costs nothing beside its frames.
 const BATCH_FRAMES_MAX: usize = 256;
-/// How often `Heard` is told.
+/// How often `Heard` is sent.
 const HEARD_PAUSE: Duration = Duration::from_secs(1);
 
 /// Frames that are on their way.
@@ -75,7 +75,7 @@ impl Outlet {
         }
     }
 
-    /// Whether it leads to whoever asked for a catch-up.
+    /// Whether it serves a catch-up.
     pub(super) fn is_catch_up(&self) -> bool {
         matches!(self, Self::CatchUp { .. })
     }
@@ -171,7 +171,8 @@ impl Outlet {
         }
     }
 
-    /// Tells that the API server was heard. A receiver that is behind hears it with what follows.
+    /// Reports that the API server sent something. A receiver that is behind gets it with what
+    /// follows.
     pub(super) fn heard(&mut self) {
         let Self::Live { signals, heard } = self else {
             return;

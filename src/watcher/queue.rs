@@ -24,7 +24,7 @@ pub(super) struct Queue {
     allowance: Allowance,
 }
 
-/// What a stream's session tells its owner, in order.
+/// What a stream's session reports to its owner, in order.
 #[derive(Debug)]
 pub struct Signals {
     messages: mpsc::Receiver<Queued>,
@@ -55,7 +55,7 @@ pub(super) fn queue(budget: &Budget) -> (Queue, Signals) {
 }
 
 impl Queue {
-    /// For whoever needs to know when the receiver is gone.
+    /// For tasks that need to know when the receiver is gone.
     pub(super) fn sender(&self) -> mpsc::Sender<Queued> {
         self.messages.clone()
     }

@@ -17,7 +17,7 @@ impl Probed for Readiness<'_> {
     /// that the server has reached etcd and read its roles. Before that a server that starts refuses
     /// with 403 or 429 what it serves a moment later. It is never held back.
     ///
-    /// Where the server says that it is not ready, and that is to be doubted, a list counts.
+    /// If the server reports that it is not ready, which may be wrong, a list counts.
     async fn is_ready(&self, accepts_list: bool) -> Result<(), ApiError> {
         let Self { api, selector } = self;
         match api.read_all(requests::readiness()).await {

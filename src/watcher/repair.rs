@@ -1,4 +1,4 @@
-//! What a watch cannot tell any more (trap T29): the net changes between two exact lists, merged
+//! What a watch can no longer deliver (trap T29): the net changes between two exact lists, merged
 //! in key order with one page of each in memory. The same two lists always give the same changes
 //! in the same order, so that a repair can be done again.
 
@@ -31,11 +31,11 @@ pub(super) enum RepairError {
 impl From<ApiError> for RepairError {
     fn from(error: ApiError) -> Self {
         let is_irreparable = match &error {
-            // Not understood, or compacted.
+            // 410: compacted. Other 4xx: exact lists are unsupported.
             ApiError::Status { status, .. } => {
                 matches!(status.code, 400 | 405 | 406 | 410 | 415 | 422)
-                    // Not reached yet, or never to be. Every other 504 is of a server that took
-                    // too long, and may answer the next time.
+                    // The server has not reached that version yet, or never will (a restored
+                    // etcd). Any other 504 is a timeout, which may not recur.
                     || (status.code == 504 && status.is_too_large)
             }
             ApiError::OtherVersion => true,
@@ -71,7 +71,7 @@ pub(super) async fn check(
 }
 
 /// Whether exact lists at both ends show the same, where one at `from` answers. One page at a time
-/// is held: whoever waits for memory for a page holds no other.
+/// is held: a task that waits for memory for a page holds no other.
 pub(super) async fn compare(
     api: &ApiServer,
     selector: &StreamSelector,
@@ -243,7 +243,7 @@ impl Side {
     }
 }
 
-/// Takes the lesser of both heads and tells what became of it; false when both are empty.
+/// Takes the lesser of both heads and emits its net change; false when both are empty.
 fn merge_step(
     old: &mut VecDeque<Frame>,
     new: &mut VecDeque<Frame>,

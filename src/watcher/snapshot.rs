@@ -1,7 +1,7 @@
 //! A consistent list for one who asked: read at the API server's speed, handed out at the reader's.
 //!
 //! What was read and not taken lies in memory, within the budget of snapshots. As long as there is
-//! some, the list is complete soon, and its reader may take its time. Where there is none left, the
+//! some, the list is complete soon, and its reader may take its time. When none is left, the
 //! list is read on as its reader takes; it then may expire at the API server, which forgets a list
 //! five minutes after it began.
 
@@ -177,7 +177,7 @@ impl<'a> List<'a> {
         }
     }
 
-    /// Whether the version that was asked for is gone. A token that has expired says nothing of it.
+    /// Whether the version that was asked for is gone. An expired token does not prove that.
     fn is_gone(&self, error: &ApiError) -> bool {
         self.exactly.is_some() && !self.begun && is_irreparable(error)
     }
@@ -193,7 +193,7 @@ impl<'a> List<'a> {
         }
     }
 
-    /// Memory for the next page. Where there is none, that is waited for with nothing in hand.
+    /// Memory for the next page. If none is free, it waits without holding any.
     async fn memory(&mut self) -> Hold {
         let budget = &self.setting.api.policy().budgets.snapshots;
         let part = budget.limit() / PAGES;

@@ -1,4 +1,4 @@
-//! Drives one [`WatchSession`]: does what it asks for and tells it what came of it.
+//! Drives one [`WatchSession`]: carries out its outputs and reports the results.
 
 use std::{
     sync::{Arc, Mutex, PoisonError},
@@ -133,7 +133,7 @@ struct OpenWatch {
 impl OpenWatch {
     /// The next bytes; `None` when none came until the deadline, and this replica was listening.
     ///
-    /// A deadline that passes while the receiver is behind or the process stands still says
+    /// A deadline that passes while the receiver is behind or the process is stopped proves
     /// nothing: bytes may lie unread. So silence is what is still silent after a short while of
     /// undisturbed listening.
     async fn read_until(&mut self, deadline: Instant) -> Option<Result<Option<Bytes>, ApiError>> {
@@ -213,7 +213,7 @@ impl StreamWatcher {
         self.perform(outputs, Some(frame)).await
     }
 
-    /// Does what can be done at once; `frame` is the one that the input told of.
+    /// Does what can be done at once; `frame` is the one of the input.
     async fn perform(&mut self, outputs: Outputs, mut frame: Option<Frame>) -> Result<(), Stopped> {
         for output in outputs {
             match output {
@@ -411,7 +411,7 @@ impl StreamWatcher {
     fn fail(&mut self, error: &ApiError) -> Input<'static> {
         self.was_cut = false;
         let failure = error.failure();
-        // What is gone is repaired or told by an era; nobody needs to act.
+        // What is gone is repaired or reported by a new era; no action is needed.
         if failure != Failure::Gone
             && let Some(reporter) = &self.setting.reporter
         {
@@ -500,7 +500,7 @@ impl StreamWatcher {
         self.apply(input).await
     }
 
-    /// Hands in whole lines, as long as the session keeps the watch.
+    /// Processes whole lines, as long as the session keeps the watch.
     async fn read_lines(&mut self) -> Result<(), Stopped> {
         let (seen, now_ms) = (unix_now(), self.now_ms());
         while let Some(watch) = &mut self.watch {

@@ -47,7 +47,7 @@ pub struct Verifications {
     pub failed: u64,
     /// Lists that showed nothing but what was delivered.
     pub agreed: u64,
-    /// Lists that differed at first sight, and were looked at again.
+    /// Lists that differed at first, and were checked again.
     pub doubtful: u64,
     /// Changes that a quiet watch did not deliver; their net changes were published.
     pub stuck: u64,
@@ -157,11 +157,11 @@ impl Auditor {
                 tracing::warn!(%cluster, %resource, %at, "the API server's history is not the one that was delivered, starting a new era");
             }
         }
-        self.tell(cluster);
+        self.log(cluster);
     }
 
     /// Says once in a while what it has cost.
-    fn tell(&self, cluster: &str) {
+    fn log(&self, cluster: &str) {
         let mut pace = self
             .counts
             .pace
@@ -230,7 +230,7 @@ impl Verifying {
         self.work = Some(AbortOnDropHandle::new(work));
     }
 
-    /// Waits until what was begun is done; for ever where nothing was.
+    /// Waits until what was started is done; never returns if nothing was.
     pub(super) async fn done(&mut self) -> Option<Done> {
         let Some(work) = &mut self.work else {
             return std::future::pending().await;
@@ -286,7 +286,7 @@ impl ListTask {
 }
 
 /// Whether an exact list shows that an object that was delivered never was. A list that is gone, or
-/// that the server does not know, says nothing.
+/// that the server does not know, proves nothing.
 pub(super) async fn is_rewound(
     api: &ApiServer,
     selector: &StreamSelector,

@@ -106,7 +106,11 @@ async fn a_fine_configuration_is_shown_with_its_origins() {
     let (code, document) = connect(&file("a", folder.path(), ports, ""), folder.path());
     assert_eq!(code, 0, "{document:#}");
     expect(&document, "listeners", &["peer_listen | ok", "is free"]);
-    expect(&document, "data", &["ok", "does not exist and can be created"]);
+    expect(
+        &document,
+        "data",
+        &["ok", "does not exist and can be created"],
+    );
     expect(&document, "peer a", &["ok", "it is not running"]);
     assert!(
         !folder.path().join("data").exists(),
@@ -129,7 +133,7 @@ async fn a_fine_configuration_is_shown_with_its_origins() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_is_wrong_on_this_machine_is_told() {
+async fn what_is_wrong_on_this_machine_is_reported() {
     let folder = TempDir::with_prefix("quorumwatch-it-").unwrap();
     let stranger = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let [client, _] = free_ports();
@@ -155,7 +159,7 @@ async fn what_is_wrong_on_this_machine_is_told() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn every_peer_is_reached_and_told_apart_from_others() {
+async fn every_peer_is_reached_and_distinguished_from_others() {
     let group = Group::start(1).await;
     let running: &Replica = &group.replicas[0];
     let folder = TempDir::with_prefix("quorumwatch-it-").unwrap();

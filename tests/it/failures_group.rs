@@ -171,7 +171,8 @@ async fn a_replica_alone_stops_at_once_and_without_an_alarm() {
     let exit = world.group.replicas[0].terminate(PATIENCE).await;
     assert!(exit.status.success(), "{}", exit.log);
     assert!(
-        exit.log.contains("shards stay unowned until this one restarts"),
+        exit.log
+            .contains("shards stay unowned until this one restarts"),
         "{}",
         exit.log
     );

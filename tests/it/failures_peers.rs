@@ -247,7 +247,7 @@ async fn a_clock_that_is_off_and_another_version_are_shown() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn something_else_at_a_peers_address_is_told_apart() {
+async fn something_else_at_a_peers_address_is_distinguished() {
     let mut group = Group::prepare(2, &Options::default()).await;
     let alone = group.replicas[1].peer_flag();
     group.replicas[1].launch(&alone);

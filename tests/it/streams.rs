@@ -389,7 +389,7 @@ async fn a_resume_under_another_filter() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn streams_of_one_resource_are_told_apart() {
+async fn streams_of_one_resource_are_distinguished() {
     let world = world().await;
     watch_resources(&world, vec![events_in(&["a", "b", "c"])]).await;
     world.group.owned(1).await;

@@ -128,7 +128,7 @@ fn ahead(group_id: &str) -> String {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_subscriber_that_stops_reading_is_told_and_resumes_without_loss() {
+async fn a_subscriber_that_stops_reading_is_notified_and_resumes_without_loss() {
     let mut world = World::start_with(WorldOptions {
         clusters: 3,
         group: Options {
@@ -212,7 +212,7 @@ async fn catches_up(mut stuck: Running, first: String, truth: &VecDeque<Event>) 
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_snapshot_tells_what_exists_and_then_what_happens() {
+async fn a_snapshot_shows_what_exists_and_then_what_happens() {
     let mut world = World::start_with(WorldOptions {
         clusters: 3,
         ..Default::default()

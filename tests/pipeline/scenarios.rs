@@ -123,7 +123,7 @@ async fn a_subscriber_that_returns_late_is_served_from_the_history() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn history_that_is_gone_is_told_and_followed_by_a_snapshot() {
+async fn history_that_is_gone_is_reported_and_followed_by_a_snapshot() {
     let mut world = World::new(4, SMALL).await;
     let mut subscriber = subscribe(&world, A, Begin::Now).await;
     world.write("east", 5);
@@ -311,7 +311,7 @@ async fn an_object_that_loses_its_label_is_unmatched_in_a_copy() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_copy_that_was_told_of_a_removal_has_the_stream_again_with_a_snapshot() {
+async fn a_copy_that_received_a_removal_has_the_stream_again_with_a_snapshot() {
     let mut world = World::new(14, LARGE).await;
     world.write("east", 20);
     let mut subscriber = subscribe_for(&world, Want::Env("prod"), A, Begin::Snapshot).await;
@@ -368,7 +368,7 @@ async fn an_owner_that_does_not_know_of_its_successor_does_no_harm() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_restored_history_is_told_even_where_it_is_overtaken() {
+async fn a_restored_history_is_reported_even_where_it_is_overtaken() {
     for writes in [0, 30] {
         let mut world = World::new(16, LARGE).await;
         let mut subscriber = subscribe(&world, A, Begin::Snapshot).await;

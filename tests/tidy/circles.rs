@@ -211,7 +211,7 @@ mod tests {
     }
 
     #[test]
-    fn a_circle_of_folders_in_several_steps_is_found() {
+    fn a_circle_of_directories_in_several_steps_is_found() {
         let places = found(&[
             ("a/mod.rs", ""),
             ("a/one.rs", "use crate::b::B;\n"),
@@ -223,7 +223,7 @@ mod tests {
     }
 
     #[test]
-    fn a_file_and_its_folder_are_one_and_tests_do_not_count() {
+    fn a_file_and_its_directory_are_one_and_tests_do_not_count() {
         let places = found(&[
             (
                 "a/mod.rs",

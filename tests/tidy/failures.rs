@@ -89,7 +89,7 @@ pub(crate) fn code_spans(cell: &str) -> impl Iterator<Item = &str> {
 }
 
 #[test]
-fn rows_are_told_from_heads() {
+fn rows_are_distinguished_from_heads() {
     let text = "| a | b |\n|---|---|\n| `x` | 1 \\| 2 |\ntext\n";
     assert_eq!(rows(text), [(3, vec!["`x`", "1 \\| 2"])]);
 }

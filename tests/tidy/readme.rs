@@ -215,7 +215,7 @@ fn camel(name: &str) -> String {
 }
 
 #[test]
-fn links_are_told_from_text() {
+fn links_are_distinguished_from_text() {
     let text = "[a](b.md#c) and ](d)\n```text\n[x](y)\n```\n## What a Gap, means\n";
     assert_eq!(links(text), [(1, "b.md#c"), (1, "d")]);
     assert_eq!(anchors(text).collect::<Vec<_>>(), ["what-a-gap-means"]);

@@ -334,7 +334,7 @@ fn quoted_end(bytes: &[u8], from: usize, quote: u8) -> usize {
 }
 
 #[test]
-fn the_reader_tells_code_from_comments_and_literals() {
+fn the_reader_distinguishes_code_from_comments_and_literals() {
     let text = r##"
 use crate::{domain::{id::Epoch, state::State}, raft::Raft as Group,};
 // crate::watcher

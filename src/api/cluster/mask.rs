@@ -94,7 +94,8 @@ fn merge_populated(mut current: Cluster, new: Cluster) -> Result<Cluster, Status
     if is_populated {
         return Ok(current);
     }
-    // Most likely somebody means to empty a field, as `paused`, and would wait for it to happen.
+    // Most likely the caller wants to clear a field, such as `paused`, and would wait for that in
+    // vain without this error.
     Err(invalid(
         "update_mask",
         format!(
@@ -218,7 +219,11 @@ mod tests {
             ..current()
         };
         assert_eq!(merge(current(), new.clone(), None).unwrap(), expected);
-        assert_eq!(merged(new, &[]), Ok(expected), "an empty one is none");
+        assert_eq!(
+            merged(new, &[]),
+            Ok(expected),
+            "an empty mask means no mask"
+        );
     }
 
     #[test]

@@ -25,7 +25,7 @@ use crate::{
     raft::Raft,
 };
 
-/// How often a watch asks the leader what it observes, which no entry of the log says.
+/// How often a watch polls the leader for what it observes, which is not in the log.
 const ASK_EVERY: Duration = Duration::from_millis(500);
 
 /// The shortest time between two looks: checkpoints change the state all the time, and none of them
@@ -73,7 +73,7 @@ impl Group {
 
     /// Sends the group, then again whenever anything but the passing of time has changed it.
     ///
-    /// Unlike the watches of shards and clusters it goes on without a majority: what it sends says
+    /// Unlike the watches of shards and clusters it goes on without a majority: what it sends shows
     /// so, and why.
     async fn watch(self, mut outlet: Outlet<WatchGroupResponse>) -> Ended {
         let mut states = self.reads.state.clone();

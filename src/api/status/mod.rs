@@ -31,14 +31,14 @@ const FIELD_BYTES_MAX: usize = TEXT_BYTES_MAX / 2;
 /// learns of them then.
 const FIELDS_BYTES_MAX: usize = 2 * TEXT_BYTES_MAX;
 
-/// What a status says besides its reason and its text.
+/// The details of a status besides its reason and its text.
 #[derive(Default)]
 struct Details {
     /// Fields of the request that are not valid, and what would be.
     fields: Vec<(String, String)>,
     /// The limit that is reached: what it is for, and how much.
     quota: Option<(&'static str, String)>,
-    /// For programs.
+    /// The `metadata` of `google.rpc.ErrorInfo`.
     metadata: HashMap<String, String>,
 }
 
@@ -155,13 +155,13 @@ pub(super) fn invalid_cursor(error: &InvalidCursor) -> Status {
         }
         InvalidCursor::Foreign => ErrorReason::CursorForeign,
         InvalidCursor::Future(_) => ErrorReason::CursorTooNew,
-        // Until the leader has said that it is not merely this replica that lacks something.
+        // Until the leader confirms that it is not only this replica that is behind.
         InvalidCursor::Ahead(_) => ErrorReason::ReplicaBehind,
     };
     plain(reason, error)
 }
 
-/// A cursor that says what the group never agreed on.
+/// A cursor that is ahead of everything that the group has committed.
 pub(super) fn cursor_from_lost_state() -> Status {
     plain(
         ErrorReason::CursorFromLostState,
@@ -232,7 +232,7 @@ pub(super) enum Kind {
     Member,
 }
 
-/// No such thing.
+/// `NOT_FOUND` for an object of this kind and name.
 pub(super) fn not_found(kind: Kind, name: &str) -> Status {
     let (reason, noun, all) = match kind {
         Kind::Cluster => (ErrorReason::ClusterNotFound, "cluster", "ListClusters"),
@@ -270,7 +270,7 @@ pub(super) fn outcome_unknown(text: impl std::fmt::Display) -> Status {
     plain(ErrorReason::OutcomeUnknown, text)
 }
 
-/// A write for which no leader was found; `problem` says why.
+/// A write for which no leader was found, because of `problem`.
 pub(super) fn no_leader(problem: &str) -> Status {
     no_quorum(format!(
         "{problem}. Nothing was changed; reads may be stale"

@@ -53,7 +53,7 @@ pub(super) trait Watched: Send + Sync + 'static {
     /// What there is, in the order in which it is sent.
     fn keys(&self, state: &State) -> Vec<Self::Key>;
 
-    /// One of them.
+    /// The item with this key, if it exists.
     fn item(&self, state: &State, key: &Self::Key) -> Option<Self::Item>;
 
     /// A change, where it is asked for.
@@ -76,7 +76,7 @@ pub(super) enum Update<I, C> {
     Heartbeat(Timestamp),
 }
 
-/// What a request to watch says of where to begin.
+/// Where a request to watch starts.
 pub(super) struct From<'a> {
     pub(super) resume_token: &'a str,
     pub(super) min_revision: u64,
@@ -121,7 +121,7 @@ impl<W: Watched> At<W> {
 }
 
 impl<W: Watched> Watch<W> {
-    /// Begins where a request says, once that is applied here.
+    /// Starts at the requested revision, once that is applied here.
     pub(super) async fn open(
         watched: W,
         reads: Reads,

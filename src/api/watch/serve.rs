@@ -1,4 +1,4 @@
-//! Sending what a watch has to say, until one side leaves.
+//! Sends the messages of a watch, until one side ends it.
 
 use std::time::Duration;
 
@@ -21,7 +21,7 @@ use crate::{
     domain::lifecycle::Lifecycle,
 };
 
-/// After so long without any other message a watch says that it lives.
+/// A watch sends a heartbeat after this long without any other message.
 const HEARTBEAT_EVERY: Duration = Duration::from_secs(1);
 
 /// Messages that may wait for the transport. What does not fit waits in the log of changes, where
@@ -106,7 +106,7 @@ impl Watches {
         }
     }
 
-    /// Serves what `work` sends, until it ends, or the watcher leaves, or `ends` says so.
+    /// Serves what `work` sends, until it ends, or the watcher leaves, or `ends` completes.
     pub(in crate::api) fn serve_until<R, F>(
         &self,
         ends: impl Future<Output = Status> + Send + 'static,

@@ -1,4 +1,4 @@
-//! What a look at one thing found.
+//! The result of one check.
 
 use serde::Serialize;
 

@@ -1,7 +1,7 @@
 //! `quorumwatch check`: what would be in force, what is wrong with it, and whether everything that
 //! it names can be reached.
 //!
-//! Each thing to look at is a [`Target`]; to add a kind of thing, add targets and
+//! Each thing to check is a [`Target`]; to add a kind of thing, add targets and
 //! nothing else.
 
 mod clusters;

@@ -109,7 +109,7 @@ pub(super) async fn ask(address: &str, own: &str, expected: &str) -> Reached {
     let mut client = MembershipServiceClient::new(channel.clone());
     let hello = client.hello(HelloRequest {
         name: own.to_owned(),
-        // No replica has this id: the check is none.
+        // No replica has this id, so the check of identity is skipped.
         replica_id: 0,
         expected_name: expected.to_owned(),
         protocol: PROTOCOL,
@@ -160,8 +160,11 @@ async fn connect(address: &str) -> Result<(), Absence> {
             let advice = "start that replica, or correct its address in peers";
             Err((REFUSED.to_owned(), advice))
         }
-        Ok(Err(error)) => Err((error.to_string(), "allow this machine to reach it (routes, \
-                                                   firewalls)")),
+        Ok(Err(error)) => Err((
+            error.to_string(),
+            "allow this machine to reach it (routes, \
+                                                   firewalls)",
+        )),
         Err(_) => {
             let seconds = STEP_WITHIN.as_secs();
             let reason = format!("the machine does not answer within {seconds} s");

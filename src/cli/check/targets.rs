@@ -1,4 +1,4 @@
-//! Looks at many things at once, each within a time of its own.
+//! Runs many checks concurrently, each with its own timeout.
 
 use std::{collections::BTreeSet, time::Duration};
 
@@ -113,7 +113,7 @@ mod tests {
     }
 
     #[test]
-    fn peers_of_several_groups_are_told_apart_and_one_without_a_group_belongs_to_any() {
+    fn peers_of_several_groups_are_distinguished_and_one_without_a_group_belongs_to_any() {
         let verdicts = |groups: [Option<&str>; 3]| {
             let mut outcomes = groups.map(peer);
             one_group(&mut outcomes);
@@ -129,10 +129,6 @@ mod tests {
         let hangs = super::Target::new("peer b", std::future::pending::<Vec<Finding>>());
         let outcomes = super::reach(vec![hangs]).await;
         assert_eq!(outcomes[0].findings[0].verdict, Verdict::Failed);
-        assert!(
-            outcomes[0].findings[0]
-                .detail
-                .contains("no result")
-        );
+        assert!(outcomes[0].findings[0].detail.contains("no result"));
     }
 }

@@ -1,4 +1,4 @@
-//! `quorumwatch clusters apply`: clusters as a file says.
+//! `quorumwatch clusters apply`: creates or updates clusters from a file.
 
 use std::{collections::BTreeMap, io::Write as _, path::PathBuf};
 

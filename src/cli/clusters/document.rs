@@ -165,9 +165,7 @@ fn check(clusters: &[Cluster]) -> Result<(), String> {
         }
         if !names.insert(&cluster.name) {
             let name = &cluster.name;
-            return Err(format!(
-                "cluster {name} is listed twice; keep one of them"
-            ));
+            return Err(format!("cluster {name} is listed twice; keep one of them"));
         }
     }
     Ok(())

@@ -2,11 +2,11 @@
 
 mod group;
 mod ownership;
+mod printer;
 mod replicas;
 mod report;
 mod run;
 mod tally;
-mod printer;
 mod world;
 
 use std::{path::PathBuf, time::Duration};
@@ -24,11 +24,11 @@ use crate::{
     proto::v1::WatchShardsRequest,
 };
 use ownership::Ownership;
+use printer::Printer;
 use replicas::Replicas;
 use report::Report;
 use run::Run;
 use tally::Tally;
-use printer::Printer;
 use world::World;
 
 /// How often a progress line is printed.
@@ -127,7 +127,7 @@ pub(super) async fn run(arguments: Arguments) -> Result<(), Error> {
         source,
     };
     let temporary = tempfile::tempdir().map_err(failed)?;
-    let folder = arguments
+    let directory = arguments
         .keep
         .as_deref()
         .unwrap_or_else(|| temporary.path());
@@ -135,7 +135,7 @@ pub(super) async fn run(arguments: Arguments) -> Result<(), Error> {
     let mut world = World::start(&arguments).await?;
     printer.print(Tone::Plain, &world.describe())?;
     let flags = world.replica_flags(&arguments.allow_exec);
-    let mut replicas = Replicas::start(folder, flags)?;
+    let mut replicas = Replicas::start(directory, flags)?;
     for replica in replicas.iter() {
         let (name, endpoint) = (replica.name, &replica.endpoint);
         let pid = replicas.pid(name).unwrap_or_default();
@@ -219,6 +219,8 @@ fn show(report: &Report, printer: &Printer, json: bool) -> Result<(), Error> {
     if report.ok {
         Ok(())
     } else {
-        Err(Error::Demo("the demo failed: see the problems above".into()))
+        Err(Error::Demo(
+            "the demo failed: see the problems above".into(),
+        ))
     }
 }

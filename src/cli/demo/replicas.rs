@@ -29,7 +29,7 @@ pub(super) struct Replica {
     pub(super) endpoint: Endpoint,
     client_port: u16,
     peer_port: u16,
-    folder: PathBuf,
+    directory: PathBuf,
     child: Option<Child>,
     /// The demo has killed it, so its exit is expected.
     is_killed: bool,
@@ -43,16 +43,16 @@ pub(super) struct Replicas {
 }
 
 impl Replicas {
-    /// Starts all of them, with their data below `folder`.
-    pub(super) fn start(folder: &Path, flags: Vec<String>) -> Result<Self, Error> {
+    /// Starts all of them, with their data below `directory`.
+    pub(super) fn start(directory: &Path, flags: Vec<String>) -> Result<Self, Error> {
         let ports = free_ports(NAMES.len() * 2)?;
         let mut all = Self {
             replicas: Vec::new(),
             flags,
         };
         for (name, ports) in NAMES.into_iter().zip(ports.chunks_exact(2)) {
-            let folder = folder.join(name);
-            fs::create_dir_all(&folder).map_err(|source| not_started(&folder, source))?;
+            let directory = directory.join(name);
+            fs::create_dir_all(&directory).map_err(|source| not_started(&directory, source))?;
             let endpoint = format!("127.0.0.1:{}", ports[0]);
             all.replicas.push(Replica {
                 name,
@@ -60,7 +60,7 @@ impl Replicas {
                 endpoint: endpoint.parse().map_err(|_| Error::Usage(endpoint))?,
                 client_port: ports[0],
                 peer_port: ports[1],
-                folder,
+                directory,
                 child: None,
                 is_killed: false,
             });
@@ -106,7 +106,7 @@ impl Replicas {
             return Ok(());
         };
         let launched = replica.spawn(&peers.join(","), &flags);
-        launched.map_err(|source| not_started(&replica.folder, source))
+        launched.map_err(|source| not_started(&replica.directory, source))
     }
 
     /// Kills a replica with SIGKILL, as a power cut would.
@@ -166,7 +166,7 @@ impl Replica {
             .arg("serve")
             .args(["--name", self.name])
             .arg("--data-dir")
-            .arg(self.folder.join("data"))
+            .arg(self.directory.join("data"))
             .args([
                 "--client-listen",
                 &format!("127.0.0.1:{}", self.client_port),
@@ -199,7 +199,7 @@ impl Replica {
     }
 
     fn log_path(&self) -> PathBuf {
-        self.folder.join("log")
+        self.directory.join("log")
     }
 
     fn log_end(&self) -> String {
@@ -213,10 +213,10 @@ impl Replica {
     }
 }
 
-fn not_started(folder: &Path, source: io::Error) -> Error {
+fn not_started(directory: &Path, source: io::Error) -> Error {
     Error::File {
         action: "start a replica in",
-        path: folder.display().to_string(),
+        path: directory.display().to_string(),
         source,
     }
 }

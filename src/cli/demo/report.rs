@@ -74,7 +74,7 @@ impl Report {
         }
     }
 
-    /// For people.
+    /// Prints the report as text.
     pub(super) fn show(&self, printer: &Printer) -> Result<(), Error> {
         printer.print_plain(Tone::Plain, "")?;
         let load = if self.produced.is_some() {
@@ -127,8 +127,9 @@ impl Report {
 
 impl Kill {
     fn show(&self, printer: &Printer) -> Result<(), Error> {
-        let line =
-            |name: &str, text: &str| printer.print_plain(Tone::Plain, &format!("  {name:<12}  {text}"));
+        let line = |name: &str, text: &str| {
+            printer.print_plain(Tone::Plain, &format!("  {name:<12}  {text}"))
+        };
         let leader = if self.was_leader { ", the leader" } else { "" };
         let (replica, shards) = (&self.replica, self.shards);
         line(

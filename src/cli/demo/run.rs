@@ -9,10 +9,10 @@ use tokio_util::sync::CancellationToken;
 use super::{
     Arguments, Target, group,
     ownership::{Owned, Ownership},
+    printer::Printer,
     replicas::Replicas,
     report::{Kill, Report},
     tally::Tally,
-    printer::Printer,
     world::World,
 };
 use crate::{
@@ -222,7 +222,10 @@ impl Run<'_> {
             report.problems.push(text);
         }
         if self.tally.not_after > 0 {
-            let text = format!("{} events were duplicated or out of order", self.tally.not_after);
+            let text = format!(
+                "{} events were duplicated or out of order",
+                self.tally.not_after
+            );
             report.problems.push(text);
         }
         if let Some(kill) = &mut report.kill {

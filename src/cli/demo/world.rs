@@ -72,10 +72,10 @@ impl World {
         let Self::Own { kubeconfig, .. } = self else {
             return Vec::new();
         };
-        let folder = kubeconfig.parent().unwrap_or_else(|| Path::new("/"));
+        let directory = kubeconfig.parent().unwrap_or_else(|| Path::new("/"));
         let mut flags = vec![
             "--kubeconfig-dir".to_owned(),
-            folder.display().to_string(),
+            directory.display().to_string(),
             // It is the user's own kubeconfig, used by the user's own processes.
             "--allow-file-references".to_owned(),
         ];

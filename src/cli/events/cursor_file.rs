@@ -34,8 +34,8 @@ impl CursorFile {
             }
             Ok(found) => Some(found.permissions()),
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                let folder = fs::metadata(folder(&path));
-                folder.map_err(|source| failed(&path, "keep the cursor in", source))?;
+                let directory = fs::metadata(directory(&path));
+                directory.map_err(|source| failed(&path, "keep the cursor in", source))?;
                 None
             }
             Err(source) => return Err(failed(&path, "read the cursor from", source)),
@@ -117,17 +117,17 @@ fn failed(path: &Path, action: &'static str, source: io::Error) -> Error {
 /// Writes beside the file, then renames: a reader sees the old text or the new one, also after a
 /// power cut.
 fn replace(path: &Path, text: &str, permissions: Option<Permissions>) -> io::Result<()> {
-    let mut file = tempfile::NamedTempFile::new_in(folder(path))?;
+    let mut file = tempfile::NamedTempFile::new_in(directory(path))?;
     writeln!(file, "{text}")?;
     if let Some(permissions) = permissions {
         file.as_file().set_permissions(permissions)?;
     }
     file.as_file().sync_all()?;
     file.persist(path)?;
-    File::open(folder(path))?.sync_all()
+    File::open(directory(path))?.sync_all()
 }
 
-fn folder(path: &Path) -> &Path {
+fn directory(path: &Path) -> &Path {
     let parent = path.parent();
     let parent = parent.filter(|parent| !parent.as_os_str().is_empty());
     parent.unwrap_or_else(|| Path::new("."))
@@ -144,8 +144,8 @@ mod tests {
     }
 
     #[test]
-    fn a_folder_that_does_not_exist_is_an_error_at_once() {
-        let error = CursorFile::new("/no/such/folder/cursor".into())
+    fn a_directory_that_does_not_exist_is_an_error_at_once() {
+        let error = CursorFile::new("/no/such/directory/cursor".into())
             .err()
             .unwrap();
         assert!(error.to_string().contains("keep the cursor in"), "{error}");
@@ -153,8 +153,8 @@ mod tests {
 
     #[test]
     fn a_cursor_reads_back_as_saved() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("cursor");
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("cursor");
         let mut file = CursorFile::new(path.clone()).unwrap();
         assert_eq!(file.read().unwrap(), None);
         file.save(&Cursor::default()).unwrap();
@@ -176,8 +176,8 @@ mod tests {
 
     #[test]
     fn a_file_that_holds_something_else_is_refused_and_left_as_it_is() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("notes");
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("notes");
         let long = "A".repeat(5 * 1024 * 1024);
         for text in ["my notes", "one;two", "caf\u{e9}", long.as_str()] {
             fs::write(&path, text).unwrap();
@@ -191,13 +191,16 @@ mod tests {
             assert_eq!(fs::read_to_string(&path).unwrap(), text);
         }
         assert!(CursorFile::new("/dev/null".into()).is_err());
-        assert!(CursorFile::new(folder.path().into()).is_err());
+        assert!(CursorFile::new(directory.path().into()).is_err());
     }
 
     #[test]
     fn the_file_behind_a_link_is_replaced_and_the_link_stays() {
-        let folder = tempfile::tempdir().unwrap();
-        let (path, link) = (folder.path().join("cursor"), folder.path().join("link"));
+        let directory = tempfile::tempdir().unwrap();
+        let (path, link) = (
+            directory.path().join("cursor"),
+            directory.path().join("link"),
+        );
         fs::write(&path, "one\n").unwrap();
         symlink(&path, &link).unwrap();
         let mut file = CursorFile::new(link.clone()).unwrap();

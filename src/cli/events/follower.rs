@@ -1,4 +1,4 @@
-//! Follows a subscription: prints, keeps the cursor, and says what happens to the connection.
+//! Follows a subscription: prints, saves the cursor, and prints notes about the connection.
 
 use std::time::Duration;
 

@@ -77,7 +77,7 @@ impl Printer {
         match self.style {
             Style::Cursors if progress => self.print_cursor(cursor),
             Style::Cursors => Ok(()),
-            // A frame of a kind that this version does not know says nothing.
+            // A kind of frame that this version does not know is skipped.
             _ if response.frame.is_none() || progress && !self.with_progress => Ok(()),
             _ => self.print_data(response),
         }

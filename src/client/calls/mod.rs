@@ -43,7 +43,7 @@ impl Client {
         }
     }
 
-    /// The replicas.
+    /// The endpoints that calls try, in order.
     pub fn endpoints(&self) -> &Endpoints {
         &self.endpoints
     }
@@ -98,7 +98,7 @@ impl Client {
         Ok(answer)
     }
 
-    /// One cluster.
+    /// Reads one cluster by name.
     pub async fn get_cluster(&self, name: &str) -> Result<GetClusterResponse, Error> {
         let call = |replica: Connection| {
             let request = GetClusterRequest {

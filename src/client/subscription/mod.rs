@@ -13,9 +13,9 @@ use crate::proto::v1::{
     SubscribeResponse, Until, View, subscribe_request::From, subscribe_response::Frame,
 };
 
-/// For how long a replica may send nothing, where the [`Options`] do not say: three of its
-/// heartbeats. One that is frozen, or cut off, says nothing else; what comes of a mistake is that
-/// the subscription goes on at another replica.
+/// How long a replica may send nothing, by default: three heartbeats. A frozen or partitioned one
+/// is not noticed otherwise; what comes of a mistake is that the subscription goes on at another
+/// replica.
 pub const SILENCE_MAX: Duration = Duration::from_millis(1500);
 
 /// What to subscribe to.
@@ -66,12 +66,12 @@ pub enum Update {
     /// The subscription leaves the replica that served it, or that was asked, and goes on at
     /// another.
     Interrupted {
-        /// Which replica.
+        /// The replica that served until now.
         endpoint: Endpoint,
-        /// Why.
+        /// The reason of the disconnection.
         why: Interruption,
     },
-    /// A frame; what it says of the cursor is kept already. Closing is passed on as well.
+    /// A frame; its change of the cursor is already saved. Closing is passed on as well.
     Frame(Box<SubscribeResponse>),
 }
 
@@ -83,7 +83,7 @@ pub struct Subscription {
     options: Options,
     cursor: Cursor,
     replicas: Failover<SubscribeRequest, SubscribeResponse>,
-    /// What the replica that serves has said at its end, before it is acted upon.
+    /// The closing frame of the replica that serves, before it is acted upon.
     closing: Option<Closing>,
     /// Whether the server has ended the subscription for good.
     is_over: bool,
@@ -188,7 +188,7 @@ impl Subscription {
         Ok(Some(update))
     }
 
-    /// Leaves a replica that has said that it ends the subscription.
+    /// Leaves a replica that has announced the end of the subscription.
     fn leave(&mut self, closing: Closing) -> Option<Update> {
         let endpoint = self.replicas.endpoint()?.clone();
         let delay = closing.retry_delay.as_ref().and_then(span);

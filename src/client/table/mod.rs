@@ -30,7 +30,7 @@ pub struct Object {
     pub uid: String,
     /// metadata.resourceVersion.
     pub resource_version: String,
-    /// The object as JSON, as far as the subscription's view says.
+    /// The object as JSON, as far as the subscription's view includes it.
     pub json: String,
 }
 
@@ -73,7 +73,7 @@ pub enum Violation {
     NotGrowing {
         /// The stream.
         stream: String,
-        /// The earlier place.
+        /// The position of the previous frame of the stream.
         last: Position,
         /// The place of the frame.
         position: Position,
@@ -108,7 +108,7 @@ impl Table {
             Some(Frame::Gap(gap)) => self.gap(gap),
             Some(Frame::Synced(synced)) => self.synced(synced),
             Some(Frame::Progress(progress)) => self.progress(progress),
-            // A frame of a later version says nothing about objects.
+            // A frame of a later version does not concern objects.
             Some(Frame::Closing(_) | Frame::Heartbeat(_)) | None => Ok(Vec::new()),
         }
     }

@@ -19,7 +19,7 @@ use crate::{
 /// A watch of clusters, with a copy of them.
 ///
 /// With a `cluster_selector`, a cluster that ceases to match stays in the copy as it is then, until
-/// it is deleted or a snapshot replaces the copy: its labels say that it does not match.
+/// it is deleted or a snapshot replaces the copy: its labels show that it does not match.
 pub struct ClusterWatch(Resumable<Clusters>);
 
 impl ClusterWatch {

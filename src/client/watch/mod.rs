@@ -26,9 +26,9 @@ pub enum Update<C> {
     Connected(Endpoint),
     /// The watch leaves the replica that served it, or that was asked, and goes on at another.
     Interrupted {
-        /// Which replica.
+        /// The replica that served until now.
         endpoint: Endpoint,
-        /// Why.
+        /// The reason of the disconnection.
         why: Interruption,
     },
     /// The copy has been replaced by a snapshot; not before that is complete.

@@ -1,4 +1,4 @@
-//! The table of all keys: what a file, the environment and the flags may say. Everything else here
+//! The table of all keys: what a file, the environment and the flags may set. Everything else here
 //! is derived from it: what is read, what is unknown, the flags of the command line, and the
 //! reference in `src/docs/configuration.md`.
 
@@ -21,15 +21,15 @@ pub struct Key {
     pub path: &'static str,
     /// What it may hold.
     pub kind: Kind,
-    /// The unit of a number; what a text is, where the kind does not say it. May be empty.
+    /// The unit of a number, or the meaning of a string if the kind does not give it. May be empty.
     pub unit: &'static str,
-    /// What holds where nobody writes anything.
+    /// The default.
     pub absent: Absent,
     /// The flag, without its dashes. Keys of tables have none.
     pub flag: Option<&'static str>,
     /// The environment variable. Keys of tables have none.
     pub variable: Option<&'static str>,
-    /// What it is.
+    /// The description in help and reference.
     pub about: &'static str,
     /// Why this default, and why these limits.
     pub reason: &'static str,
@@ -55,7 +55,7 @@ const KEY: Key = Key {
 pub enum Kind {
     /// A text.
     Text,
-    /// The path of a file or a folder.
+    /// The path of a file or a directory.
     Path,
     /// A text that is never shown.
     Secret,
@@ -102,12 +102,12 @@ impl Kind {
     }
 }
 
-/// What holds where nobody writes anything.
+/// The default.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Absent {
-    /// This value, as a variable would say it.
+    /// This value, as written in a variable.
     Value(&'static str),
-    /// What follows from something else: this says what.
+    /// Derived from something else, which this text names.
     Derived(&'static str),
     /// Nothing: an empty list or table, or a text that is not there.
     Nothing,

@@ -1,4 +1,4 @@
-//! What somebody may have meant.
+//! Suggests the nearest known name for a misspelled one.
 
 /// The candidate that is so near to `written` that it was probably meant.
 pub fn nearest<'a>(

@@ -199,7 +199,7 @@ fn the_reference_is_that_of_the_table() {
 }
 
 #[test]
-fn all_problems_are_told_at_once_each_with_its_place() {
+fn all_problems_are_reported_at_once_each_with_its_place() {
     let toml = b"name = 'a b'\nclient_listen = 'here'\nnmae = 'x'\n[limits]\nring_bytes = 1\n\
                  [log]\nlevel = 3\nformat = 'loud'\n[[clusters]]\nname = 'c'\n";
     let found = told(read(&Written {
@@ -230,7 +230,7 @@ fn all_problems_are_told_at_once_each_with_its_place() {
 }
 
 #[test]
-fn malformed_toml_is_told_with_its_line() {
+fn malformed_toml_is_reported_with_its_line() {
     for toml in [
         "name = 'a'\nname 'b'",
         "[limits]\nring_bytes = ",
@@ -243,7 +243,7 @@ fn malformed_toml_is_told_with_its_line() {
 }
 
 #[test]
-fn an_unknown_key_is_told_with_the_nearest_name() {
+fn an_unknown_key_is_reported_with_the_nearest_name() {
     for (toml, begins, meant) in [
         (
             "nmae = 'a'",
@@ -299,7 +299,7 @@ fn an_unknown_key_is_told_with_the_nearest_name() {
 }
 
 #[test]
-fn a_value_of_the_wrong_kind_is_told_and_not_repeated() {
+fn a_value_of_the_wrong_kind_is_reported_and_not_repeated() {
     for (toml, begins) in [
         ("name = 1", "quorumwatch.toml:1: name: must be a string"),
         (
@@ -359,7 +359,7 @@ fn a_value_of_the_wrong_kind_is_told_and_not_repeated() {
 }
 
 #[test]
-fn a_number_out_of_range_is_told_with_the_range_wherever_it_stands() {
+fn a_number_out_of_range_is_reported_with_the_range_wherever_it_stands() {
     let limits = "is not an integer from 65536 to 1073741824";
     for number in ["1", "-1", "99999999999999999999999999", "0x10"] {
         let found = problems(&format!("limits.ring_bytes = {number}"));
@@ -410,7 +410,7 @@ fn a_problem_names_the_place_that_counts() {
 }
 
 #[test]
-fn a_file_that_cannot_be_read_is_told_with_what_to_do() {
+fn a_file_that_cannot_be_read_is_reported_with_what_to_do() {
     let folder = tempfile::tempdir().unwrap();
     let with = |path: &Path| {
         let loaded = load(&Given {
@@ -440,7 +440,7 @@ fn a_file_that_cannot_be_read_is_told_with_what_to_do() {
 }
 
 #[test]
-fn a_value_that_is_not_utf8_is_told_without_it() {
+fn a_value_that_is_not_utf8_is_reported_without_it() {
     let bad = OsString::from_vec(vec![b'a', 0xff]);
     let loaded = load(&Given {
         file: None,

@@ -74,7 +74,7 @@ fn clusters_to_create_are_read() {
 }
 
 #[test]
-fn a_cluster_that_is_there_twice_is_told_with_both_places() {
+fn a_cluster_that_is_there_twice_is_reported_with_both_places() {
     let found = problems(
         "[[clusters]]\nname = 'c'\nin_cluster = true\n[[clusters]]\nname = 'c'\nin_cluster = true",
     );
@@ -90,7 +90,7 @@ fn a_cluster_that_is_there_twice_is_told_with_both_places() {
 }
 
 #[test]
-fn a_kubeconfig_outside_of_the_allowed_folders_is_refused() {
+fn a_kubeconfig_outside_of_the_allowed_directories_is_refused() {
     let found = problems("[[clusters]]\nname = 'c'\nkubeconfig = '/etc/passwd'");
     expect_one(
         &found,
@@ -106,7 +106,7 @@ fn a_kubeconfig_outside_of_the_allowed_folders_is_refused() {
 }
 
 #[test]
-fn a_source_that_is_not_there_is_told_with_the_nearest_name() {
+fn a_source_that_is_not_there_is_reported_with_the_nearest_name() {
     let toml = "sources.prod.kubeconfig = ''\n[[clusters]]\nname = 'c'\nsource = 'prd'";
     let found = problems(toml);
     let begins = "quorumwatch.toml:4: clusters[c].source: there is no \"prd\" in [sources]";

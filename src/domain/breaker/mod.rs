@@ -7,8 +7,8 @@
 //! Half-open: the probe was answered; requests go out, in turn. The first answer to one of them
 //! closes the breaker.
 //!
-//! It holds back new requests only: a watch that is open is none of its business. Probes are sent
-//! by those who wait, so that there are none where nobody wants anything.
+//! It holds back new requests only: open watches are not affected. Probes are sent by waiting
+//! requests, so there are none without demand.
 
 use super::rate_limit::RateLimit;
 
@@ -40,7 +40,7 @@ pub struct Limits {
     pub answer_min_ms: u64,
     /// And at most, once the outage is long.
     pub answer_max_ms: u64,
-    /// An outage of such a length: a server that says it is not ready is also asked for a list,
+    /// An outage of such a length: a server that reports it is not ready is also asked for a list,
     /// because some serve everything while a check of theirs fails.
     pub unready_ms: u64,
 }
@@ -64,10 +64,10 @@ impl Default for Limits {
     }
 }
 
-/// Whether requests go out.
+/// The state of the breaker.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum State {
-    /// They do.
+    /// Requests go out.
     Closed,
     /// They do not; one probe at a time does.
     Open,
@@ -95,7 +95,7 @@ pub enum Input {
     Silent,
     /// A request was answered, or a watch has brought something.
     Answered,
-    /// Somebody wants to send a request, and can wait.
+    /// A request is about to be sent, and can wait.
     Ask {
         /// Whether it was held back by an outage.
         was_held: bool,
@@ -109,11 +109,11 @@ pub enum Input {
         /// Any number, drawn at random.
         draw: u64,
     },
-    /// Whoever was to probe is gone.
+    /// The task that was to probe is gone.
     ProbeAbandoned,
 }
 
-/// What whoever asked is to do.
+/// What the caller is to do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Output {
     /// Nothing: it was no question.
@@ -123,7 +123,7 @@ pub enum Output {
         /// The time.
         at_ms: u64,
     },
-    /// Send the probe now, and say what came of it.
+    /// Send the probe now, and report the result.
     Probe(Probe),
     /// Ask again at this time, where there is one, and whenever something has changed.
     Wait {
@@ -137,7 +137,7 @@ pub enum Output {
 pub struct Probe {
     /// How long to wait for an answer.
     pub answer_ms: u64,
-    /// Whether a list counts where the server says that it is not ready.
+    /// Whether a list counts if the server reports that it is not ready.
     pub accepts_list: bool,
 }
 
@@ -148,7 +148,7 @@ enum Phase {
     HalfOpen { since_ms: u64 },
 }
 
-/// A request has failed, and a probe is to tell whose fault that is.
+/// A request has failed, and a probe decides whether the cluster is at fault.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Suspicion {
     since_ms: u64,
@@ -181,7 +181,7 @@ impl Breaker {
         }
     }
 
-    /// Whether requests go out.
+    /// The state of the breaker.
     pub fn state(&self) -> State {
         match self.phase {
             Phase::Closed => State::Closed,

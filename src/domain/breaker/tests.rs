@@ -105,7 +105,7 @@ fn the_first_answer_after_the_probes_closes_it() {
     let mut breaker = open();
     assert_eq!(breaker.outage_since_ms(), Some(0));
     let at = next_probe(&mut breaker, 0);
-    // One that was sent before the outage says nothing of the present.
+    // One that was sent before the outage does not count now.
     breaker.step(at, Input::Answered);
     assert_eq!(breaker.state(), State::Open);
     breaker.step(at, Input::ProbeAnswered);

@@ -1,4 +1,4 @@
-//! Monitored clusters: what to watch there, with which credentials, and how they fare.
+//! Monitored clusters: what to watch there, with which credentials, and their condition.
 
 mod resource;
 mod validate;
@@ -13,7 +13,7 @@ use super::id::{ClusterId, Epoch, Revision, UnixMillis};
 /// Where the credentials for a cluster come from. Credentials themselves never enter the state.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Source {
-    /// A kubeconfig file that every replica has; its folder must be allowed by configuration.
+    /// A kubeconfig file on every replica; its directory must be allowed by the configuration.
     KubeconfigFile {
         /// The file's path.
         path: String,
@@ -50,10 +50,10 @@ pub struct ClusterSpec {
     pub resources: Vec<ResourceSelector>,
     /// Nothing of a paused cluster is watched; its checkpoints stay.
     pub paused: bool,
-    /// For people.
+    /// A description for display.
     pub description: String,
-    /// The name of another registration of the same Kubernetes cluster; empty where there is none.
-    /// It says that being watched twice is meant.
+    /// The name of another registration of the same Kubernetes cluster; empty for none.
+    /// Set if watching it twice is intended.
     ///
     /// It plays a part only when a cluster takes up an identity that it does not have yet. Clearing
     /// it later does not stop what is watched already: two registrations that were both accepted
@@ -78,7 +78,7 @@ impl ClusterSpec {
 /// A monitored cluster, as agreed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Cluster {
-    /// Its id.
+    /// Assigned at creation, never reused.
     pub id: ClusterId,
     /// What was asked for. Shared, because changes of the cluster are kept for those who watch.
     pub spec: Arc<ClusterSpec>,
@@ -93,21 +93,21 @@ pub struct Cluster {
     /// The revision of the last change of what is watched and how: of the source or the streams.
     /// Watches restart when it changes, and only then.
     pub watch_revision: Revision,
-    /// How its owner fares with it.
+    /// Its condition, as its owner reports it.
     pub health: Health,
-    /// The epoch of the owner that has reported the health: a later owner may fare otherwise.
+    /// The epoch of the owner that has reported the health: a later owner may report another one.
     pub health_epoch: Epoch,
 }
 
 /// What is added to the reason where every replica has tried.
 const CONFIRMED_OUTAGE: &str = "; no other replica can watch it either";
 
-/// How an owner fares with a cluster.
+/// The condition of a cluster, as its owner reports it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Health {
-    /// The short answer.
+    /// The condition without its reason.
     pub condition: Condition,
-    /// One sentence for people; empty where there is nothing to say. Never a credential.
+    /// One readable sentence; empty if there is no reason. Never contains a credential.
     pub reason: String,
     /// Since when the condition holds.
     pub since: UnixMillis,
@@ -123,7 +123,7 @@ impl Health {
         }
     }
 
-    /// Whether it says that no other replica can watch the cluster.
+    /// Whether it reports that no other replica can watch the cluster.
     pub fn is_confirmed_outage(&self) -> bool {
         self.reason.ends_with(CONFIRMED_OUTAGE)
     }
@@ -137,7 +137,7 @@ impl Health {
         is_news
     }
 
-    /// Whether it says the same as another, whenever that began.
+    /// Whether it equals another one, apart from the time.
     pub fn says_the_same_as(&self, other: &Self) -> bool {
         self.condition == other.condition && self.reason == other.reason
     }
@@ -145,7 +145,7 @@ impl Health {
 
 impl Condition {
     /// Whether the API server could not be reached, or accepted nothing: another replica, with
-    /// another route and other files, may fare better.
+    /// another route and other files, may succeed.
     pub fn is_out_of_reach(self) -> bool {
         matches!(
             self,
@@ -154,7 +154,7 @@ impl Condition {
     }
 }
 
-/// The short answer to "how is this cluster?".
+/// The condition of a cluster.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Condition {
     /// No owner has reported yet.
@@ -165,7 +165,7 @@ pub enum Condition {
     Degraded,
     /// The API server cannot be reached.
     Unreachable,
-    /// The API server does not accept our credentials (401), or there are none to send.
+    /// The API server does not accept our credentials (401), or no credentials are available.
     Unauthenticated,
     /// The API server accepts our credentials, but they lack a permission (403).
     PermissionDenied,

@@ -239,7 +239,7 @@ impl Faults {
 const NAME_RULE: &str = "use 1 to 63 lowercase letters, digits, '-' or '.', beginning and ending \
                          with a letter or digit";
 
-/// A text that somebody wrote, quoted and cut short.
+/// A user's text, quoted and truncated.
 fn shown(text: &str) -> String {
     const CHARS_MAX: usize = 80;
     let short: String = text.chars().take(CHARS_MAX).collect();

@@ -1,8 +1,8 @@
-//! Serves one reader one stream from any place, at the owner's: [`FeedSession`] says what to read
-//! and what to give, a driver carries that out.
+//! Serves one reader one stream from any place, at the owner's: [`FeedSession`] decides what to
+//! read and what to give, a driver carries that out.
 //!
 //! What a reader needs is in the log of the owner, or in the history of the API server: a second
-//! watch, or exact lists. [`way()`] is the table that says which.
+//! watch, or exact lists. [`way()`] is the table that decides which.
 
 use std::{mem, sync::Arc};
 
@@ -38,7 +38,7 @@ pub enum FeedError {
     Unreachable(String),
 }
 
-/// A look into the past of a stream, at its API server.
+/// A historical read of a stream, at its API server.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Look {
     /// Everything after a version, as a watch: what a replay reads.
@@ -159,19 +159,25 @@ impl FeedSession {
                 let way = way(&self.place, self.reader, &owner, *watchable);
                 self.go(way, *owner)
             }
+            // Asked while replaying, to find out whether the log has caught up with the reader.
             (Input::Located(owner), Phase::Replaying { floor }) => {
                 *floor = owner.floor.clone();
                 self.meet_log(*owner)
             }
+            // What follows belongs to the new era, which the replay does not know. A feed that
+            // follows the log meets the new era's gap there; lists are finished first.
             (Input::EraBegan, Phase::Replaying { .. }) => self.locate(true),
             (Input::Items(items), Phase::FollowingLog) => self.follow(items),
             (Input::Items(items), Phase::Replaying { floor }) => {
                 let floor = floor.clone();
                 self.replayed(items, &floor)
             }
+            // Other readers of the replay are too far ahead: read another one.
             (Input::Lagged, Phase::Replaying { .. }) => self.replay(),
             (Input::ReplayEnded(ended), Phase::Replaying { .. }) => self.replay_ended(&ended),
+            // The reader is slower than the writer: what it needs has left the log.
             (Input::Lagged, Phase::FollowingLog) => self.locate(true),
+            // From lists; a replay reports through `Items` and `ReplayEnded`.
             (Input::History(item), phase) => {
                 let phase = mem::replace(phase, Phase::Failed);
                 self.history(phase, item)
@@ -215,11 +221,14 @@ impl FeedSession {
                 self.phase = Phase::Replaying { floor };
                 self.replay()
             }
+            // No change lies between the reader's old era and its place: only the era differs.
             Way::Enter(position) => {
                 let mut outputs = self.give([Item::At(position)]);
                 outputs.extend(self.locate(true));
                 outputs
             }
+            // Net changes between this version and the one before are the version's own frames;
+            // `closing` skips those that the reader has.
             Way::CloseVersion(position) => {
                 let look = Look::NetChanges {
                     from: position.rv.previous(),
@@ -268,6 +277,7 @@ impl FeedSession {
             match self.admit(&item) {
                 Admission::Next => fresh.push(item),
                 Admission::Had => {}
+                // A hole, or a repair that is counted from elsewhere.
                 Admission::Missing => leaves = true,
             }
             leaves |= self.place.needs_snapshot();
@@ -288,6 +298,7 @@ impl FeedSession {
     fn replay(&mut self) -> Vec<Output> {
         match &self.place {
             Place::At(here) => vec![Output::Replay(here.clone())],
+            // Not expected: a watch is chosen for a position only.
             _ => self.locate(true),
         }
     }
@@ -320,7 +331,7 @@ impl FeedSession {
         vec![Output::Look(Look::List(exactly))]
     }
 
-    /// Says that what follows is gone; a snapshot follows.
+    /// Gives a gap, because what follows is gone; a snapshot follows.
     fn gap(&mut self, reason: GapReason) -> Vec<Output> {
         let from = self.place.position();
         // A gap that ended where the reader stands would be one that it has had.
@@ -371,10 +382,13 @@ impl FeedSession {
         }
         match &ended.last {
             Some(HistoryItem::WatchLost { to }) => self.watch_lost(to.clone()),
+            // Compacted, and exact lists of the place are gone too.
             Some(HistoryItem::Expired) if self.reader == Reader::Subscriber => {
                 self.gap(GapReason::HistoryExpired)
             }
+            // A log skips to what the owner has; each of its readers gets the gap by itself.
             Some(HistoryItem::Expired) => self.locate(false),
+            // The reader opens another feed at its place, after a pause.
             Some(HistoryItem::Failed(reason)) => self.fail(FeedError::History(reason.clone())),
             _ => self.fail(ended_early()),
         }
@@ -385,6 +399,7 @@ impl FeedSession {
         let (Reader::Subscriber, Place::At(here), Some(era)) =
             (self.reader, &self.place, &self.era)
         else {
+            // A log never repairs, and a reader at no position of an era needs something else.
             return self.locate(false);
         };
         if !here.is_closed() {
@@ -435,6 +450,7 @@ impl FeedSession {
         end: Position,
         number: impl Fn(u32, Frame) -> Item,
     ) -> (Vec<Output>, Option<u32>) {
+        // One of the two exact lists has been compacted: the net changes cannot be completed.
         let HistoryItem::Repaired { frames, last, .. } = item else {
             return (self.gap(GapReason::HistoryExpired), None);
         };

@@ -1,11 +1,11 @@
-//! Which source of a stream may be heard: [`Fence`].
+//! Which source of a stream is accepted: [`Fence`].
 
 use crate::domain::id::Epoch;
 
 /// The newest epoch of a stream's owner that is known here.
 ///
 /// Two replicas may believe for a moment that they own a stream. Both publish the same history, but
-/// the older one may hold an era that has ended, so it is not heard once the newer one is known.
+/// the older one may hold an era that has ended, so it is rejected once the newer one is known.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Fence(Epoch);
 

@@ -1,4 +1,4 @@
-//! Short hand for the tests of this folder.
+//! Shorthands for the tests of this directory.
 
 use std::sync::Arc;
 

@@ -82,9 +82,9 @@ pub struct Gap {
     /// Where those stand whom the gap meets: the last position before it. None where it meets
     /// everybody.
     pub from: Option<Position>,
-    /// Where the stream is whole again, closed; none where only the snapshot says so.
+    /// Where the stream is complete again, closed; `None` if only the snapshot gives it.
     pub to: Option<Position>,
-    /// Why.
+    /// The cause, as shown to subscribers.
     pub reason: GapReason,
     /// Whether the net changes follow; a snapshot is needed otherwise.
     pub repaired: bool,
@@ -119,7 +119,7 @@ pub enum Item {
     Synced(Position),
     /// The feed lives, and the API server was last heard this long ago. Feeds only.
     Alive {
-        /// How long ago.
+        /// Time since the API server last sent anything.
         silent: Duration,
     },
 }

@@ -9,9 +9,9 @@ use crate::domain::{
 /// the same frames give the same positions: that is what lets a new owner, and a catch-up watch,
 /// give a stream again.
 ///
-/// One rule says when a version is closed, here as in the watch session: only deletions share one
-/// (the end of a lease deletes many objects in one transaction; every other write is a transaction
-/// of one object). So a deletion leaves its version open, and anything else closes it.
+/// One rule decides when a version is closed, here as in the watch session: only deletions share
+/// one (the end of a lease deletes many objects in one transaction; every other write is a
+/// transaction of one object). So a deletion leaves its version open, and anything else closes it.
 #[derive(Clone, Debug)]
 pub struct Numbering {
     last: Position,

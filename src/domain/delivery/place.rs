@@ -37,7 +37,7 @@ pub enum Place {
     At(Position),
 }
 
-/// Who reads.
+/// The kind of reader.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Reader {
     /// One subscriber: it gets everything that it needs.
@@ -52,7 +52,7 @@ pub enum Reader {
 pub enum Admission {
     /// It comes next; the reader has moved.
     Next,
-    /// The reader has had it, or it says nothing new.
+    /// The reader already has it, or it is not news to it.
     Had,
     /// Something is missing between the reader and the item; the reader has not moved.
     Missing,
@@ -163,6 +163,7 @@ impl Place {
     fn admit_frame(&mut self, published: &Published) -> Admission {
         let position = &published.position;
         match (published.part, &mut *self) {
+            // The comparison that "exactly once" rests on.
             (Part::Live, Self::At(here)) => {
                 if position <= here {
                     return Had;
@@ -173,8 +174,11 @@ impl Place {
                 here.clone_from(position);
                 Next
             }
+            // The net changes that the reader is in the middle of include it.
             (Part::Live, Self::Repair { to, .. }) if position <= to => Had,
+            // A repair that the reader has passed, in a log that it shares with others.
             (Part::Repair, Self::At(here)) if *here >= closed_at(position) => Had,
+            // The same repair, perhaps after an interruption: its frames are numbered.
             (Part::Repair, Self::Repair { to, given, .. }) if *to == closed_at(position) => {
                 let counted = position.ordinal.get();
                 if counted == *given {
@@ -190,6 +194,7 @@ impl Place {
                 *given = given.saturating_add(1);
                 Next
             }
+            // A reader that waits for a snapshot, or is inside of another repair or snapshot.
             _ => Missing,
         }
     }
@@ -198,12 +203,15 @@ impl Place {
         match self {
             Self::At(here) if position <= here => Had,
             Self::Repair { to, .. } if position < to => Had,
+            // Everything up to there was given, so the reader moves even without a frame. At the
+            // end of a repair this is what completes it.
             Self::At(_) | Self::Repair { .. } => self.move_to(Self::At(position.clone())),
             Self::BeforeFirst | Self::SnapshotDue | Self::Snapshot { .. } => Missing,
         }
     }
 
     fn admit_gap(&mut self, gap: &Gap) -> Admission {
+        // The reader is beyond the gap: it had it, or came in after it.
         if let (Some(to), Some(end)) = (&gap.to, self.end())
             && end >= to
         {
@@ -217,6 +225,7 @@ impl Place {
             };
         }
         match (&*self, &gap.from, &gap.to) {
+            // The reader stands exactly where the owner did when it lost its watch.
             (Self::At(here), Some(from), Some(to))
                 if here == from && gap.position() >= self.position() =>
             {
@@ -231,7 +240,9 @@ impl Place {
 
     fn admit_snapshot(&mut self, list: &Position) -> Admission {
         match self {
+            // The list of the snapshot that goes on after an interruption.
             Self::Snapshot { list: same, .. } if same == list => Had,
+            // A snapshot begins; one that was interrupted and is gone begins again.
             Self::SnapshotDue | Self::Snapshot { .. } => {
                 let list = list.clone();
                 self.move_to(Self::Snapshot { list, given: 0 })

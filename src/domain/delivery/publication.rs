@@ -55,8 +55,11 @@ impl Publication {
     /// Goes on where an earlier owner stopped. What precedes is not published here.
     pub fn resume(&mut self, start: EraStart, point: &ResumePoint) -> Vec<Item> {
         match point {
+            // Never watched: the first era begins with the first list.
             ResumePoint::Fresh => Vec::new(),
             ResumePoint::At(position) => self.go_on(start, position.clone(), Vec::new()),
+            // The last owner began an era with a repair and died before it had published all of it:
+            // the same net changes are published again, under the same numbers.
             ResumePoint::Repair { .. } => {
                 let Some(from) = start.from.clone() else {
                     return Vec::new();
@@ -80,11 +83,14 @@ impl Publication {
 
     /// A new era has been committed.
     pub fn begin_era(&mut self, start: EraStart) -> Vec<Item> {
+        // The stream's first era: nothing precedes it, so it begins without a gap.
         if self.live.is_none() {
             let begin = start.start();
             return self.go_on(start, begin, Vec::new());
         }
         let gap = gap_of(&start);
+        // The net changes do not use the numbering: until they are complete the position stays that
+        // of the era before, which is what another owner would resume at.
         let numbering = if start.repaired {
             self.live.take().map(|live| live.numbering)
         } else {
@@ -147,6 +153,7 @@ impl Publication {
             return Vec::new();
         };
         let mut items = Vec::new();
+        // The net changes are complete: from here on versions are numbered in the new era.
         if live.repairing.is_some() && *rv >= live.start.to {
             live.repairing = None;
             live.numbering = Numbering::after(live.start.start());

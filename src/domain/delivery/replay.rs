@@ -46,9 +46,9 @@ const KEPT_BYTES: usize = 1024 * 1024;
 /// Why a replay goes no further.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Ended {
-    /// Where.
+    /// The last position that was read.
     pub at: Position,
-    /// What the history said; none where it just stopped.
+    /// The error of the history; `None` if it just stopped.
     pub last: Option<HistoryItem>,
 }
 
@@ -93,9 +93,11 @@ impl Replay {
             let versions = here.rv.as_u64().zip(there.rv.as_u64());
             versions.is_some_and(|(here, there)| here.abs_diff(there) <= NEAR_VERSIONS)
         };
+        // Not opened yet: begin a little earlier, so that this reader is served, too.
         if !self.begun && here.to_closed() < floor && is_near(&floor) {
             *self = Self::new(self.epoch, here);
         }
+        // Far ahead of what was read: the reader would be given much that it has.
         if here > self.ring.head() && !is_near(self.ring.head()) {
             return None;
         }
@@ -127,7 +129,9 @@ impl Replay {
                 let closed = self.numbering.close(&rv);
                 closed.map(|position| self.ring.push(Item::At(position)));
             }
+            // Memory is used up: keep only what no reader has had.
             Some(HistoryItem::Scarce) => self.shrink_to(0),
+            // The watch ended, failed, or is gone; `last` is the reason.
             last => {
                 self.ended = Some(Arc::new(Ended {
                     at: self.ring.head().clone(),
@@ -152,7 +156,7 @@ impl Replay {
         }
     }
 
-    /// Whether somebody has read everything and more may follow.
+    /// Whether a reader has read everything and more may follow.
     pub fn is_wanted(&self) -> bool {
         self.begun && self.ended.is_none() && self.furthest == self.ring.end()
     }

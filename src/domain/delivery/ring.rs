@@ -9,7 +9,7 @@ use super::{
 use crate::domain::position::Position;
 
 /// The newest items of one stream, contiguous: everything after `floor` up to `head` is here, but
-/// for what a `Gap` or a `Hole` between them says.
+/// for what a `Gap` or a `Hole` between them covers.
 #[derive(Debug)]
 pub struct Ring {
     items: VecDeque<Item>,
@@ -23,7 +23,7 @@ pub struct Ring {
 /// Most that a reader gets at once. However large it is, it gets the next item.
 #[derive(Clone, Copy, Debug)]
 pub struct ReadMax {
-    /// So many items.
+    /// The maximum number of items.
     pub items: usize,
     /// And of these so many that they cost no more than this.
     pub bytes: usize,
@@ -194,7 +194,7 @@ mod tests {
     }
 
     #[test]
-    fn a_reader_that_fell_off_is_told() {
+    fn a_reader_that_fell_off_is_notified() {
         let cost = Item::At(at(1)).cost_bytes();
         let mut ring = Ring::new(at(0));
         for rv in 1..=10 {

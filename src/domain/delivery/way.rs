@@ -29,7 +29,7 @@ pub enum Way {
     Repair {
         /// Where they are counted from.
         from: Position,
-        /// Where they lead.
+        /// The position after the net changes.
         to: Position,
     },
     /// With a snapshot, or with the rest of the one that it is inside of.
@@ -47,17 +47,27 @@ pub enum Way {
 pub fn way(place: &Place, reader: Reader, owner: &Located, watchable: bool) -> Way {
     let era = &owner.era;
     match place {
+        // Not expected: a subscription opens a feed only once the stream has a beginning, which is
+        // then its place.
         Place::BeforeFirst => Way::Ahead,
         Place::SnapshotDue => Way::Snapshot,
+        // A later owner began the snapshot, in an era that this one has not applied yet.
         Place::Snapshot { list, .. } if list.era > era.era => Way::Ahead,
+        // The rest of an interrupted snapshot, also of an earlier era: the list decides whether it
+        // still exists.
         Place::Snapshot { .. } => Way::Snapshot,
         Place::Repair { from, to, .. } => {
             let of_this_era = *to == era.start() && Some(from) == era.from.as_ref();
             match owner.next {
+                // A later owner began the repair.
                 _ if to.era > era.era => Way::Ahead,
+                // The log holds the very net changes that the reader is in the middle of.
                 Some(next) if of_this_era || reader == Reader::Log => Way::Log(next),
+                // A log does not repair: its readers open feeds of their own.
                 _ if reader == Reader::Log => Way::Skip(owner.floor.clone()),
+                // An era without continuity began after the repair: its net changes lead nowhere.
                 _ if from.era < era.unbroken_since => Way::Gap(era.broken_by),
+                // The net changes are the same at every owner: count on where they were interrupted.
                 _ => Way::Repair {
                     from: from.clone(),
                     to: to.clone(),
@@ -70,31 +80,38 @@ pub fn way(place: &Place, reader: Reader, owner: &Located, watchable: bool) -> W
 
 fn way_from(here: &Position, reader: Reader, owner: &Located, watchable: bool) -> Way {
     let era = &owner.era;
+    // A later owner has served the reader, in an era that this one has not applied yet.
     if here.era > era.era {
         return Way::Ahead;
     }
+    // The usual case: a reader that keeps up, or comes back soon.
     if let Some(next) = owner.next {
         return Way::Log(next);
     }
+    // Behind the log, in the same era: the API server replays what is missing.
     if here.era == era.era && watchable {
         return Way::Watch;
     }
+    // What follows is not available as single changes. A log marks the hole, its readers come here.
     if reader == Reader::Log {
         return Way::Skip(owner.floor.clone());
     }
+    // Between the reader and now an era began without continuity: nothing connects the two.
     if here.era < era.unbroken_since {
         return Way::Gap(era.broken_by);
     }
     if here.era < era.era && here.resume_rv() >= era.to {
-        // The lists say that nothing broke, and it knows more than they do.
+        // The reader is ahead of the lists' range, and the lists show that nothing broke.
         return Way::Enter(Position {
             era: era.era,
             ..here.clone()
         });
     }
+    // Lists show whole versions only, so a reader in the middle of one completes it first.
     if !here.is_closed() {
         return Way::CloseVersion(here.clone());
     }
+    // An earlier era that the current one repairs, or a watch of this era that was refused.
     Way::Repair {
         from: here.clone(),
         to: era.start(),

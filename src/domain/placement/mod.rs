@@ -42,7 +42,7 @@ pub struct Observed {
     /// Its opinion of each replica. A member that is not named is [`Availability::Suspect`]: the
     /// leader has no opinion yet.
     pub replicas: BTreeMap<ReplicaId, Availability>,
-    /// Those that are unavailable because they are about to stop, and said so. They still work.
+    /// Those that are unavailable because they reported that they are stopping. They still work.
     pub leaving: BTreeSet<ReplicaId>,
     /// Voluntary moves that are being prepared; they use up the [`Policy`]'s allowance.
     pub moves_in_flight: usize,
@@ -205,9 +205,9 @@ impl<'a> Draft<'a> {
             .unwrap_or(Availability::Suspect)
     }
 
-    /// Phase 1. While nobody is active but somebody may turn out to be, it waits: the doubt ends
-    /// with the leader's grace, and a shard that is taken from everybody now would change hands
-    /// twice.
+    /// Phase 1. While no replica is active but one may turn out to be, it waits: the uncertainty
+    /// ends with the leader's grace, and a shard that is taken from everybody now would change
+    /// hands twice.
     fn evict(&mut self) {
         let state = self.state;
         for assignment in state.assignments.values() {

@@ -320,7 +320,7 @@ fn shards_of_a_removed_member_go_to_the_others() {
 }
 
 #[test]
-fn without_any_available_replica_shards_are_told_to_be_unowned() {
+fn without_any_available_replica_shards_are_reported_as_unowned() {
     let mut state = state(2, &[1, 2]);
     let lost = observed(&[Unavailable; 2]);
     let first = plan(&state, &lost, &Policy::default());

@@ -17,7 +17,7 @@ impl State {
     ///
     /// The one that has it first keeps it. It may be taken up by a second one where one of the two
     /// names the other in `duplicate_of`. A cluster that has the identity itself is not asked
-    /// again, so that a running watch never ends by what is said of another cluster.
+    /// again, so that a running watch never ends because of another registration.
     pub fn duplicate(&self, id: ClusterId, uid: &str) -> Option<&Cluster> {
         let own = self.clusters.get(&id)?;
         if uid.is_empty() || own.uid.as_deref() == Some(uid) {
@@ -103,6 +103,7 @@ impl State {
         cluster.revision = revision;
         let shard = shard_of(id);
         let streams_change = self.fit_streams(shard, spec);
+        // Owners open their watches again only for these: labels and description change nothing.
         if (source_changes || streams_change)
             && let Some(cluster) = self.clusters.get_mut(&id)
         {
@@ -112,6 +113,7 @@ impl State {
             let owner = self.assignments.get(&shard).and_then(Assignment::owner);
             self.shard_changed(shard, ShardChangeKind::Updated, owner, at, changes);
         }
+        // Resuming needs nothing here: the planner assigns the shard again.
         if pauses {
             self.give(shard, None, MoveReason::Paused, at, changes);
         }

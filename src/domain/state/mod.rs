@@ -58,7 +58,7 @@ pub struct Applied {
     /// What those get who watch shards and clusters.
     pub changes: Changes,
     /// Whether more than checkpoints and health changed: clusters, streams, eras, members or owners.
-    /// Those who wait for owners need not look at the state again where it did not.
+    /// Tasks that wait for owners need not check the state again if it did not.
     pub changes_topology: bool,
 }
 

@@ -23,16 +23,20 @@ impl State {
         let (shard, current) = (stream.shard, stream.era.as_ref().map(|start| start.era));
         self.check_epoch(shard, begin.epoch)?;
         self.check_run(shard, begin.run)?;
+        // Another era began meanwhile, perhaps by an earlier attempt whose outcome was unknown: the
+        // owner continues in that one.
         if current != begin.expected_era {
             return Err(Rejection::StaleEra(current));
         }
         if is_behind(stream, begin) {
             return Err(Rejection::StaleCheckpoint);
         }
+        // First contact under a second name: nothing of this registration is watched.
         if let Some(other) = self.duplicate(shard.cluster, &begin.cluster_uid) {
             let of = other.spec.name.clone();
             return Err(Rejection::DuplicateCluster { of });
         }
+        // The owner has published up to here, beyond its last checkpoint: the gap begins there.
         if let Some(from) = &begin.from {
             self.advance_checkpoint(&CheckpointEntry {
                 stream: begin.stream,
@@ -61,6 +65,8 @@ impl State {
             broken_by: before.map_or(begin.reason, |before| before.broken_by),
             at: begin.at,
         };
+        // Without a repair the past is over, and owners resume at the list. With one the checkpoint
+        // stays before it until the net changes are published, so that a new owner repeats them.
         if !start.repaired {
             stream.checkpoint = Some(start.start());
         }

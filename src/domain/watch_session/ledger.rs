@@ -1,6 +1,6 @@
 //! What must exist, reckoned from a list and the frames after it: [`Ledger`]. It keeps no object:
-//! a count and a sum of hashes tell two sets apart, and of what was delivered since the list it
-//! keeps the version.
+//! a count and a sum of hashes distinguish two sets, and it keeps the version of what was delivered
+//! since the list.
 
 use std::{
     collections::{HashMap, hash_map::Entry},
@@ -189,7 +189,8 @@ impl Base {
     }
 }
 
-/// A frame that came while a list was taken: whether before or after it, its version tells.
+/// A frame that arrived while a list was taken: its version shows whether it is before or after the
+/// list.
 #[derive(Clone, Debug)]
 struct Later {
     rv: ResourceVersion,
@@ -529,7 +530,7 @@ mod tests {
         objects.extend([("a", 3), ("b", 7)]);
         let end = 11 + TOUCHED_MAX as u64;
         assert_eq!(differs(&ledger, &objects, end), None);
-        // The last one is not kept, so nothing is said of its version.
+        // The last one is not kept, so its version is not checked.
         objects[TOUCHED_MAX].1 = end + 1;
         assert_eq!(differs(&ledger, &objects, end + 1), None);
         objects[0].1 = end + 1;

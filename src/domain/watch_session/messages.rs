@@ -10,7 +10,7 @@ use crate::domain::{
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SessionPolicy {
     /// How long a watch must be silent after a list was taken, until the two are compared. What
-    /// it says before is compared as soon as it has passed the list.
+    /// it delivers before is compared as soon as it has passed the list.
     pub idle_grace_ms: u64,
     /// No frame, bookmark or verification for so long: the position is verified by a list (trap
     /// T1).
@@ -25,7 +25,7 @@ pub struct SessionPolicy {
     pub audit_ms: u64,
     /// How long to wait after a list that could not be taken.
     pub audit_retry_ms: u64,
-    /// No frame and no bookmark for so long: probe and open the watch anew (traps T1, T13).
+    /// No frame and no bookmark for this long: probe and reopen the watch (traps T1, T13).
     pub silence_ms: u64,
     /// A clean close without a frame within this time is suspicious (trap T3).
     pub quick_close_ms: u64,
@@ -35,7 +35,7 @@ pub struct SessionPolicy {
     pub failures_max: u32,
     /// The time within which they count.
     pub failures_within_ms: u64,
-    /// A watch that lived for so long was healthy: back-off begins anew after it. So short that an
+    /// A watch that lived for this long was healthy: back-off restarts after it. So short that an
     /// API server that restarts every few seconds is watched again at once each time.
     pub healthy_ms: u64,
     /// A list younger than this need not be repeated before a watch.
@@ -109,7 +109,7 @@ pub enum Input<'a> {
     MayList,
     /// The list was taken.
     Listed {
-        /// What it shows.
+        /// The content of the list, as far as it matters here.
         listing: Listing,
         /// Whether one of the session's questions is answered with no: history is another one.
         is_rewound: bool,
@@ -152,15 +152,15 @@ pub enum Output {
     },
     /// Abandon the watch.
     Abandon,
-    /// Publish the frame that was just handed in.
+    /// Publish the frame of this input.
     Deliver,
-    /// Forget the frame that was just handed in: it was delivered before.
+    /// Drop the frame of this input: it was delivered before.
     Skip,
-    /// Tell that everything up to here has been delivered.
+    /// Report that everything up to here has been delivered.
     Closed(ResourceVersion),
     /// Ask for a new era; answer `Granted`.
     EraNeeded {
-        /// Why.
+        /// The cause, for the `Gap`.
         reason: GapReason,
         /// Where it begins.
         to: ResourceVersion,
@@ -183,7 +183,7 @@ pub enum Output {
         from: ResourceVersion,
         /// The highest version that was delivered; above `from` where more of it may follow.
         top: ResourceVersion,
-        /// The present.
+        /// The version of the current list.
         to: ResourceVersion,
     },
     /// Publish the net changes between two exact lists; answer `Repaired` or `Irreparable`.
@@ -199,16 +199,16 @@ pub enum Output {
     /// Take a whole list of metadata while the watch goes on, and where it is one of the present
     /// ask the session's questions; answer `Listed`, `ListGone` or `ListFailed`.
     List {
-        /// At exactly this version; the present where there is none.
+        /// At exactly this version; the current one if not set.
         exactly: Option<ResourceVersion>,
         /// What the listing is to be made with.
         above: Option<ResourceVersion>,
     },
-    /// Count and tell what a verification found; everything else follows by itself.
+    /// Count and log the result of a verification; nothing else is to be done.
     Verified {
         /// The version of the list.
         at: ResourceVersion,
-        /// What was found.
+        /// The result of the verification.
         finding: Finding,
     },
     /// Back off; answer `Waited`.
@@ -227,7 +227,7 @@ pub enum Finding {
     Agrees,
     /// There was nothing to compare with; the next list is compared with this one.
     Begun,
-    /// The list and what was delivered differ. It is looked at again before anything follows.
+    /// The list and what was delivered differ. It is checked again before anything follows.
     Doubtful,
     /// A quiet stream does not deliver what the list shows: the net changes follow.
     Stuck {

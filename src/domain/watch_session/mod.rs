@@ -4,9 +4,9 @@
 //! driver carries that out and reports back. It sees versions and identities, never objects.
 //!
 //! What holds at every step: each delivered frame is newer than the one before it, or shares its
-//! version; nothing at or below a version that was told as closed is delivered afterwards without
-//! a new era in between. A version is closed by a later frame, by a bookmark or by a list that shows
-//! nothing else than what was delivered; never by time that has passed.
+//! version; nothing at or below a version that was reported as closed is delivered afterwards
+//! without a new era in between. A version is closed by a later frame, by a bookmark or by a list
+//! that shows nothing else than what was delivered; never by time that has passed.
 
 mod ledger;
 mod messages;
@@ -102,7 +102,7 @@ pub struct WatchSession {
     quick_closes: u32,
     /// Internal errors at `progress.top()`.
     internal_errors: Vec<u64>,
-    /// Whether the last watch was healthy, so that the next back-off begins anew.
+    /// Whether the last watch was healthy, so that the next back-off restarts.
     fresh: bool,
     /// Whether a watch has shown that it works since the last era began.
     proven: bool,
@@ -177,10 +177,12 @@ impl WatchSession {
                     true,
                 ))
             }
+            // No exact list of what was delivered is left: only a snapshot helps.
             (Input::Irreparable, Phase::Checking { to }) => {
                 let to = to.clone();
                 self.ask(GapReason::HistoryExpired, to, false)
             }
+            // The era was granted for a repair, and the lists expired before it was complete.
             (Input::Irreparable, Phase::Publishing) => {
                 self.goal = Goal::Renew(GapReason::HistoryExpired);
                 self.probe()
@@ -294,9 +296,11 @@ impl WatchSession {
         else {
             return self.probe();
         };
+        // Continuity is given up already: whatever the list shows is the new beginning.
         if let Goal::Renew(reason) = self.goal {
             return self.ask(reason, at, false);
         }
+        // An empty UID: the account cannot read kube-system, so identity is not checked.
         if !cluster_uid.is_empty() {
             let known = self.cluster_uid.get_or_insert_with(|| cluster_uid.clone());
             if *known != cluster_uid {
@@ -307,6 +311,8 @@ impl WatchSession {
             Goal::Publish { to } => to.max(self.progress.top()),
             _ => self.progress.top(),
         };
+        // The list is behind what was delivered, or an object that was delivered is not in the
+        // history: etcd was restored (trap T4).
         if at < *reached || is_rewound {
             return self.ask(GapReason::HistoryReset, at, false);
         }
@@ -317,11 +323,15 @@ impl WatchSession {
                 self.goal = Goal::Watch;
                 self.watch()
             }
+            // Something follows, but watches from here close at once: exact lists decide whether
+            // the history is gone or something else ended the watches (trap T3).
             Goal::Doubt => {
                 let (from, top) = (self.progress.closed(), self.progress.top().clone());
                 self.phase = Phase::Checking { to: at.clone() };
                 Output::CheckHistory { from, top, to: at }.into()
             }
+            // The watch was refused as too old, or failed at one version repeatedly: the net changes
+            // bridge that, if exact lists still answer (traps T12, T29).
             Goal::Recover => {
                 let from = self.progress.closed();
                 self.phase = Phase::Checking { to: at.clone() };
@@ -344,6 +354,7 @@ impl WatchSession {
         if !era.cluster_uid.is_empty() {
             self.cluster_uid = Some(era.cluster_uid);
         }
+        // Progress stays where it is until the net changes are published.
         if era.repaired {
             self.goal = Goal::Publish { to: era.to.clone() };
             return self.publish(era.to);
@@ -405,12 +416,14 @@ impl WatchSession {
                 self.hear(now_ms);
                 Output::Skip.into()
             }
+            // This watch has delivered it already: the server went back (trap T10).
             Verdict::WentBack => {
                 self.goal = Goal::Watch;
                 Outputs::from(Output::Skip)
                     .then(Output::Abandon)
                     .then(self.wait(None))
             }
+            // New, at a version that was reported as complete: continuity is lost (trap T11).
             Verdict::Late => {
                 self.goal = Goal::Renew(GapReason::UpstreamInconsistent);
                 Outputs::from(Output::Skip)
@@ -461,6 +474,7 @@ impl WatchSession {
             let is_silent = compare_at.is_some_and(|at| now_ms >= at);
             return self.compare(now_ms, is_silent);
         }
+        // Nothing arrived for too long: the connection may be dead (trap T13).
         if now_ms >= watching.heard_ms.saturating_add(policy.silence_ms) {
             let watching = watching.clone();
             self.note_health(now_ms, &watching);
@@ -478,6 +492,8 @@ impl WatchSession {
         self.note_health(now_ms, watching);
         self.goal = Goal::Watch;
         let lived_ms = now_ms.saturating_sub(watching.opened_ms);
+        // Accepted and closed at once, several times: perhaps the API server's way to report
+        // compacted history (trap T3).
         if !watching.heard && lived_ms < self.policy.quick_close_ms {
             self.quick_closes += 1;
             if self.quick_closes >= self.policy.quick_closes_max {
@@ -510,7 +526,7 @@ impl WatchSession {
             Phase::Opening => self.watch_failed(now_ms, failure),
             Phase::Watching(watching) => {
                 self.note_health(now_ms, &watching);
-                // A watch that came on may only have been too slow: the next one tells.
+                // A watch that delivered again may only have been too slow: the next one decides.
                 let outputs = if failure == Failure::Gone && watching.advanced {
                     self.wait(None)
                 } else {

@@ -52,7 +52,7 @@ pub(super) enum Act {
     CloseSilently {
         on: bool,
     },
-    /// The watch cache begins anew.
+    /// The watch cache is reset.
     ResetCache,
     /// Compaction: exact lists before now are gone too.
     Compact,

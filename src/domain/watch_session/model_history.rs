@@ -24,7 +24,7 @@ pub(super) struct History {
     pub(super) revision: u64,
     serial: u64,
     /// UID and version of everything that was ever written. Two histories that write the same
-    /// object at the same version cannot be told apart there, and are not made here.
+    /// object at the same version cannot be distinguished there, and do not occur here.
     written: BTreeSet<(u64, u64)>,
 }
 

@@ -4,8 +4,8 @@ use std::{cmp::Ordering, collections::VecDeque};
 
 use crate::domain::{frame::Change, position::ResourceVersion};
 
-/// Delivered versions remembered per watch, to tell a repetition from something late. etcd repeats
-/// what is recent, so a few suffice.
+/// Delivered versions remembered per watch, to distinguish a repetition from something late. etcd
+/// repeats what is recent, so a few suffice.
 const RECENT_MAX: usize = 256;
 
 /// What to do with a frame.

@@ -1,11 +1,11 @@
 //! How a session verifies by metadata lists that everything was delivered: a quiet stream's
-//! position, which nothing else proves (trap T1), what the API server left out without a word (trap
+//! position, which nothing else proves (trap T1), what the API server silently left out (trap
 //! T11), and history that was rewound and overtaken (trap T4).
 //!
 //! One list, taken beside the watch, is compared with what was delivered up to its version: once
 //! the watch has passed that version, or after a while of silence. Silence alone proves nothing:
-//! it is the comparison that does. What differs is looked at a second time, after the watch was
-//! opened again or with another list, because a frame that is still on its way is not missing.
+//! it is the comparison that does. A difference is checked a second time, after the watch was
+//! reopened or with another list, because a frame in flight is not missing.
 
 use super::{
     Goal, Phase, WatchSession, Watching,
@@ -46,7 +46,7 @@ pub(super) struct Verification {
     is_settled: bool,
     /// When everything is verified next.
     audit_at_ms: u64,
-    /// Whether, and when, what differed is to be looked at again.
+    /// Whether, and when, a difference is to be checked again.
     again_at_ms: Option<u64>,
     /// Not before this time, whatever the reason.
     not_before_ms: u64,
@@ -111,7 +111,7 @@ impl Verification {
         self.proven_ms = now_ms;
     }
 
-    /// History was looked at, and is the one that was delivered.
+    /// History was checked, and is the one that was delivered.
     pub(super) fn history_holds(&mut self) {
         self.witnesses.checked();
     }
@@ -248,7 +248,7 @@ impl WatchSession {
             return self.list_present(top);
         }
         if *listing.at() < top {
-            // The probe says what became of it.
+            // The probe decides.
             self.goal = Goal::Watch;
             return Outputs::from(Output::Abandon).then(self.probe());
         }

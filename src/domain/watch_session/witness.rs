@@ -1,5 +1,5 @@
-//! Objects that were delivered, remembered to tell whether history is still the one that they were
-//! delivered from (trap T4): [`Witnesses`].
+//! Objects that were delivered, remembered to decide whether history is still the one that they
+//! were delivered from (trap T4): [`Witnesses`].
 
 use crate::domain::{
     frame::{Change, Frame, ObjectKey},
@@ -13,9 +13,9 @@ const FRESH_MS: u64 = 200_000;
 /// An object as it was delivered.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Witness {
-    /// Which object.
+    /// Namespace, name and UID.
     pub key: ObjectKey,
-    /// Its version.
+    /// The resource version at which it was delivered.
     pub rv: ResourceVersion,
 }
 
@@ -120,7 +120,7 @@ impl Witnesses {
         }
     }
 
-    /// What to ask.
+    /// The exact lists to request.
     pub(super) fn questions(&self, now_ms: u64, closed: &ResourceVersion) -> Vec<Question> {
         let newest = self.newest.as_ref();
         let checked = self

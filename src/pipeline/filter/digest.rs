@@ -1,6 +1,6 @@
 //! A digest that is the same in every build and on every machine, unlike std's hashes.
 
-/// FNV-1a, 64 bit, over texts that are marked off from each other. It notices that somebody asks
+/// FNV-1a, 64 bit, over delimited strings. It detects that a subscriber asks
 /// for something else; it is no protection from who wants to hide that.
 pub(super) struct Digest(u64);
 

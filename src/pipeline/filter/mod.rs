@@ -42,8 +42,8 @@ pub const FILTER_BYTES_MAX: usize = 64 * 1024;
 /// Most requirements of one selector: each is tried for each event.
 pub const REQUIREMENTS_MAX: usize = 64;
 
-/// Which events a subscriber wants: those that match at least one filter; everything where there
-/// is none.
+/// Which events a subscriber wants: those that match at least one filter; everything if there are
+/// no filters.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Filters {
     /// Those that ask for nothing inside of objects come first: where one of them matches, no
@@ -68,9 +68,9 @@ pub struct Filter {
     pub names: Values,
     /// Labels of the object.
     pub object_labels: LabelSelector,
-    /// What happened.
+    /// Kinds of changes.
     pub changes: BTreeSet<Change>,
-    /// What Kubernetes Events say; where it is set, nothing else matches.
+    /// Requirements on Kubernetes Events; if set, nothing else matches.
     pub event: Option<EventFilter>,
     /// Fields, in Kubernetes' words.
     pub fields: FieldSelector,
@@ -102,7 +102,7 @@ impl Default for Filters {
 }
 
 impl Filters {
-    /// What matches at least one filter; everything where there is none.
+    /// What matches at least one filter; everything if there are no filters.
     pub fn new(mut filters: Vec<Filter>) -> Self {
         if filters.iter().any(Filter::is_everything) {
             filters.clear();
@@ -207,7 +207,7 @@ impl Filter {
                 .matches_metadata(frame.namespace(), frame.name())
     }
 
-    /// Whether what an object says now matches.
+    /// Whether the object as it is now matches.
     fn matches_content(&self, content: &Content<'_>) -> bool {
         self.object_labels.matches(|key| content.label(key))
             && content

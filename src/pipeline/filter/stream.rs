@@ -19,7 +19,7 @@ pub struct StreamFilter {
 /// Whether a subscriber wants a frame.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Verdict {
-    /// It does.
+    /// The filter selects the stream.
     Wanted,
     /// It would if the object's labels, or the fields of the Kubernetes Event, were others than
     /// they are now.

@@ -7,7 +7,7 @@ use std::collections::HashSet;
 pub struct Values(HashSet<Box<str>>);
 
 impl Values {
-    /// Whether a value matches: it is one of these, or there are none.
+    /// Whether a value matches: it is one of these, or the list is empty.
     pub fn accepts(&self, value: &str) -> bool {
         self.is_empty() || self.contains(value)
     }
@@ -17,7 +17,7 @@ impl Values {
         self.0.contains(value)
     }
 
-    /// Whether there are none.
+    /// Whether the list is empty.
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
     }

@@ -1,4 +1,5 @@
-//! The fence: a small file beside sled that says how far the data had come.
+//! The high-water mark: a small file (`fence`) beside sled that records how far vote and log had
+//! come.
 //!
 //! A damaged sled log can open without an error and with its tail missing. A replica that forgot
 //! its vote or an entry that it acknowledged breaks Raft's safety, so at each open the data is
@@ -8,7 +9,7 @@
 //! synced to the fence before it is given. The end of the log is written to the fence before it is
 //! acknowledged but synced only with the next batch: a machine that loses power can so leave the
 //! fence one batch behind, which weakens the check by that batch and spares each commit a second
-//! sync. It is never ahead: what shortens the log is told to the fence first.
+//! sync. It is never ahead: truncations of the log are written to it first.
 
 use std::{
     fs::{File, OpenOptions},
@@ -34,9 +35,9 @@ const HEADER_BYTES: usize = 6;
 /// How far the data has come.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub(super) struct Mark {
-    /// The vote given.
+    /// The last durable vote.
     pub(super) vote: Option<Vote>,
-    /// The last entry, or the last purged one where there is none.
+    /// The last entry, or the last purged one if the log is empty.
     pub(super) last: Option<LogId>,
     /// The last purged entry.
     pub(super) purged: Option<LogId>,
@@ -225,7 +226,7 @@ mod tests {
     }
 
     #[test]
-    fn data_behind_its_fence_is_told() {
+    fn data_behind_its_fence_is_reported() {
         assert_eq!(mark(5).lost_since(&mark(5)), None);
         assert_eq!(mark(6).lost_since(&mark(5)), None);
         assert!(mark(4).lost_since(&mark(5)).is_some());

@@ -11,7 +11,7 @@ use crate::domain::id::{GroupId, ReplicaId};
 /// The format that this version writes, and the newest that it reads.
 pub const FORMAT: u32 = 2;
 
-/// The oldest format that this version reads. Records of format 1 do not say where a stream began.
+/// The oldest format that this version reads. Records of format 1 lack the beginning of a stream.
 const FORMAT_OLDEST: u32 = 2;
 
 /// Replica ids stay below 2^63, so that they fit signed numbers in other people's tools.

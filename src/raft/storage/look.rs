@@ -1,4 +1,4 @@
-//! A look at a data directory that somebody else may be using. It changes nothing.
+//! Checks a data directory that another process may be using, without changing it.
 
 use std::{
     fs::{File, TryLockError},

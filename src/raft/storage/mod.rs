@@ -47,7 +47,7 @@ const RECENT_BYTES_MAX: usize = 16 * 1024 * 1024;
 /// Why the writer has ended.
 pub(super) type Failure = Arc<io::Error>;
 
-/// Who this replica is, as its data says.
+/// The replica's identity in its data.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Identity {
     /// Drawn when the data directory was made.
@@ -63,7 +63,7 @@ pub(super) struct Shared {
     log: RwLock<Log>,
     group: RwLock<Option<GroupId>>,
     failure: watch::Sender<Option<Failure>>,
-    /// Serialises whoever reads or replaces the current snapshot.
+    /// Serialises readers and writers of the current snapshot.
     snapshot: Mutex<()>,
     /// Held for as long as the data is in use, by this process alone.
     lock_file: RwLock<Option<File>>,
@@ -170,7 +170,7 @@ impl Shared {
             .unwrap_or_else(PoisonError::into_inner) = None;
     }
 
-    /// Waits until storage has failed, and says why.
+    /// Waits until storage has failed, and returns the reason.
     pub(super) async fn failed(&self) -> Failure {
         let mut failure = self.failure.subscribe();
         let known = failure.wait_for(Option::is_some).await;
@@ -187,7 +187,7 @@ impl Shared {
     }
 }
 
-/// The way to the writer.
+/// Handle to the writer thread.
 #[derive(Clone)]
 struct Queue {
     ops: mpsc::Sender<Op>,

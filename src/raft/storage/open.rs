@@ -50,7 +50,7 @@ pub struct Store {
 }
 
 impl Store {
-    /// Opens the data of replica `name`, or makes it where there is none. Blocks.
+    /// Opens the data of replica `name`, or creates it if it does not exist. Blocks.
     pub fn open(data_dir: &Path, name: &str) -> Result<Self, OpenError> {
         let dir = make_directories(data_dir)?;
         let lock_file = lock(&dir)?;
@@ -100,7 +100,7 @@ impl Store {
         log.last.is_some() || log.vote.is_some_and(|vote| vote.leader_id.term > 0)
     }
 
-    /// The index of the last entry of the log; 0 where there is none.
+    /// The index of the last entry of the log; 0 if it is empty.
     pub(in crate::raft) fn last_index(&self) -> u64 {
         self.shared.log().last.map_or(0, |last| last.index)
     }
@@ -118,7 +118,7 @@ impl Store {
         Ok(())
     }
 
-    /// Waits until storage has failed, and says why.
+    /// Waits until storage has failed, and returns the reason.
     pub(in crate::raft) async fn failed(&self) -> super::Failure {
         self.shared.failed().await
     }
@@ -157,14 +157,16 @@ impl Opened {
         let data_file = File::open(dir.join("log").join("db"))?;
         let identity = match format::read(&tree, name)? {
             Some(_) if fence.is_new() => {
-                return Err(OpenError::Damaged("the high-water mark (the file `fence`) is missing".into()));
+                return Err(OpenError::Damaged(
+                    "the high-water mark (the file `fence`) is missing".into(),
+                ));
             }
             Some(identity) => identity,
             None => {
                 if let Some(lost) = Mark::default().lost_since(&fence.mark()) {
                     return Err(OpenError::Behind(lost));
                 }
-                // The fence first: data with a header has a fence, for ever.
+                // The high-water mark first: data with a header must always have one.
                 fence.write(Mark::default())?;
                 fence.sync()?;
                 let identity = format::write(&tree, name)?;
@@ -234,7 +236,7 @@ fn make_directories(data_dir: &Path) -> Result<PathBuf, OpenError> {
             .recursive(true)
             .mode(0o700)
             .create(dir.join("log"))?;
-        // A volume's own directory may belong to somebody else; what is inside is ours.
+        // A volume's own directory may belong to another user; its content is ours.
         drop(fs::set_permissions(data_dir, Permissions::from_mode(0o700)));
         fs::set_permissions(&dir, Permissions::from_mode(0o700))
     };
@@ -268,7 +270,7 @@ fn lock(dir: &Path) -> Result<File, OpenError> {
     Ok(file)
 }
 
-/// The process that holds the lock, where it has said so.
+/// The id of the process that holds the lock, if it recorded one.
 fn holder(file: &File) -> Option<u32> {
     let mut bytes = [0; 16];
     let length = file.read_at(&mut bytes, 0).ok()?;

@@ -2,7 +2,7 @@
 
 use std::{io, path::Path};
 
-/// Why the data cannot be used. The text does not name the directory: whoever reports it does, and
+/// Why the data cannot be used. The text does not name the directory: the caller does, and
 /// adds the [`OpenError::remedy`].
 #[derive(Debug, thiserror::Error)]
 pub enum OpenError {
@@ -15,7 +15,7 @@ pub enum OpenError {
     /// A newer version wrote it.
     #[error("its data is of format {found}, which is newer than format {known} of this version")]
     NewerFormat {
-        /// The format found.
+        /// The format number in the data directory.
         found: u32,
         /// The newest format known.
         known: u32,
@@ -25,7 +25,7 @@ pub enum OpenError {
         "its data is of format {found}, which is not readable by this version (format {known})"
     )]
     OlderFormat {
-        /// The format found.
+        /// The format number in the data directory.
         found: u32,
         /// The oldest format known.
         known: u32,
@@ -35,7 +35,7 @@ pub enum OpenError {
     AnotherName {
         /// Whose data it is.
         found: String,
-        /// Who wants it.
+        /// The configured name.
         wanted: String,
     },
     /// It has forgotten something that it had promised to keep.

@@ -1,11 +1,11 @@
 //! The one thread that writes: it takes what has queued up, applies it, flushes once, and then
-//! tells everybody who waited. That is the group commit: a flush costs the same for one entry as
+//! notifies every waiter. That is the group commit: a flush costs the same for one entry as
 //! for a hundred.
 //!
 //! sled's own `flush` asks the kernel to write but never syncs the device, so the data file is
-//! synced through a handle of ours after each flush. Completions are told strictly in the order of
-//! the operations. Any error ends the thread and, through [`Shared::failed`], the process: after a
-//! failed sync nobody knows what is on the disk.
+//! synced through a handle of ours after each flush. Completions are reported strictly in the order
+//! of the operations. Any error ends the thread and, through [`Shared::failed`], the process: after
+//! a failed sync nobody knows what is on the disk.
 //!
 //! [`Shared::failed`]: super::Shared::failed
 
@@ -47,7 +47,7 @@ pub(super) enum Op {
     Append {
         records: Vec<Record>,
         last: LogId,
-        /// The number by which [`Shared::durable`] is told.
+        /// The number reported by [`Shared::durable`].
         sequence: u64,
         done: IOFlushed<TypeConfig>,
     },
@@ -81,14 +81,14 @@ pub(super) enum Op {
 /// Who waits for an operation.
 pub(super) type Done = oneshot::Sender<io::Result<()>>;
 
-/// Who is told once the batch is durable.
+/// A waiter that is notified once the batch is durable.
 enum Waiter {
     Append(IOFlushed<TypeConfig>),
     Other(Done),
 }
 
 impl Waiter {
-    fn tell(self, result: io::Result<()>) {
+    fn complete(self, result: io::Result<()>) {
         match self {
             Self::Append(done) => done.io_completed(result),
             // The waiter may have been dropped with the core that asked.
@@ -103,7 +103,7 @@ pub(super) struct Writer {
     db: sled::Db,
     data_file: File,
     fence: Fence,
-    /// What the fence says once the current batch is durable.
+    /// The high-water mark once the current batch is durable.
     mark: Mark,
     /// Ranges of keys that are no longer needed.
     garbage: VecDeque<KeyRange>,
@@ -139,7 +139,7 @@ impl Writer {
         }
     }
 
-    /// Runs until told to stop, or until nobody can tell it anything any more, or until it fails.
+    /// Runs until it is stopped, or all its handles are gone, or it fails.
     pub(super) fn run(mut self, mut ops: mpsc::Receiver<Op>) {
         let shared = Arc::clone(&self.shared);
         // sled panics on damage and on some I/O errors; that is a failure like any other.
@@ -153,7 +153,7 @@ impl Writer {
             ))),
         };
         if let Some(failure) = failure {
-            // Whoever ends the process because of it tells it.
+            // Logged by the code that ends the process because of it.
             shared.fail(Arc::new(failure));
         }
         drop(self);
@@ -302,7 +302,7 @@ impl Writer {
             self.shared.durable(sequence);
         }
         for waiter in batch.waiters {
-            waiter.tell(Ok(()));
+            waiter.complete(Ok(()));
         }
         Ok(())
     }
@@ -359,10 +359,10 @@ impl Batch {
         self.pending.insert(key, value);
     }
 
-    /// Tells everybody who waits.
+    /// Completes all waiters with the error.
     fn fail(self, error: io::Error) -> io::Error {
         for waiter in self.waiters {
-            waiter.tell(Err(io::Error::new(error.kind(), error.to_string())));
+            waiter.complete(Err(io::Error::new(error.kind(), error.to_string())));
         }
         error
     }

@@ -40,7 +40,7 @@ pub struct Delivered {
     pub object_crc: u32,
 }
 
-/// A gap as a subscriber was told of it.
+/// A gap as a subscriber received it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SeenGap {
     /// The cluster's name.
@@ -52,7 +52,7 @@ pub struct SeenGap {
     /// The resource version of the position after which the stream goes on: the net changes of a
     /// repaired gap follow it, and are all at the next version.
     pub to: ResourceVersion,
-    /// Why.
+    /// The reason in the gap.
     pub reason: GapReason,
     /// Whether the net changes follow instead of a snapshot.
     pub repaired: bool,
@@ -79,7 +79,7 @@ enum Seen {
         to: u64,
         /// Whether the cluster's past is another from here on.
         new_history: bool,
-        /// Whether what is missing may be of before `from`: the cluster had said that it was
+        /// Whether what is missing may be from before `from`: the cluster had reported that it was
         /// complete.
         reaches_back: bool,
         repaired: bool,
@@ -98,11 +98,11 @@ pub struct AuditReport {
     pub produced: u64,
     /// Of these, those that were delivered.
     pub delivered: u64,
-    /// Of these, those that were not, and no gap said so.
+    /// Of these, those that were not, without a gap for it.
     pub lost: u64,
     /// Of these, those that were not, inside a declared gap that a snapshot follows.
     pub declared: u64,
-    /// Of these, those that were not, inside a repaired gap, where later ones tell the outcome.
+    /// Of these, those that were not, inside a repaired gap, where later ones show the outcome.
     pub coalesced: u64,
     /// Events delivered again.
     pub duplicated: u64,
@@ -120,7 +120,7 @@ pub struct AuditReport {
     pub first_problems: Vec<String>,
 }
 
-/// Most problems that are put in words: more tell a reader nothing new.
+/// Most problems that are described in words: more add nothing new.
 const PROBLEMS_MAX: usize = 20;
 
 impl AuditReport {

@@ -7,7 +7,7 @@ use crate::sim::{
     store::{Now, Store, StoreOptions},
 };
 
-/// A cluster, and a subscriber that is told of it by hand.
+/// A cluster, and a subscriber that is fed by hand.
 struct World {
     store: Store,
     audit: Audit,
@@ -121,7 +121,7 @@ fn everything_once_and_in_order_is_clean() {
 }
 
 #[test]
-fn loss_repetition_disorder_and_corruption_are_told_apart() {
+fn loss_repetition_disorder_and_corruption_are_distinguished() {
     let mut world = World::new();
     for name in ["a", "b", "c", "d", "e"] {
         world.create(name);
@@ -323,7 +323,7 @@ fn a_rewind_is_followed_through_its_gap() {
 }
 
 #[test]
-fn a_rewind_may_be_told_as_history_that_is_gone() {
+fn a_rewind_may_be_reported_as_history_that_is_gone() {
     let mut world = World::new();
     world.create("a");
     let restored = world.update("a");

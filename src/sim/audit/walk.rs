@@ -216,7 +216,7 @@ impl<'a, 'b> Walk<'a, 'b> {
         }
     }
 
-    /// The net changes are over: what they tell of is settled.
+    /// The net changes are complete: what they cover is settled.
     fn end_repair(&mut self) {
         let Some(repair) = self.repair.take() else {
             return;
@@ -253,7 +253,8 @@ impl<'a, 'b> Walk<'a, 'b> {
             if gap.new_history {
                 self.skip_to(self.history_of(before + 1, &items, rv));
             } else {
-                // The cluster may have been restored, and have said only that its history is gone.
+                // The cluster may have been restored, and have reported only that its history is
+                // gone.
                 self.skip_to(self.history_of(before, &items, rv));
             }
             if self.history > before {
@@ -283,7 +284,7 @@ impl<'a, 'b> Walk<'a, 'b> {
     }
 
     /// The history, from `first` on, that a snapshot fits best; the earliest of equals, until what
-    /// comes after it says otherwise.
+    /// comes after it shows otherwise.
     fn history_of(&self, first: usize, items: &[Item], rv: u64) -> usize {
         let last = self.truth.histories.len() - 1;
         (first.min(last)..=last)
@@ -372,12 +373,12 @@ impl<'a, 'b> Walk<'a, 'b> {
             return;
         }
         self.report
-            .problem(|| "the cluster's past changed, and no gap said so".to_owned());
+            .problem(|| "the cluster's history changed without a gap".to_owned());
         self.history = history;
         self.next = 0;
     }
 
-    /// The change that an event tells of: in this history, else in a later, else in an earlier.
+    /// The change that an event reports: in this history, else in a later, else in an earlier one.
     fn find(&self, item: Item) -> Option<(usize, usize)> {
         let count = self.truth.histories.len();
         let order = (self.history..count).chain((0..self.history).rev());
@@ -408,7 +409,7 @@ impl<'a, 'b> Walk<'a, 'b> {
             }
             Fate::Before | Fate::Delivered | Fate::Declared | Fate::Coalesced => {
                 self.report.duplicated += 1;
-                self.complain(item, "came twice, or is of before the start or in a gap");
+                self.complain(item, "is a duplicate, or from before the start or in a gap");
             }
         }
     }

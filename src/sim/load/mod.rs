@@ -19,8 +19,8 @@ use crate::domain::cluster::Resource;
 /// cost nothing.
 const BEAT: Duration = Duration::from_millis(5);
 
-/// Most changes written in one beat; a load that cannot keep up falls behind its rate and says so
-/// in its report, and never blocks a thread for long.
+/// Most changes written in one beat; a load that cannot keep up falls behind its rate and reports
+/// that in its report, and never blocks a thread for long.
 const BEAT_CHANGES_MAX: u64 = 1000;
 
 /// Most objects of a resource in a cluster that the load keeps alive: beyond it the oldest is
@@ -70,7 +70,7 @@ pub struct LoadReport {
     pub updated: u64,
     /// Deletions, those by TTL not counted.
     pub deleted: u64,
-    /// For how long.
+    /// How long the load ran.
     pub elapsed: Duration,
 }
 
@@ -82,7 +82,7 @@ impl LoadReport {
 }
 
 impl Load {
-    /// Stops and tells what was written.
+    /// Stops and returns what was written.
     pub async fn stop(self) -> LoadReport {
         self.cancel.cancel();
         self.task.await.unwrap_or_default()

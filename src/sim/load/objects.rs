@@ -20,7 +20,7 @@ const APPS: &[&str] = &[
     "worker",
 ];
 
-/// Reason, type and message of what kubelet, scheduler and controllers say most.
+/// Reason, type and message of the most common events of kubelet, scheduler and controllers.
 const OCCASIONS: &[(&str, &str, &str, &str)] = &[
     (
         "Pulled",
@@ -57,7 +57,7 @@ const OCCASIONS: &[(&str, &str, &str, &str)] = &[
     ),
 ];
 
-/// One object, able to say what it is next.
+/// One object, able to produce its next version.
 #[derive(Clone, Debug)]
 pub(super) struct Template {
     namespace: &'static str,

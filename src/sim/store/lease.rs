@@ -43,7 +43,7 @@ impl Leases {
         Self::new(self.ttl)
     }
 
-    /// An object was written: its life begins anew.
+    /// An object was written: its TTL restarts.
     pub(super) fn attach(&mut self, key: &Arc<str>, now: Duration) {
         let reuse = self.reuse();
         let fits = |lease: &Lease| now <= lease.granted + reuse && lease.keys.len() < OBJECTS_MAX;

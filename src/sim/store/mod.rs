@@ -63,7 +63,7 @@ pub(super) enum Gone {
 pub(super) struct Store {
     tables: Vec<Table>,
     revision: u64,
-    /// What happened up to and including this revision cannot be told.
+    /// What happened up to and including this revision is no longer available.
     compacted: u64,
     /// The watch cache's window holds what happened after this revision.
     cache_start: u64,
@@ -299,7 +299,7 @@ impl Store {
         }
     }
 
-    /// Begins the watch cache's window anew.
+    /// Resets the watch cache's window.
     pub(super) fn reset_watch_cache(&mut self) {
         self.cache_start = self.revision;
     }
@@ -362,7 +362,7 @@ impl Store {
         }
     }
 
-    /// Whether the state at `rv` can still be told.
+    /// Whether the state at `rv` is still available.
     pub(super) fn check_listable(&self, rv: u64) -> Result<(), Gone> {
         if rv < self.compacted {
             Err(Gone::Compacted)

@@ -142,7 +142,7 @@ fn a_reset_of_the_watch_cache_leaves_history_and_events_alone() {
 }
 
 #[test]
-fn a_rewind_restores_and_is_told_in_the_ledger() {
+fn a_rewind_restores_and_is_reported_in_the_ledger() {
     let mut store = store();
     store.create(MAPS, &map("a"), at(0)).unwrap();
     store.update(MAPS, &map("a"), at(0)).unwrap();

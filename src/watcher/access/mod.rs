@@ -1,9 +1,9 @@
 //! What we may do on a cluster: [`examine`]. It asks everything that watching will ask, once, and
-//! says what is missing. It changes nothing and keeps nothing.
+//! reports what is missing. It changes nothing and stores nothing.
 //!
 //! Real requests are the judge: a list of one object, and a watch that is left at once. The server's
 //! own `SelfSubjectAccessReview` may be forbidden, or wrong where another authoriser decides; what it
-//! says is told beside it.
+//! reports is shown beside it.
 
 mod questions;
 mod rbac;
@@ -23,7 +23,7 @@ use crate::domain::{
 };
 use questions::{Served, Verb};
 
-/// Streams that are looked at together: an API server that is in trouble is asked gently.
+/// Streams that are checked concurrently: few, so as not to burden an API server in trouble.
 const STREAMS_AT_ONCE: usize = 8;
 
 /// One thing that was asked.
@@ -163,7 +163,7 @@ impl Examination {
         Examined { answers, manifest }
     }
 
-    /// The UID of kube-system tells clusters apart.
+    /// The UID of kube-system distinguishes clusters.
     async fn identity(&self) -> Answer {
         let check = "get namespace kube-system";
         match self.api.identity().await {
@@ -222,7 +222,7 @@ impl Examination {
         judge(check, selector, &tried, &reviews, &self.source)
     }
 
-    /// What the server's own review says, where it says anything.
+    /// The result of the server's own review, if any.
     async fn reviews(&self, selector: &StreamSelector) -> BTreeMap<Verb, bool> {
         let review = |verb| async move {
             let allowed = self.api.review(selector, verb).await;
@@ -291,7 +291,7 @@ fn unserved(
                           api-resources shows what there is";
             return Some(failed(detail).advise(advice));
         }
-        // Discovery may be forbidden; the requests themselves will tell.
+        // Discovery may be forbidden; the requests themselves decide.
         Err(_) => return None,
     };
     let Some(found) = served.iter().find(|served| served.name == resource.plural) else {
@@ -318,7 +318,7 @@ fn unserved(
     None
 }
 
-/// Weighs what was tried, and what the server's own review says.
+/// Combines what was tried with the server's own review.
 fn judge(
     check: String,
     selector: &StreamSelector,
@@ -419,7 +419,7 @@ mod tests {
     }
 
     #[test]
-    fn the_request_itself_is_the_judge_and_the_review_is_told_beside() {
+    fn the_request_itself_is_the_judge_and_the_review_is_shown_beside() {
         let fine = judged(Ok(()), Ok(()), &[(Verb::List, true)]);
         assert_eq!(
             (fine.verdict, fine.detail.as_str()),
@@ -446,7 +446,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_served_is_told_with_what_may_be_meant() {
+    fn what_is_not_served_is_reported_with_what_may_be_meant() {
         let served = |name: &str, namespaced, verbs: &[&str]| Served {
             name: name.into(),
             singular: "pod".into(),
@@ -459,13 +459,13 @@ mod tests {
             served("nodes", false, &["list", "watch"]),
             served("bindings", true, &["create"]),
         ]);
-        let told = |selector: &StreamSelector| unserved("x", selector, &known);
-        assert_eq!(told(&selector("v1/pods")), None);
+        let finding_of = |selector: &StreamSelector| unserved("x", selector, &known);
+        assert_eq!(finding_of(&selector("v1/pods")), None);
         for meant in ["v1/pod", "v1/po", "v1/podss"] {
-            let answer = told(&selector(meant)).unwrap();
+            let answer = finding_of(&selector(meant)).unwrap();
             assert_eq!(answer.advice, "did you mean v1/pods?", "{meant}");
         }
-        let answer = told(&selector("v1/bindings")).unwrap();
+        let answer = finding_of(&selector("v1/bindings")).unwrap();
         assert!(
             answer
                 .detail
@@ -476,7 +476,7 @@ mod tests {
             namespace: "a".into(),
             ..selector("v1/nodes")
         };
-        assert_eq!(told(&narrowed).unwrap().detail, "is in no namespace");
+        assert_eq!(finding_of(&narrowed).unwrap().detail, "is in no namespace");
         let missing = unserved("x", &selector("e.com/v1/w"), &Err(status(404))).unwrap();
         assert!(
             missing.detail.contains("does not serve e.com/v1"),

@@ -37,7 +37,7 @@ impl Verb {
     }
 }
 
-/// A resource, as discovery tells of it.
+/// A resource, as discovery lists it.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub(super) struct Served {
@@ -98,7 +98,7 @@ impl ApiServer {
         Ok(version.git_version)
     }
 
-    /// As whom we are known; servers before Kubernetes 1.28 cannot say.
+    /// The user name that the server sees; unavailable before Kubernetes 1.28.
     pub(super) async fn user(&self) -> Result<String, ApiError> {
         let review = json!({
             "apiVersion": "authentication.k8s.io/v1",
@@ -186,7 +186,7 @@ pub(super) fn version_of(resource: &Resource) -> String {
     }
 }
 
-/// Where discovery tells of a resource's group and version.
+/// The discovery path of a resource's group and version.
 pub(super) fn discovery_path(resource: &Resource) -> String {
     let root = if resource.group.is_empty() {
         "api"
@@ -196,7 +196,7 @@ pub(super) fn discovery_path(resource: &Resource) -> String {
     format!("/{root}/{}", version_of(resource))
 }
 
-/// The plural that somebody may have meant: by another of its names, or by a slip.
+/// The plural that was probably meant: another of its names, or a misspelling.
 pub(super) fn meant<'a>(written: &str, served: &'a [Served]) -> Option<&'a str> {
     let alias = served
         .iter()

@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, fmt::Write as _};
 use super::questions::Verb;
 use crate::domain::cluster::StreamSelector;
 
-/// What tells clusters apart.
+/// The rule for reading the cluster's identity.
 pub(super) const IDENTITY_RULE: &str = "{apiGroups: [\"\"], resources: [\"namespaces\"], \
                                         resourceNames: [\"kube-system\"], verbs: [\"get\"]}";
 /// The name of the role. It holds everything that is needed, so that applying it again is safe.

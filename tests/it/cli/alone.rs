@@ -34,7 +34,7 @@ async fn an_endpoint_that_accepts_and_says_nothing_is_given_up() {
 }
 
 #[tokio::test]
-async fn an_endpoint_that_is_no_replica_is_told_as_such() {
+async fn an_endpoint_that_is_no_replica_is_reported_as_such() {
     let server = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let line = format!("members --endpoints {}", server.local_addr().unwrap());
     let serve = async {

@@ -57,7 +57,7 @@ async fn no_line_is_lost_or_repeated_across_kills_and_runs() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn every_format_tells_the_same_and_every_end_is_in_order() {
+async fn every_format_shows_the_same_and_every_end_is_in_order() {
     let mut world = World::start_with(WorldOptions {
         clusters: 1,
         replicas: 1,

@@ -4,7 +4,7 @@ use super::{Cli, Ran};
 use crate::harness::{PATIENCE, World, eventually};
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_death_is_told_by_status_shards_and_events() {
+async fn a_death_is_reported_by_status_shards_and_events() {
     let mut world = World::start().await;
     let victim = world.group.owner_besides_leader().await;
     let name = world.group.replicas[victim].name.clone();

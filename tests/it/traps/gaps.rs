@@ -88,7 +88,7 @@ async fn another_cluster_at_the_address_is_a_gap_and_a_snapshot() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_watch_cache_that_began_anew_is_a_repaired_gap_and_no_snapshot() {
+async fn a_watch_cache_that_was_reset_is_a_repaired_gap_and_no_snapshot() {
     let gaps = Gaps {
         events: &[],
         configmaps: &[CACHE_RESET],
@@ -235,7 +235,7 @@ async fn an_owner_and_its_api_server_that_die_together_lose_nothing_and_leave_no
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_watch_cache_that_began_anew_over_compacted_history_is_a_gap_and_a_snapshot() {
+async fn a_watch_cache_that_was_reset_over_compacted_history_is_a_gap_and_a_snapshot() {
     let restarted = async |stage: &Stage, _: &Pair| {
         stage
             .while_unreachable(|stage| {

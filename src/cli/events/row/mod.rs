@@ -101,7 +101,7 @@ pub(super) fn event(event: &Event) -> Row {
     let about = shown.involved_object.as_ref().or(shown.regarding.as_ref());
     let object = match about {
         Some(about) => object(about.kind.as_deref(), about.name.as_deref()),
-        // Lists of built-in resources carry no kind: the plural says it.
+        // Lists of built-in resources carry no kind: it follows from the plural.
         None => {
             let plural = event.resource.rsplit('/').next();
             object(shown.kind.as_deref().or(plural), Some(name))

@@ -1,4 +1,5 @@
-//! What is wrong with a group: decided from what a replica answered, and said in plain sentences.
+//! What is wrong with a group: decided from what a replica answered, and explained in plain
+//! sentences.
 
 mod cluster;
 

@@ -121,7 +121,7 @@ fn any_step() -> impl Strategy<Value = Step> {
     ]
 }
 
-/// The chosen key, or one that does not exist where there is none to choose.
+/// The chosen key, or one that does not exist if there are no keys.
 fn choose<K: Copy, V>(map: &SharedMap<K, V>, index: &Index, absent: K) -> K {
     let keys: Vec<_> = map.keys().copied().collect();
     if keys.is_empty() {
