@@ -2,9 +2,8 @@
 //! [`Breakers`]. What is held back and when is probed decides [`crate::domain::breaker`].
 
 use std::{
-    collections::BTreeMap,
     fmt,
-    sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
@@ -13,13 +12,13 @@ use tokio::{
     time::{Instant, sleep, sleep_until, timeout},
 };
 
-use super::{Chance, api_error::ApiError};
+use super::{Chance, api_error::ApiError, by_cluster::ByCluster};
 use crate::{
     clock::unix_now,
     domain::{
         breaker::{self, Input, Limits, Output, Probe, State},
         cluster::Cluster,
-        id::{ClusterId, Revision, UnixMillis},
+        id::UnixMillis,
         rate_limit::RateLimit,
     },
 };
@@ -46,8 +45,7 @@ pub struct Breakers(Arc<Registry>);
 struct Registry {
     limits: Limits,
     retries: Retries,
-    /// The breakers in use. A cluster that is reached in another way has another breaker.
-    clusters: Mutex<BTreeMap<(ClusterId, Revision), Weak<Shared>>>,
+    clusters: ByCluster<Shared>,
 }
 
 impl Default for Breakers {
@@ -62,26 +60,19 @@ impl Breakers {
         Self(Arc::new(Registry {
             limits,
             retries: Retries::default(),
-            clusters: Mutex::default(),
+            clusters: ByCluster::default(),
         }))
     }
 
     /// The breaker of a cluster; the same one for all who use it at the same time.
     pub fn of(&self, cluster: &Cluster, chance: &Chance) -> Breaker {
-        let key = (cluster.id, cluster.watch_revision);
-        let mut clusters = lock(&self.0.clusters);
-        if let Some(shared) = clusters.get(&key).and_then(Weak::upgrade) {
-            return Breaker(shared);
-        }
-        clusters.retain(|_, shared| shared.strong_count() > 0);
-        let limits = self.0.limits.clone();
-        let shared = Arc::new(Shared {
+        let shared = self.0.clusters.of(cluster, || Shared {
             cluster: cluster.spec.name.as_str().into(),
             started: Instant::now(),
             chance: chance.clone(),
             retries: self.0.retries.clone(),
             inner: Mutex::new(Inner {
-                machine: breaker::Breaker::new(limits),
+                machine: breaker::Breaker::new(self.0.limits.clone()),
                 cause: None,
             }),
             status: watch::Sender::new(BreakerStatus {
@@ -91,7 +82,6 @@ impl Breakers {
             }),
             changes: watch::Sender::new(()),
         });
-        clusters.insert(key, Arc::downgrade(&shared));
         Breaker(shared)
     }
 }

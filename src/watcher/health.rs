@@ -145,9 +145,13 @@ impl Board {
         self.summarise();
     }
 
-    fn is_failing(&self, stream: StreamId) -> bool {
+    /// Why a stream is not watched.
+    fn failing(&self, stream: StreamId) -> Option<Condition> {
         let streams = self.streams.lock().unwrap_or_else(PoisonError::into_inner);
-        matches!(streams.get(&stream), Some(Report::Failing(..)))
+        match streams.get(&stream)? {
+            Report::Failing(condition, _) => Some(*condition),
+            _ => None,
+        }
     }
 
     fn summarise(&self) {
@@ -206,9 +210,11 @@ impl Reporter {
         }
     }
 
-    /// The stream is not watched while the circuit breaker is open. Its own error says more.
+    /// The stream is not watched while the circuit breaker is open, for this reason. Its own error
+    /// says more, unless the cluster fails in another way by now: one that was unreachable is back
+    /// and rejects the credentials.
     pub(super) fn held_back(&self, error: &ApiError) {
-        if !self.board.is_failing(self.stream) {
+        if self.board.failing(self.stream) != Some(error.condition()) {
             self.board.set(self.stream, self.report(error));
         }
     }
