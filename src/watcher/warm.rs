@@ -10,7 +10,7 @@ use tokio::{
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 use super::{
-    CredentialPolicy, WatchPolicy,
+    Breakers, CredentialPolicy, WatchPolicy,
     api_error::ApiError,
     backoff::Backoff,
     client::ApiServer,
@@ -73,8 +73,15 @@ impl WarmClient {
             policy,
             openings,
         } = warming.clone();
+        let backoff = Backoff::between(RETRY_FIRST, RETRY_MAX, &policy);
+        // A breaker of its own, which is never asked: one that outlived the watches would hold back
+        // the next ones for an outage that may be over.
+        let policy = WatchPolicy {
+            breakers: Breakers::default(),
+            ..policy
+        };
         let keeper = Keeper {
-            backoff: Backoff::between(RETRY_FIRST, RETRY_MAX, &policy),
+            backoff,
             api: ApiServer::new(cluster, credentials, policy),
             connections: (streams * REQUESTS).clamp(1, IDLE_CONNECTIONS_MAX),
             openings,

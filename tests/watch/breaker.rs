@@ -18,7 +18,7 @@ use quorumwatch::{
     },
     watcher::{
         Answer, Asked, Breaker, CredentialPolicy, Network, Server, ShardWatcher, Started,
-        StreamStart, WatchPolicy,
+        StreamStart, WarmClient, Warming, WatchPolicy,
     },
 };
 use tokio::{
@@ -385,6 +385,35 @@ async fn those_who_use_a_cluster_at_the_same_time_share_its_breaker() {
     watcher.stop().await;
     let later = policy.breakers.of(&cluster(1, &[]), &policy.chance);
     assert_eq!(later.state(), State::Closed);
+}
+
+#[tokio::test(start_paused = true)]
+async fn connections_kept_for_a_takeover_are_used_now_and_then_and_rarely_during_an_outage() {
+    let api = Scripted::new();
+    let policy = api.policy();
+    let warming = Warming::new(Arc::default(), policy.clone());
+    let known = Arc::new(cluster(1, &[]));
+    let client = WarmClient::keep(&warming, known, 2);
+    sleep(seconds(600)).await;
+    // Four connections, each once in 22 to 38 s.
+    let asked = api.count(Seen::is_probe);
+    assert!((4 * 15..=4 * 28).contains(&asked), "{asked} requests");
+    assert_eq!(api.seen().len(), asked);
+    api.mood.send_replace(Mood::Down);
+    sleep(seconds(3_600)).await;
+    let during = api.seen().len() - asked;
+    assert!((4 * 12..=4 * 40).contains(&during), "{during} requests");
+    // A takeover is not held back by this outage.
+    api.mood.send_replace(Mood::Serves);
+    let back = Instant::now();
+    let (watcher, _signals, _health) = start(1, &RESOURCES, policy);
+    assert_eq!(watcher.breaker().state(), State::Closed);
+    api.watches(STREAMS).await;
+    assert!(back.elapsed() <= Duration::from_millis(20));
+    drop(client);
+    let before = api.count(Seen::is_probe);
+    sleep(seconds(600)).await;
+    assert_eq!(api.count(Seen::is_probe), before);
 }
 
 #[tokio::test(start_paused = true)]
