@@ -1,4 +1,4 @@
-//! Changes that were applied lately, for those who watch shards or clusters: [`ChangeLog`].
+//! Recently applied changes, for watches of shards and clusters: [`ChangeLog`].
 //!
 //! A watcher reads it from a [`Place`] on, as often as it can send something. One that is so slow
 //! that what it needs is no longer kept reads the state instead.

@@ -1,11 +1,11 @@
-//! quorumwatch: one live, complete, duplicate-free stream of what happens in many Kubernetes
-//! clusters, that survives the death of any machine.
+//! quorumwatch: one live, complete, duplicate-free stream of the events of many Kubernetes
+//! clusters, which tolerates the failure of any machine.
 //!
 //! The API servers are the log; the group agrees on positions. Each shard (a cluster's streams) is
 //! watched by one replica, its owner; what the owner publishes reaches subscribers through the hub
-//! of the replica that serves them. Two comparisons keep the promise, at the door where events
-//! leave: a hub takes a shard from the newest epoch that it knows, and a subscription drops what is
-//! at or before its position.
+//! of the replica that serves them. Exactly-once delivery rests on two comparisons before an event
+//! is sent: a log accepts a shard from the newest epoch that it knows only, and a subscription
+//! drops what is at or before its position.
 //!
 //! ```text
 //!  heartbeats ─► controller ─► plan() ─► Command ─► raft log ─► State::apply ─► State
@@ -14,17 +14,17 @@
 //!                           └─► AdvanceCheckpoints ─► raft log
 //! ```
 //!
-//! Where to look: what *decides* is in [`domain`]; what names a big dependency is in the one module
-//! that owns it ([`raft`]: openraft, `raft::storage`: sled, [`watcher`]: kube); who is alive and who
-//! belongs is in [`group`]; connections between replicas are in [`net`], what streams from one to
-//! another in [`relay`]; what clients see is in [`api`]; what starts and stops things is
-//! [`server`]. `tests/tidy` holds the table of who may depend on whom.
+//! Where to look: what *decides* is in [`domain`]; each large dependency is named in one module
+//! only ([`raft`]: openraft, `raft::storage`: sled, [`watcher`]: kube); membership and liveness are
+//! in [`group`]; connections between replicas are in [`net`], what streams from one to another in
+//! [`relay`]; what clients see is in [`api`]; starting and stopping is in [`server`]. `tests/tidy`
+//! has the table of allowed dependencies.
 //!
-//! What it promises, how to run it and how to follow it: [`docs`].
+//! Guarantees, operation and clients: [`docs`].
 //!
-//! To read it: [`domain::command`] (all that can happen), [`domain::state`] (what happens then),
-//! [`domain::placement`] (who gets what), [`domain::watch_session`] (how a stream is watched),
-//! [`domain::delivery`] (what a subscriber gets), [`server`] (how it is put together).
+//! To read the code, start with [`domain::command`] (the commands), [`domain::state`] (their
+//! effect), [`domain::placement`] (shard placement), [`domain::watch_session`] (how a stream is
+//! watched), [`domain::delivery`] (what a subscriber gets), [`server`] (composition).
 
 // Decides.
 pub mod domain;

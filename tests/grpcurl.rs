@@ -30,7 +30,7 @@ use tokio::{
 const BUILD_TOOLS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/kube/build-tools.sh");
 /// Longest wait for what must come; a second is usual.
 const PATIENCE: Duration = Duration::from_secs(30);
-/// Between two looks at a condition.
+/// Interval between two checks of a condition.
 const LOOK_EVERY: Duration = Duration::from_millis(50);
 
 /// Where grpcurl is; `None`, and a word about it, where it has not been built.

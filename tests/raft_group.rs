@@ -412,7 +412,7 @@ impl Network for Pipes {
 async fn a_group_lives_on_a_network_within_one_process() {
     let peers = (0..3).map(|index| Peer {
         name: format!("replica-{index}"),
-        // Nobody listens there, and nothing of this machine is asked.
+        // Nothing listens there, and nothing of this machine is asked.
         address: format!("192.0.2.{index}:7401"),
     });
     let network: Arc<dyn Network> = Arc::new(Pipes::default());

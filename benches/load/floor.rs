@@ -48,7 +48,7 @@ impl Floor {
             file.extend_from_slice(frame);
         }
         let path = folder.join("frames");
-        fs::write(&path, file).expect("the folder can be written");
+        fs::write(&path, file).expect("the directory can be written");
         let own = std::env::current_exe().expect("this program has a file");
         let mut child = Command::new(own)
             .arg(ARGUMENT)

@@ -1,4 +1,4 @@
-//! Figures, for people and for programs.
+//! Figures, as text and as JSON.
 
 use serde_json::{Value, json};
 

@@ -133,7 +133,7 @@ impl Clusters {
         self.folder = Some(folder);
     }
 
-    /// What the group is told of a cluster.
+    /// The registration of a cluster.
     pub(crate) fn described(&self, index: usize) -> Cluster {
         let server = &self.all[index];
         let name = server.name();

@@ -87,7 +87,7 @@ async fn interrupted() {
     }
 }
 
-/// Measures, until everything is measured or somebody interrupts; says what there is by then.
+/// Measures, until everything is measured or it is interrupted; then prints what there is.
 async fn measured(asked: &Arguments, missing: Option<String>) -> ExitCode {
     let tallies = RefCell::new(Vec::new());
     let is_whole = tokio::select! {

@@ -1,4 +1,4 @@
-//! A network for each replica, and a router between them that drops what it is told to drop.
+//! A network for each replica, and a router between them that drops packets on demand.
 //!
 //! Packets that are dropped leave no trace at either end, as where a cable or a firewall is at
 //! fault. Everything lies in namespaces that this program alone can see (see [`super::isolation`]),

@@ -67,7 +67,7 @@ pub(crate) struct Arguments {
 /// How figures are printed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Format {
-    /// For people.
+    /// Readable text.
     Table,
     /// For programs: one document.
     Json,

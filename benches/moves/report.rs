@@ -1,4 +1,4 @@
-//! Figures, for people and for programs.
+//! Figures, as text and as JSON.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -367,7 +367,7 @@ fn millis(micros: u64) -> f64 {
     micros as f64 / 1e3
 }
 
-/// All figures for people, beside those of an earlier document.
+/// All figures as text, beside those of an earlier document.
 pub(crate) fn table(tallies: &[Tally], before: Option<&Value>) -> String {
     tallies.iter().map(|tally| tally.table(before)).collect()
 }

@@ -13,7 +13,7 @@ use tokio_util::task::AbortOnDropHandle;
 
 use crate::{clock, silence::Arrival};
 
-/// What came of one stream since it was last looked at.
+/// What one stream received since it was last checked.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Received {
     pub(crate) arrivals: Vec<Arrival>,

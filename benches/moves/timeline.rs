@@ -31,6 +31,7 @@ const DETECTED: &[&str] = &[
 ];
 /// What a new leader logs.
 const LEADER: &[&str] = &[
+    // tidy: earlier builds logged this.
     "controller takes office",
     "became leader, controller started",
 ];

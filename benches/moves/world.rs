@@ -21,7 +21,7 @@ pub(crate) const REPLICAS: usize = 3;
 const REST: Duration = Duration::from_millis(1_500);
 /// Longer than any group needs to come to rest.
 const SETTLED_WITHIN: Duration = Duration::from_secs(120);
-/// Pause between two looks at what subscribers have.
+/// Interval between checks of what subscribers have.
 const LOOK_PAUSE: Duration = Duration::from_millis(10);
 /// Pause between two questions to replicas: what they cost is not to be measured.
 const ASK_PAUSE: Duration = Duration::from_millis(50);

@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
 # Generates the code of proto/quorumwatch/v1 for Python and Go: in place, or below
-# another folder.
+# another directory.
 #
-#   deploy/clients/generate.sh [folder]
+#   deploy/clients/generate.sh [directory]
 #
 # Needs deploy/clients/python/.venv with requirements-dev.txt, or PYTHON that has it,
 # and Go. The plugins for Go are those of go.mod.
@@ -31,7 +31,7 @@ protoc --plugin="$work/bin/protoc-gen-go" --go_out="$work/go" --go_opt="module=$
     --plugin="$work/bin/protoc-gen-go-grpc" --go-grpc_out="$work/go" \
     --go-grpc_opt="module=$module" "${messages[@]}"
 
-# replace <generated folder> <folder>
+# replace <generated directory> <directory>
 replace() {
     rm -rf "$2"
     mkdir -p "$(dirname "$2")"

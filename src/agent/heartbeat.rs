@@ -39,8 +39,8 @@ const REPORT_EVERY: u64 = 10;
 /// The pause before a leader that could not be reached is tried again.
 const RETRY_AFTER: Duration = Duration::from_millis(50);
 
-/// Sends heartbeats to the leader until it is dropped. A replica that is about to stop goes on with
-/// them: it publishes under its lease until others have its shards.
+/// Sends heartbeats to the leader until it is dropped. A replica that is about to stop continues
+/// with them: it publishes under its lease until others have its shards.
 pub(super) struct Heartbeat {
     pub(super) raft: Raft,
     pub(super) channels: Channels,

@@ -1,7 +1,7 @@
-//! On every replica: makes what runs here equal what is assigned here.
+//! On every replica: reconciles what runs here with what is assigned here.
 //!
 //! It starts and stops shards as the state requires, publishes what they watch under the replica's
-//! lease, and hands their progress to the log. It decides nothing about who owns what.
+//! lease, and commits their checkpoints. It decides nothing about ownership.
 
 pub mod agreement;
 pub mod checkpoint;

@@ -191,7 +191,7 @@ mod tests {
         let running = BTreeMap::from([(shard, key(1, 2))]);
         let changes: [fn(&mut ClusterSpec); 4] = [
             |spec| drop(spec.labels.insert("team".into(), "a".into())),
-            |spec| spec.description = "for people".into(),
+            |spec| spec.description = "a description".into(),
             |spec| spec.duplicate_of = "other".into(),
             |_| {},
         ];

@@ -117,7 +117,7 @@ impl ShardRuns {
         }
     }
 
-    /// Waits until what is watched has changed, and for the new watches. The old ones go on
+    /// Waits until what is watched has changed, and for the new watches. The old ones continue
     /// meanwhile.
     async fn next(&mut self) -> Option<Standby> {
         if self.keys.changed().await.is_err() {

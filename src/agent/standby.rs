@@ -25,7 +25,7 @@ pub(super) struct Standby {
     /// How the shard's owner fared with the cluster.
     owners: Condition,
     pub(super) cluster: String,
-    /// The streams as they were when the watches were opened: where they go on from.
+    /// The streams as they were when the watches were opened: where they resume from.
     pub(super) streams: Vec<Stream>,
     pub(super) watcher: ShardWatcher,
     pub(super) signals: Vec<(StreamId, Signals)>,
@@ -84,8 +84,8 @@ impl Standby {
         }
     }
 
-    /// Whether a run that begins now may go on from these watches: what is watched is the same, and
-    /// no stream has begun another era since.
+    /// Whether a run that begins now may resume from these watches: what is watched is the same,
+    /// and no stream has begun another era since.
     pub(super) fn fits(&self, state: &State) -> bool {
         let Some(cluster) = state.clusters.get(&self.shard.cluster) else {
             return false;

@@ -54,11 +54,11 @@ pub(super) struct Duplicate {
 }
 
 impl StreamRun {
-    /// Publishes until the session ends or may not go on.
+    /// Publishes until the session ends or may not continue.
     pub(super) async fn run(mut self, mut signals: Signals) -> Ended {
         while let Some(signal) = signals.recv().await {
             // Without a lease nothing is published; the session's queue fills, then its socket,
-            // and it goes on from there.
+            // and it resumes from there.
             self.lease.wait().await;
             match signal {
                 Signal::Frames(frames) => {
@@ -98,7 +98,7 @@ impl StreamRun {
         Ended::Over
     }
 
-    /// Commits a new era, then lets the session go on in it.
+    /// Commits a new era, then lets the session continue in it.
     async fn begin_era(
         &mut self,
         begin: BeginEra,
@@ -118,7 +118,7 @@ impl StreamRun {
         }
         self.era = Some(start.era);
         self.owned.begin_era(start);
-        // Where the session has ended meanwhile, the next owner goes on from the committed era.
+        // Where the session has ended meanwhile, the next owner resumes from the committed era.
         let _ = granted.send(());
         Ok(())
     }

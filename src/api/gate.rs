@@ -33,7 +33,7 @@ const STREAMS: [&str; 4] = [
 
 /// How long a call may take until its answer, or the head of its answer, is there: longer than
 /// anything that the group decides, and not as long as a slow sender likes.
-const ANSWER_WITHIN: Duration = Duration::from_secs(60);
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// A chunk of a response above this is kept until the next one: see [`Sent`].
 const LARGE_CHUNK_BYTES: usize = 64 * 1024;
@@ -107,7 +107,7 @@ where
         let mut inner = std::mem::replace(&mut self.inner, clone);
         Box::pin(async move {
             let called = inner.call(request);
-            let Ok(answered) = tokio::time::timeout(ANSWER_WITHIN, called).await else {
+            let Ok(answered) = tokio::time::timeout(ANSWER_TIMEOUT, called).await else {
                 let late = status::outcome_unknown("the request, or its answer, took too long");
                 return Ok(late.into_http());
             };

@@ -24,7 +24,7 @@ use crate::{
 };
 
 /// An answer that takes longer is not worth waiting for: the page is shown without it.
-const ANSWER_WITHIN: Duration = Duration::from_millis(500);
+const ANSWER_TIMEOUT: Duration = Duration::from_millis(500);
 
 /// For how long an answer serves everybody who asks at this replica: however many there are, the
 /// leader is asked a few times in a second.
@@ -35,16 +35,16 @@ const FRESH_FOR: Duration = Duration::from_millis(250);
 const PROBLEM_FRESH_FOR: Duration = Duration::from_secs(1);
 
 /// How long a leader may take to remove a replica: two changes of the membership and an entry.
-const REMOVED_WITHIN: Duration = Duration::from_secs(20);
+const REMOVED_TIMEOUT: Duration = Duration::from_secs(20);
 
 /// Pause before the leader is asked again, if nothing better is known.
 const RETRY_PAUSE: Duration = Duration::from_millis(100);
 
 /// How long to look for a leader before a request that needs one is refused: several elections.
-const LEADER_PATIENCE: Duration = Duration::from_secs(6);
+const LEADER_TIMEOUT: Duration = Duration::from_secs(6);
 
 /// How long it may take to find out why there is no leader, in time for the caller.
-const REASON_WITHIN: Duration = Duration::from_secs(1);
+const REASON_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// Asks the leader. A cheap clone.
 #[derive(Clone)]
@@ -149,23 +149,23 @@ impl LeaderView {
             let answer = self.leader()?.observe(request).await.ok()?;
             Some(view(answer.into_inner()))
         };
-        let answer = tokio::time::timeout(ANSWER_WITHIN, answer).await;
+        let answer = tokio::time::timeout(ANSWER_TIMEOUT, answer).await;
         answer.ok().flatten().unwrap_or_default()
     }
 
     /// What this replica has applied, once that is all that was acknowledged to anybody before: for
     /// a request that would otherwise fail for what this replica does not know yet.
-    pub(super) async fn catch_up(&self, reads: &Reads, patience: Duration) -> Result<Read, Status> {
-        let deadline = Instant::now() + patience;
-        let leader_patience = patience.saturating_sub(REASON_WITHIN).min(LEADER_PATIENCE);
-        let leader_deadline = Instant::now() + leader_patience;
+    pub(super) async fn catch_up(&self, reads: &Reads, timeout: Duration) -> Result<Read, Status> {
+        let deadline = Instant::now() + timeout;
+        let leader_timeout = timeout.saturating_sub(REASON_TIMEOUT).min(LEADER_TIMEOUT);
+        let leader_deadline = Instant::now() + leader_timeout;
         loop {
             let leadership = *self.group.raft().leadership().borrow();
             // Not the one that is kept: it may be older than the request.
             let view = self.ask(true).await;
             if view.has_quorum {
-                let patience = deadline.duration_since(Instant::now());
-                return reads.at_least(view.applied.0, patience).await;
+                let timeout = deadline.duration_since(Instant::now());
+                return reads.at_least(view.applied.0, timeout).await;
             }
             if Instant::now() >= leader_deadline {
                 return Err(no_quorum(self.problem().await));
@@ -180,14 +180,14 @@ impl LeaderView {
     pub(super) async fn remove(
         &self,
         replica: ReplicaId,
-        patience: Duration,
+        timeout: Duration,
     ) -> Result<Revision, Status> {
         let replica_id = replica.0;
         let Some(mut leader) = self.leader() else {
             return Err(no_quorum(self.problem().await));
         };
         let removed = leader.remove(RemoveRequest { replica_id });
-        let removed = tokio::time::timeout(patience.min(REMOVED_WITHIN), removed).await;
+        let removed = tokio::time::timeout(timeout.min(REMOVED_TIMEOUT), removed).await;
         match removed {
             Ok(Ok(removed)) => match removed.into_inner().result {
                 Some(remove_response::Result::Revision(revision)) => Ok(Revision(revision)),

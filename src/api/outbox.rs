@@ -31,7 +31,7 @@ use crate::{
 };
 
 /// A subscriber that was sent nothing for so long is sent a heartbeat: it leaves a replica that is
-/// silent for three of them, and is to go on elsewhere within 2 s. Where nothing happens these are
+/// silent for three of them, and is to resume elsewhere within 2 s. Where nothing happens these are
 /// all that a subscriber costs, some 40 bytes each.
 const HEARTBEAT_EVERY: Duration = Duration::from_millis(500);
 
@@ -144,7 +144,7 @@ pub(super) enum Full {
     Slow,
 }
 
-/// In how many parts the patience with a slow reader is counted: it ends at most one part late.
+/// In how many parts the timeout of a slow reader is counted: it expires at most one part late.
 const PARTS: u32 = 8;
 
 /// Both halves. Nothing has been sent yet: the subscriber stands at `cursor`.

@@ -12,11 +12,11 @@ use crate::{
 };
 
 /// How long a replica may take to apply what a request refers to; others are asked after that.
-pub(super) const APPLY_WITHIN: Duration = Duration::from_secs(2);
+pub(super) const APPLY_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// What an answer may take to reach its caller: by so much earlier than the caller's deadline it is
 /// given.
-const ANSWER_WITHIN: Duration = Duration::from_millis(100);
+const ANSWER_TIMEOUT: Duration = Duration::from_millis(100);
 
 /// What this replica has applied. A cheap clone.
 #[derive(Clone)]
@@ -52,11 +52,11 @@ impl Reads {
     }
 
     /// What is applied once a revision is, if that is soon; 0 for what is applied now.
-    pub(super) async fn at_least(&self, revision: u64, patience: Duration) -> Result<Read, Status> {
+    pub(super) async fn at_least(&self, revision: u64, timeout: Duration) -> Result<Read, Status> {
         let revision = Revision(revision);
         let mut applied = self.applied.clone();
         let reached = applied.wait_for(|applied| *applied >= revision);
-        let reached = tokio::time::timeout(patience.min(APPLY_WITHIN), reached);
+        let reached = tokio::time::timeout(timeout.min(APPLY_TIMEOUT), reached);
         // What it gives locks the value for as long as it lives, and is dropped here: who reads the
         // value again meanwhile waits for a writer that waits for the first reader.
         let is_reached = matches!(reached.await, Ok(Ok(_)));
@@ -73,11 +73,11 @@ impl Reads {
 
 /// How long to wait for what an answer depends on: the time up to the caller's deadline, or `most`
 /// where that is less or there is none.
-pub(super) fn patience(metadata: &MetadataMap, most: Duration) -> Duration {
+pub(super) fn timeout(metadata: &MetadataMap, most: Duration) -> Duration {
     let header = metadata.get("grpc-timeout");
     let timeout = header.and_then(|header| read_timeout(header.to_str().ok()?));
     timeout.map_or(most, |timeout| {
-        most.min(timeout.saturating_sub(ANSWER_WITHIN))
+        most.min(timeout.saturating_sub(ANSWER_TIMEOUT))
     })
 }
 
@@ -107,7 +107,7 @@ mod tests {
     use tokio::sync::watch;
     use tonic::{Code, metadata::MetadataMap};
 
-    use super::{ANSWER_WITHIN, APPLY_WITHIN, Reads, Revision, State, patience};
+    use super::{ANSWER_TIMEOUT, APPLY_TIMEOUT, Reads, Revision, State, timeout};
 
     fn reads() -> (watch::Sender<Arc<State>>, watch::Sender<Revision>, Reads) {
         let (state_sender, state) = watch::channel(Arc::new(State::default()));
@@ -119,16 +119,16 @@ mod tests {
     async fn a_read_waits_for_its_revision_but_not_for_long() {
         let (_state, applied, reads) = reads();
         applied.send_replace(Revision(5));
-        let now = reads.at_least(0, APPLY_WITHIN).await.unwrap();
+        let now = reads.at_least(0, APPLY_TIMEOUT).await.unwrap();
         assert_eq!(now.revision, Revision(5), "although nothing changed there");
-        let coming = reads.at_least(6, APPLY_WITHIN);
+        let coming = reads.at_least(6, APPLY_TIMEOUT);
         let applies = async {
             tokio::time::sleep(Duration::from_secs(1)).await;
             applied.send_replace(Revision(7));
         };
         let (read, ()) = tokio::join!(coming, applies);
         assert_eq!(read.unwrap().revision, Revision(7));
-        let status = reads.at_least(8, APPLY_WITHIN).await.unwrap_err();
+        let status = reads.at_least(8, APPLY_TIMEOUT).await.unwrap_err();
         assert_eq!(status.code(), Code::Unavailable);
         assert!(status.message().contains("revision 7"), "{status}");
     }
@@ -151,7 +151,7 @@ mod tests {
             let runtime = runtime.enable_time().build().unwrap();
             runtime.block_on(async {
                 for _ in 0..20_000 {
-                    reads.at_least(0, APPLY_WITHIN).await.unwrap();
+                    reads.at_least(0, APPLY_TIMEOUT).await.unwrap();
                 }
             });
             drop(reads);
@@ -169,11 +169,11 @@ mod tests {
         let with = |text: &'static str| {
             let mut metadata = MetadataMap::new();
             metadata.insert("grpc-timeout", text.parse().unwrap());
-            patience(&metadata, most)
+            timeout(&metadata, most)
         };
-        assert_eq!(patience(&MetadataMap::new(), most), most);
-        assert_eq!(with("500m"), Duration::from_millis(500) - ANSWER_WITHIN);
-        assert_eq!(with("1S"), Duration::from_secs(1) - ANSWER_WITHIN);
+        assert_eq!(timeout(&MetadataMap::new(), most), most);
+        assert_eq!(with("500m"), Duration::from_millis(500) - ANSWER_TIMEOUT);
+        assert_eq!(with("1S"), Duration::from_secs(1) - ANSWER_TIMEOUT);
         assert_eq!(with("1M"), most);
         assert_eq!(with("7u"), Duration::ZERO);
         for unreadable in ["", "5", "S", "5x", "-1S", "123456789S", "5é"] {
@@ -181,7 +181,7 @@ mod tests {
             let value = tonic::metadata::MetadataValue::try_from(unreadable.as_bytes());
             let Ok(value) = value else { continue };
             metadata.insert("grpc-timeout", value);
-            assert_eq!(patience(&metadata, most), most, "{unreadable:?}");
+            assert_eq!(timeout(&metadata, most), most, "{unreadable:?}");
         }
     }
 }

@@ -31,7 +31,7 @@ impl Attempts {
         self.has_served
     }
 
-    /// A replica serves no more, or did not answer: the notes for people, once in each round of
+    /// A replica stopped serving, or did not answer: returns the notes, once in each round of
     /// all replicas. An error where none has ever answered: the user has named the wrong ones, or
     /// none runs.
     pub(super) fn fails(&mut self, endpoint: &Endpoint, why: &str) -> Result<Vec<String>, Error> {
@@ -85,7 +85,7 @@ mod tests {
         let (mut attempts, [first, second]) = attempts();
         attempts.serves();
         let notes = attempts.fails(&first, "gone").unwrap();
-        assert_eq!(notes, ["127.0.0.1:1 serves no more (gone); resuming"]);
+        assert_eq!(notes, ["127.0.0.1:1 disconnected (gone); resuming"]);
         let notes = attempts.fails(&second, "gone").unwrap();
         assert_eq!(notes, ["no replica is available; retrying until one is"]);
         for _ in 0..5 {

@@ -1,4 +1,4 @@
-//! The API's messages as JSON: protobuf's own, the same as `grpcurl` prints; and words for people.
+//! The API's messages as JSON: protobuf's own, the same as `grpcurl` prints; and words for tables.
 
 pub(super) use crate::proto::{Json, json};
 

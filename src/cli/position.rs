@@ -1,4 +1,4 @@
-//! Places in a stream for people.
+//! Positions in a stream as text.
 
 use crate::proto::v1::Position;
 

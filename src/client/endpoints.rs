@@ -19,7 +19,7 @@ const WRITE_PAUSE: Duration = Duration::from_millis(250);
 #[derive(Clone, Debug)]
 pub struct Endpoints {
     all: Vec<Endpoint>,
-    /// Where they come from; for people.
+    /// Where they were configured, as errors name it.
     origin: String,
 }
 

@@ -229,7 +229,7 @@ pub(super) fn cause(status: &Status) -> Option<String> {
     std::error::Error::source(status).map(chain)
 }
 
-/// Why a stream broke, for people: the transport's own words are of no use to them.
+/// Why a stream broke, in plain words: the transport's own are not helpful.
 pub(super) fn why_broken(cause: &str) -> &'static str {
     if cause.contains("timed out") {
         "it no longer answers"

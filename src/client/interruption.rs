@@ -5,7 +5,7 @@ use std::{fmt, time::Duration};
 use super::Error;
 use crate::proto::v1::Closing;
 
-/// Why a subscription or a watch left a replica, and goes on at another.
+/// Why a subscription or a watch left a replica, and resumes at another.
 #[derive(Debug)]
 pub enum Interruption {
     /// No connection came about, for this reason.

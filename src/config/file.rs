@@ -165,7 +165,8 @@ impl Reader<'_> {
         }
     }
 
-    /// A value of the right kind; anything else is reported. `shown` is the key for people.
+    /// A value of the right kind; anything else is reported. `shown` is the key as messages name
+    /// it.
     fn value(
         &mut self,
         key: &Key,

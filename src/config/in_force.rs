@@ -1,4 +1,4 @@
-//! What is in force: each key with its value and where that comes from, for people.
+//! What is in force: each key with its value and where that comes from, as text.
 
 use super::{
     keys::{self, Absent, KEYS, Key, Kind},

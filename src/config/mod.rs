@@ -1,5 +1,5 @@
-//! The configuration of a replica: a TOML file, the environment and flags, in that order of
-//! strength, checked, with every problem reported at once.
+//! The configuration of a replica: a TOML file, the environment and flags, in increasing
+//! precedence, checked, with every problem reported at once.
 //!
 //! [`keys`] is the table of all keys; [`load`] reads the three places, compares them with it and
 //! applies the rules; [`Serve`] is what comes of it. Nothing else reads configuration.

@@ -77,7 +77,7 @@ fn texts(layer: &Layer, key: &Key) -> Vec<String> {
     texts.map(|text| text.value.to_owned()).collect()
 }
 
-/// What was written, and what is wrong with it. Each rule goes on with some value, so that later
+/// What was written, and what is wrong with it. Each rule continues with some value, so that later
 /// ones still run.
 pub(super) struct Rules<'a> {
     layer: &'a mut Layer,

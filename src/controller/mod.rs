@@ -86,7 +86,7 @@ impl Controller {
     }
 
     /// Waits until the controller has ended: with Raft, or because it failed. A replica must not
-    /// go on without it.
+    /// continue without it.
     pub async fn stopped(&self) {
         self.inputs.closed().await;
     }

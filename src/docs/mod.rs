@@ -1,4 +1,4 @@
-//! What is written for people, as it stands in `src/docs`: the same pages, with the code's own
+//! The documents of `src/docs`: the same pages, with the code's own
 //! documentation around them.
 
 pub mod architecture {

@@ -22,7 +22,7 @@ pub enum HistoryItem {
     },
     /// A consistent list of this version begins.
     Listing(ResourceVersion),
-    /// The watch cannot go on, but exact lists at the last version that was closed and at `to`
+    /// The watch cannot continue, but exact lists at the last version that was closed and at `to`
     /// answer: the net changes between them can be had.
     WatchLost {
         /// The version of the later list.
@@ -34,6 +34,6 @@ pub enum HistoryItem {
     Synced(ResourceVersion),
     /// The history is gone, beyond repair.
     Expired,
-    /// It did not work this time; the reason, for people.
+    /// It failed this time; the reason, in words.
     Failed(String),
 }

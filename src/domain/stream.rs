@@ -42,8 +42,9 @@ pub struct EraStart {
     /// Whether the net changes between `from` and `to` are published at the era's beginning, as
     /// frames at `to`, so that no snapshot is needed.
     pub repaired: bool,
-    /// The first era of the unbroken history that this one goes on with: since then, each era began
-    /// with a repair, and exact lists connect them all. The era itself where it is not repaired.
+    /// The first era of the unbroken history that this one continues with: since then, each era
+    /// began with a repair, and exact lists connect them all. The era itself where it is not
+    /// repaired.
     pub unbroken_since: Era,
     /// Why that first era began: what is missing for those who stand before it.
     pub broken_by: GapReason,
@@ -65,7 +66,7 @@ pub enum ResumePoint {
     Fresh,
     /// Go on after a closed position.
     At(Position),
-    /// The era's net changes were not all published: publish them (again), then go on from `to`.
+    /// The era's net changes were not all published: publish them (again), then resume from `to`.
     Repair {
         /// The era that was begun for the repair.
         era: Era,

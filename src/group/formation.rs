@@ -80,7 +80,7 @@ impl Group {
         self.register().await
     }
 
-    /// Says hello to every other replica that configuration names.
+    /// Sends a hello to every other replica in the configuration.
     async fn ask_peers(&self) -> Result<(BTreeMap<String, Answer>, Silence), FormError> {
         let others = self.inner.options.peers.iter();
         let others = others.filter(|peer| peer.name != self.name());

@@ -30,7 +30,7 @@ pub(super) struct Answer {
 }
 
 impl Group {
-    /// Says hello to one peer; the reason, for people, where there is no answer.
+    /// Sends a hello to one peer; the error is the reason, in words.
     pub(super) async fn ask(&self, peer: &Peer) -> Result<HelloResponse, String> {
         let channel = self.inner.channels.channel(&peer.address);
         let channel = channel.map_err(|error| error.to_string())?;
@@ -128,8 +128,8 @@ impl Group {
         Ok(())
     }
 
-    /// Whether the leader answers and does not know this replica, which has been a member: the name
-    /// of so.
+    /// Whether the leader answers and does not know this replica, which has been a member;
+    /// returns the leader's name.
     pub(super) async fn who_removed(&self) -> Option<String> {
         let state = self.raft().state();
         let members = state.members.values().map(|member| Peer {
@@ -232,7 +232,7 @@ impl Group {
     }
 }
 
-/// Why a peer did not answer, for people.
+/// Why a peer did not answer, in words.
 fn no_answer(status: &Status) -> String {
     let mut cause = status.source();
     while let Some(error) = cause {

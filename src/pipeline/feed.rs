@@ -34,7 +34,7 @@ pub const BATCH_MAX: ReadMax = ReadMax {
 };
 
 /// Messages that may wait for the reader. A feed that is not read waits here, and falls back on the
-/// log and then on the history when it goes on.
+/// log and then on the history when it continues.
 ///
 /// A log is written as fast as its feed comes. A subscriber may be slow, and what waits for it is
 /// not in any log any more.

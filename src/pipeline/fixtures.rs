@@ -203,7 +203,7 @@ impl World {
     }
 
     /// The group gives the cluster to this replica, which resumes at the checkpoints. The replica
-    /// that had it goes on too, until it is ended.
+    /// that had it continues too, until it is ended.
     pub(super) fn give_to(&mut self, replica: usize) -> Vec<Owner> {
         let epoch = self.agreed.assignments[&self.shard].epoch();
         let step = Move {

@@ -2,8 +2,8 @@
 //! replica owns it.
 //!
 //! A log takes a stream from one source at a time, that of the newest epoch that is known here, and
-//! goes on where it stands: between that and the first item of a new source there is no hole that is
-//! not marked as one. Where this replica owns the stream, its publication writes the same log.
+//! resumes where it stands: between that and the first item of a new source there is no hole that
+//! is not marked as one. Where this replica owns the stream, its publication writes the same log.
 
 use std::{
     collections::BTreeMap,

@@ -22,7 +22,7 @@ async fn answer(owner: &mut Owner, look: Look, item: HistoryItem) {
     let looked = owner.look().await;
     assert_eq!(looked.look, look);
     looked.items.send(item).await.unwrap();
-    // The look goes on: it is a watch.
+    // The look continues: it is a watch.
     std::future::pending::<()>().await;
 }
 
@@ -50,7 +50,7 @@ async fn a_feed_is_cut_when_its_shard_moves_and_goes_on_at_the_new_owner() {
     let (_owners, mut subscriber, looked) = catching_up(&mut world).await;
     let mut next = world.give_to(1);
     world.notify(&[0, 1]);
-    // The old owner does not know yet, and its API server goes on.
+    // The old owner does not know yet, and its API server continues.
     let stale = HistoryItem::Frames(vec![frame(16, "stale")]);
     let _ = looked.items.send(stale).await;
     next[0].stream.publish(frames(FIRST + 1..=30));
@@ -95,14 +95,14 @@ async fn who_read_of_a_replaced_owner_beyond_the_next_era_goes_on_in_it() {
     let mut world = World::new(SMALL, &["v1/events"]);
     let (old, mut subscriber, looked) = catching_up(&mut world).await;
     // Replica 0 is cut off from the group; its lease is over, and it does not publish. The new
-    // owner's watch is lost, and it goes on with net changes up to version 20.
+    // owner's watch is lost, and it continues with net changes up to version 20.
     let mut next = world.give_to(1);
     world.begin_era(&next[0].stream, GapReason::WatchCacheReset, 20);
     next[0].stream.publish_repair(frames(FIRST + 1..=20));
     next[0].stream.close(&20.into());
     next[0].stream.publish(frames(21..=40));
     world.notify(&[1]);
-    // The history that a feed reads is the same one, whoever reads it.
+    // The history that a feed reads is the same one for every reader.
     let more = HistoryItem::Frames(frames(16..=25));
     looked.items.send(more).await.unwrap();
     subscriber.until(|it| it.events.len() == 15).await;

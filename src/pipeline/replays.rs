@@ -37,7 +37,7 @@ pub(super) struct Replays {
     open: Mutex<Vec<Weak<Running>>>,
 }
 
-/// A replay whose watch goes on until this is dropped, by the last of its readers.
+/// A replay whose watch continues until this is dropped, by the last of its readers.
 struct Running {
     shared: Arc<Shared>,
     _reading: AbortOnDropHandle<()>,

@@ -21,7 +21,7 @@ const MESSAGES_MAX: usize = 8;
 
 /// A requester that takes nothing for this long is dropped, so that it does not hold up the others;
 /// it asks again.
-const TAKE_WITHIN: Duration = Duration::from_secs(5);
+const TAKE_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// A history whose looks are shared.
 #[derive(Clone)]
@@ -92,7 +92,7 @@ async fn distribute(mut items: mpsc::Receiver<HistoryItem>, mut requesters: Vec<
         let Some(item) = item else { return };
         let sends = requesters
             .iter()
-            .map(|requester| requester.send_timeout(item.clone(), TAKE_WITHIN));
+            .map(|requester| requester.send_timeout(item.clone(), TAKE_TIMEOUT));
         let sent = futures::future::join_all(sends).await;
         let mut taken = sent.into_iter().map(|sent| sent.is_ok());
         requesters.retain(|_| taken.next().unwrap_or(false));

@@ -307,8 +307,8 @@ impl SubscriptionStream {
 }
 
 impl Begun {
-    /// Where the log here goes on for a subscriber. Inside net changes it stays with its feed: those
-    /// of the log may be counted from elsewhere.
+    /// Where the log here continues for a subscriber. Inside net changes it stays with its feed:
+    /// those of the log may be counted from elsewhere.
     fn locate(&self, place: &Place) -> Option<u64> {
         match place {
             Place::At(_) => self.hub.log.locate(Reader::Subscriber, place),

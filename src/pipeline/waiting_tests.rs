@@ -58,7 +58,7 @@ async fn looking() -> (World, Vec<Owner>, mpsc::Receiver<FeedMessage>, Looked) {
 /// Whether the next message comes within the interval and says nothing but that the feed lives.
 async fn says_that_it_lives(feed: &mut mpsc::Receiver<FeedMessage>) -> bool {
     let message = timeout(ALIVE_EVERY + SLACK, feed.recv()).await;
-    let items = message.expect("it comes in time").expect("it goes on");
+    let items = message.expect("it comes in time").expect("it continues");
     matches!(&*items.unwrap(), [Item::Alive { .. }])
 }
 
@@ -66,7 +66,7 @@ async fn says_that_it_lives(feed: &mut mpsc::Receiver<FeedMessage>) -> bool {
 async fn next_items(feed: &mut mpsc::Receiver<FeedMessage>) -> Vec<Item> {
     loop {
         let message = timeout(ALIVE_EVERY + SLACK, feed.recv()).await;
-        let items = message.expect("it comes in time").expect("it goes on");
+        let items = message.expect("it comes in time").expect("it continues");
         let mut items = items.unwrap();
         items.retain(|item| !matches!(item, Item::Alive { .. }));
         if !items.is_empty() {
@@ -201,7 +201,7 @@ async fn a_catch_up_that_never_ends_keeps_no_live_stream_waiting() {
         busy.call().await;
         assert_eq!((busy.had_of(1), busy.had_of(2)), (n, n));
     }
-    assert!(busy.had_of(0) > 50, "the catch-up goes on meanwhile");
+    assert!(busy.had_of(0) > 50, "the catch-up continues meanwhile");
 }
 
 #[tokio::test(start_paused = true)]

@@ -53,7 +53,7 @@ pub use types::Node as Listing;
 use types::TypeConfig;
 
 /// Grace period for the storage error that explains why Raft stopped.
-const CAUSE_WITHIN: Duration = Duration::from_millis(500);
+const CAUSE_TIMEOUT: Duration = Duration::from_millis(500);
 
 /// The threads that call sled: a panic there is caught and becomes an error, because sled panics on
 /// damaged data.
@@ -136,7 +136,7 @@ pub struct Status {
     pub roles: BTreeMap<ReplicaId, Role>,
 }
 
-/// Why a replica cannot go on.
+/// Why a replica cannot continue.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Failure {
     /// What must be kept can no longer be kept.
@@ -351,7 +351,7 @@ impl Raft {
             failure = core => failure,
         };
         // Storage that fails takes consensus with it, and knows better why.
-        match tokio::time::timeout(CAUSE_WITHIN, storage).await {
+        match tokio::time::timeout(CAUSE_TIMEOUT, storage).await {
             Ok(failure) => self.storage_failure(&failure),
             Err(_) => Failure::Consensus(consensus),
         }

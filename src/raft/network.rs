@@ -50,21 +50,21 @@ use crate::{
 /// Bytes of a snapshot in one message.
 const SNAPSHOT_CHUNK_BYTES: usize = 192 * 1024;
 
-/// Patience for the answer to entries under way. A follower that syncs to a slow disk answers
+/// Timeout for the answer to entries under way. A follower that syncs to a slow disk answers
 /// within tens of milliseconds; beyond this, the stream is reopened.
-const APPEND_STALL: Duration = Duration::from_secs(2);
+const APPEND_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// Patience for setting a stream up, which may include connecting.
-const STREAM_SETUP: Duration = Duration::from_secs(1);
+/// Timeout for setting a stream up, which may include connecting.
+const STREAM_SETUP_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// Pauses between tries to reach a peer that is down.
 const BACKOFF_FIRST: Duration = Duration::from_millis(50);
 const BACKOFF_MAX: Duration = Duration::from_millis(250);
 
-/// How long a call goes on after nobody waits for it any more. A call that is given up is reset, and
-/// a peer that was frozen meanwhile finds hundreds of calls that were reset before it saw them: what
-/// it takes for an attack, so that it closes the connection. The connection of a peer that does not
-/// answer is given up sooner than this, with all that was called on it and without a word.
+/// How long a call continues after nobody waits for it any more. A call that is given up is reset,
+/// and a peer that was frozen meanwhile finds hundreds of calls that were reset before it saw them:
+/// what it takes for an attack, so that it closes the connection. The connection of a peer that
+/// does not answer is given up sooner than this, with all that was called on it and without a word.
 const CALL_MAX: Duration = Duration::from_secs(3);
 
 type RpcError = RPCError<TypeConfig>;
@@ -214,7 +214,7 @@ impl Network {
     ) -> Option<Result<StreamAppendResult<TypeConfig>, RpcError>> {
         loop {
             let waiting_for = sent.load(Ordering::Relaxed);
-            match tokio::time::timeout(APPEND_STALL, answers.message()).await {
+            match tokio::time::timeout(APPEND_TIMEOUT, answers.message()).await {
                 Ok(Ok(Some(answer))) => {
                     let result = wire::appended_from(answer.appended);
                     return Some(result.map_err(|error| self.corrupt(&error)));
@@ -230,7 +230,7 @@ impl Network {
     }
 }
 
-/// Makes a call that goes on, for [`CALL_MAX`], also when nobody waits for its answer any more.
+/// Makes a call that continues, for [`CALL_MAX`], also when nobody waits for its answer any more.
 async fn to_its_end<T: Send + 'static>(
     call: impl Future<Output = Result<tonic::Response<T>, tonic::Status>> + Send + 'static,
 ) -> Result<tonic::Response<T>, tonic::Status> {
@@ -318,7 +318,7 @@ impl NetStreamAppend<TypeConfig> for Network {
             let requests = stream::iter([first]).chain(input);
             let requests = this.requests(requests, Arc::clone(&sent));
             let answers = this
-                .call(STREAM_SETUP, client.stream_append(requests))
+                .call(STREAM_SETUP_TIMEOUT, client.stream_append(requests))
                 .await?;
             let results = stream::unfold(Some((answers, 0)), move |open| {
                 let sent = Arc::clone(&sent);

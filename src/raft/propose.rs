@@ -27,19 +27,19 @@ const COMMAND_BYTES_MAX: usize = 1024 * 1024;
 
 /// A leader that no majority has acknowledged yet takes no writes; at the start of its term that
 /// passes within a heartbeat or two.
-const GATE_PATIENCE: Duration = Duration::from_secs(1);
+const GATE_TIMEOUT: Duration = Duration::from_secs(1);
 const GATE_PAUSE_FIRST: Duration = Duration::from_millis(5);
 const GATE_PAUSE_MAX: Duration = Duration::from_millis(50);
 
 /// How long a majority may take to store an entry. Beyond it the outcome is unknown.
-const COMMIT_PATIENCE: Duration = Duration::from_secs(5);
+const COMMIT_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// How long [`Raft::submit`] looks for a leader: several elections, and short enough that who asks
 /// gets the reason before it gives up itself (the command line after 10 s).
-const LEADER_PATIENCE: Duration = Duration::from_secs(6);
+const LEADER_TIMEOUT: Duration = Duration::from_secs(6);
 
 /// How long [`Raft::submit`] may take in all; each of its parts ends sooner by itself.
-const SUBMIT_PATIENCE: Duration = Duration::from_secs(30);
+const SUBMIT_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// How much sooner than at its caller's timeout [`Raft::submit_within`] gives up looking for a
 /// leader: enough to find out why there is no leader.
@@ -106,7 +106,7 @@ impl Raft {
         if let Err(fatal) = self.running() {
             return Err(ProposeError::Stopped(fatal));
         }
-        let gate = Instant::now() + GATE_PATIENCE;
+        let gate = Instant::now() + GATE_TIMEOUT;
         let mut pause = GATE_PAUSE_FIRST;
         if self.has_lost_its_quorum() {
             // An entry would only wait in the log, and its outcome would be unknown.
@@ -114,12 +114,12 @@ impl Raft {
         }
         loop {
             let write = self.inner.raft.client_write(Request(command.clone()));
-            let written = tokio::time::timeout(COMMIT_PATIENCE, write).await;
+            let written = tokio::time::timeout(COMMIT_TIMEOUT, write).await;
             let error = match written {
                 Err(_) => {
                     return Err(ProposeError::Unknown(format!(
                         "no majority has stored it within {} s",
-                        COMMIT_PATIENCE.as_secs()
+                        COMMIT_TIMEOUT.as_secs()
                     )));
                 }
                 Ok(Ok(response)) => return proposed(response.log_id.index, response.data),
@@ -154,19 +154,19 @@ impl Raft {
     pub async fn submit(&self, command: Command) -> Result<Proposed, ProposeError> {
         // Boxed: each stream has a task that may propose something once, and would otherwise be as
         // large as the whole way of a proposal for all its life, some 5 KiB.
-        Box::pin(self.submit_within(command, SUBMIT_PATIENCE)).await
+        Box::pin(self.submit_within(command, SUBMIT_TIMEOUT)).await
     }
 
-    /// Like [`Self::submit`], for a caller that waits no longer than `patience`.
+    /// Like [`Self::submit`], for a caller that waits no longer than `timeout`.
     pub async fn submit_within(
         &self,
         command: Command,
-        patience: Duration,
+        timeout: Duration,
     ) -> Result<Proposed, ProposeError> {
         let begun = Instant::now();
-        let deadline = begun + patience;
-        let leader_patience = patience.saturating_sub(REASON_TIMEOUT);
-        let leader_deadline = begun + leader_patience.min(LEADER_PATIENCE);
+        let deadline = begun + timeout;
+        let leader_timeout = timeout.saturating_sub(REASON_TIMEOUT);
+        let leader_deadline = begun + leader_timeout.min(LEADER_TIMEOUT);
         loop {
             let leadership = *self.inner.leadership.borrow();
             let attempt = async {
@@ -212,8 +212,8 @@ impl Raft {
             envelope: Some(network::envelope(&self.inner.store, leader.0)),
             command: Some(command.into()),
         };
-        let patience = GATE_PATIENCE + COMMIT_PATIENCE;
-        let response = match tokio::time::timeout(patience, client.propose(request)).await {
+        let timeout = GATE_TIMEOUT + COMMIT_TIMEOUT;
+        let response = match tokio::time::timeout(timeout, client.propose(request)).await {
             Ok(Ok(response)) => response.into_inner(),
             Ok(Err(status)) => return Err(error_of(&status)),
             Err(_) => return Err(ProposeError::Unknown("the leader did not answer".into())),

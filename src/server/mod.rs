@@ -75,7 +75,7 @@ const PANICKED: i32 = 101;
 
 /// How long a replica that stops waits for its listeners to close by themselves.
 /// Streams of consensus close only with their sender.
-const CLOSE_WITHIN: Duration = Duration::from_millis(300);
+const CLOSE_TIMEOUT: Duration = Duration::from_millis(300);
 
 /// Why a replica ended.
 #[derive(Debug, thiserror::Error)]
@@ -257,7 +257,7 @@ impl Replica {
         // A leader's stream of entries stays open for as long as they are taken here.
         self.raft.shutdown().await;
         let closed = async { while listeners.join_next().await.is_some() {} };
-        if tokio::time::timeout(CLOSE_WITHIN, closed).await.is_err() {
+        if tokio::time::timeout(CLOSE_TIMEOUT, closed).await.is_err() {
             tracing::debug!("some connections did not close in time");
         }
         result

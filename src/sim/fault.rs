@@ -10,11 +10,11 @@ use tokio::sync::watch;
 /// Something that goes wrong with a cluster's API server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Fault {
-    /// New requests get 503 Service Unavailable. Open watches go on.
+    /// New requests get 503 Service Unavailable. Open watches continue.
     Refuse,
-    /// New requests get 401 Unauthorized (watch trap T26). Open watches go on.
+    /// New requests get 401 Unauthorized (watch trap T26). Open watches continue.
     Unauthorised,
-    /// New requests get 403 Forbidden (watch trap T26). Open watches go on.
+    /// New requests get 403 Forbidden (watch trap T26). Open watches continue.
     Forbidden,
     /// New watches get 403 Forbidden, as where a role lacks the verb. Everything else is allowed.
     ForbidWatch,
@@ -29,11 +29,11 @@ pub enum Fault {
     /// T2), not with an error frame.
     HttpGone410,
     /// Connections are accepted, and nothing is sent: neither to requests nor on open watches
-    /// (watch trap T13). When cleared, everything goes on as after SIGCONT.
+    /// (watch trap T13). When cleared, everything continues as after SIGCONT.
     Stall,
-    /// Watches are opened and go on, and nothing comes of them, while everything else is answered:
-    /// as where etcd starves a watch, or a proxy keeps back what it is sent. When cleared, the
-    /// watches that were held so break off.
+    /// Watches are opened and continue, and nothing comes of them, while everything else is
+    /// answered: as where etcd starves a watch, or a proxy keeps back what it is sent. When
+    /// cleared, the watches that were held so break off.
     HoldFrames,
     /// Of this many frames, watches drop one (watch trap T11). 0 drops none.
     DropFrame(u32),

@@ -121,7 +121,7 @@ fn next_page(store: &Store, query: &Query) -> Result<Read, Status> {
     let current = store.revision();
     let Continue { rv, start, .. } = Continue::parse(&query.continues)?;
     let Ok(rv) = u64::try_from(rv) else {
-        // The client chose to go on without consistency (watch trap T17).
+        // The client chose to continue without consistency (watch trap T17).
         return Ok(Read {
             rv: current,
             start,

@@ -36,7 +36,7 @@ impl Status {
         Self::new(StatusCode::GONE, "Expired", message)
     }
 
-    /// A continue token has expired; `token` goes on without consistency.
+    /// A continue token has expired; `token` continues without consistency.
     pub(super) fn continue_expired(token: &str) -> Self {
         let mut status = Self::expired(
             "The provided continue parameter is too old to display a consistent list result. You \

@@ -404,7 +404,7 @@ fn transport_trouble(error: &io::Error, text: &str) -> Trouble {
     }
 }
 
-/// An error and its causes, for people.
+/// An error and its causes, as text.
 fn chain(error: &(dyn Error + 'static)) -> String {
     let mut text = error.to_string();
     let mut cause = error.source();

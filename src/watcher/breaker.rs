@@ -202,7 +202,7 @@ impl Breaker {
         self.step(Input::Silent);
     }
 
-    /// A watch that was silent goes on.
+    /// A watch that was silent continues.
     pub(super) fn heard(&self) {
         self.step(Input::Answered);
     }

@@ -97,7 +97,7 @@ struct SharedClient {
 struct Slot {
     /// The client, or the error of building it, and since when.
     built: Option<(Result<Client, ApiError>, Instant)>,
-    /// Builds it. It goes on when nobody waits any more: a credential command that hangs is not
+    /// Builds it. It continues when nobody waits any more: a credential command that hangs is not
     /// started again and again.
     building: Option<JoinHandle<Result<Client, ApiError>>>,
 }

@@ -17,7 +17,7 @@ use crate::domain::{
 /// managed fields converted between versions can be a few times that.
 pub(super) const LINE_BYTES_MAX: usize = 8 * 1024 * 1024;
 
-/// Longest text of a server's message that is kept for people.
+/// Longest part of a server's message that is kept.
 const MESSAGE_CHARS_MAX: usize = 200;
 
 /// Why bytes are not what an API server sends.

@@ -251,7 +251,7 @@ fn add_breaker(reason: &mut String, breaker: &BreakerStatus) {
     }
 }
 
-/// What a stream watches, for people.
+/// What a stream watches, as text.
 pub(super) fn describe(selector: &StreamSelector) -> String {
     if selector.namespace.is_empty() {
         selector.resource.to_string()

@@ -74,7 +74,7 @@ impl StreamHistory {
         }))
     }
 
-    /// A second watch, from after `from`: the same session, without eras. It goes on until the
+    /// A second watch, from after `from`: the same session, without eras. It continues until the
     /// receiver is dropped, or ends with [`HistoryItem::WatchLost`] or [`HistoryItem::Expired`].
     pub fn catch_up(&self, from: ResourceVersion) -> mpsc::Receiver<HistoryItem> {
         self.spawn(|shared, items| async move {

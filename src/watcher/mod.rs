@@ -105,7 +105,7 @@ pub enum Signal {
         repaired: bool,
         /// The identity of the cluster that answered; empty where it may not be read.
         cluster_uid: String,
-        /// Send to let the session go on; drop to end it.
+        /// Send to let the session continue; drop to end it.
         granted: oneshot::Sender<()>,
     },
     /// Net changes of a repair, in key order; `Closed` at the era's `to` ends them.

@@ -29,7 +29,7 @@ impl Probed for Readiness<'_> {
                         return Ok(());
                     }
                 }
-                // The body is for people who know each check by its name.
+                // The body lists each check by name, for humans.
                 status.message = "it is not ready".into();
                 Err(ApiError::Status { verb, status })
             }

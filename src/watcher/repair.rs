@@ -89,7 +89,8 @@ pub(super) async fn compare(
     Ok(before.shows_the_same_as(&now))
 }
 
-/// The publishing of a repair. It remembers how far it came, so that it can go on after a failure.
+/// The publishing of a repair. It remembers how far it came, so that it can continue after a
+/// failure.
 pub(super) struct Publication {
     from: ResourceVersion,
     to: ResourceVersion,

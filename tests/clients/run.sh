@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Checks the libraries of deploy/clients, builds their consumers as README.md there
-# says, in a copy below the target folder, and judges all of them together: some
+# says, in a copy below the target directory, and judges all of them together: some
 # three minutes the first time.
 #
 #   tests/clients/run.sh              every language
@@ -28,7 +28,7 @@ block_of() {
     ' deploy/clients/README.md
 }
 
-# build <language> <folder>: as the README says, there.
+# build <language> <directory>: as the README says, there.
 build() {
     local commands
     commands=$(block_of "build-$1")
@@ -40,7 +40,7 @@ build() {
     (cd "$2" && timeout "$fetch_seconds" bash -euo pipefail -c "$commands") >&2
 }
 
-# copy_folder <folder below deploy/clients>: without what earlier runs built, but for the .venv.
+# copy_folder <directory below deploy/clients>: without what earlier runs built, but for the .venv.
 copy_folder() {
     mkdir -p "$copy/deploy/clients/$1"
     find "$copy/deploy/clients/$1" -mindepth 1 -maxdepth 1 ! -name '.*' -exec rm -rf {} +

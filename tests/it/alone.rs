@@ -1,4 +1,5 @@
-//! A leader that nobody follows any more: what it says of itself, and what its subscribers are told.
+//! A leader that nobody follows any more: what it reports of itself, and what its subscribers
+//! receive.
 
 use tonic_health::pb::{
     HealthCheckRequest, health_check_response::ServingStatus, health_client::HealthClient,

@@ -1,4 +1,4 @@
-//! How replicas become a group, and how one that does not belong is told so.
+//! How replicas become a group, and how one that does not belong is rejected.
 
 use std::{collections::BTreeSet, time::Duration};
 
@@ -105,7 +105,7 @@ async fn data_in_use_is_refused() {
     let mut group = Group::start(1).await;
     let first = group.replicas.remove(0);
     let folder = first.folder.parent().unwrap();
-    // The same name and folder, but other ports.
+    // The same name and directory, but other ports.
     let second = crate::harness::Replica::new("a", folder, "");
     group.replicas.push(second);
     group.launch(0);

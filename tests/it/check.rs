@@ -23,7 +23,7 @@ fn quorumwatch(arguments: &[&str]) -> Output {
     command.stdin(Stdio::null()).output().unwrap()
 }
 
-/// Looks at everything that a file names, and gives the exit code and the document.
+/// Checks everything that a file names, and returns the exit code and the document.
 fn connect(toml: &str, folder: &Path) -> (i32, Value) {
     let path = folder.join("quorumwatch.toml");
     fs::write(&path, toml).unwrap();
@@ -202,7 +202,7 @@ async fn every_peer_is_reached_and_distinguished_from_others() {
     );
     expect(&document, "data", &["FAILED", "in use by another process"]);
 
-    // The same machine, looked at with the configuration that runs there.
+    // The same machine, checked with the configuration that runs there.
     let toml = file_with("a", &data, [client, peer], "");
     let (code, document) = connect(&toml, folder.path());
     assert_eq!(code, 0, "{document:#}");
@@ -309,7 +309,7 @@ async fn a_kubeconfig_can_be_tried_before_its_cluster_is_added() {
         "{shown}"
     );
     assert!(shown.contains("renew them"), "{shown}");
-    // Another cluster's address, where nobody listens.
+    // Another cluster's address, where nothing listens.
     let [nobody] = free_ports();
     let gone = fleet
         .kubeconfig("good")

@@ -13,7 +13,7 @@ use crate::harness::{PATIENCE, Record, Recorder, World, WorldOptions, holds, mas
 /// How soon a change must take effect.
 const EFFECT: Duration = Duration::from_secs(1);
 
-/// How long health may take: it is told once a failure is more than a hiccup.
+/// How long health may take: it is reported once a failure is more than a hiccup.
 const DIAGNOSIS: Duration = Duration::from_secs(15);
 
 #[tokio::test(flavor = "multi_thread")]
@@ -87,7 +87,7 @@ async fn a_paused_cluster_goes_on_where_it_stopped() {
         .await
         .unwrap();
     recorder
-        .sees("what happened meanwhile is told", EFFECT, seen("two"))
+        .sees("what happened meanwhile is delivered", EFFECT, seen("two"))
         .await;
     assert_eq!(recorder.record().gaps, []);
 }
@@ -114,7 +114,7 @@ async fn watches(world: &World, count: usize) {
     eprintln!("{what} after {took:?}");
 }
 
-/// Whether an object of this name was told of.
+/// Whether an event of an object of this name was delivered.
 fn seen(name: &str) -> impl Fn(&Record) -> bool + use<'_> {
     move |record| {
         let mut objects = record
@@ -213,7 +213,7 @@ async fn a_cluster_that_fails_shows_it_and_disturbs_nobody() {
         newest.filter(|event| event.cluster == "sim-4").count() == 20
     };
     recorder
-        .sees("the healthy one alone is told of", PATIENCE, told)
+        .sees("only the healthy one is delivered", PATIENCE, told)
         .await;
     let healthy = client.cluster("sim-4").await.unwrap().health.unwrap();
     assert_eq!(healthy.condition(), ClusterCondition::Connected);

@@ -23,10 +23,10 @@ use crate::harness::{
 /// What must never be seen: it stands in every kubeconfig, and in what plugins print.
 const SECRET: &str = "s3cret-t0ken";
 
-/// How long health may take on a machine that is busy: the first failure is told at once.
+/// How long health may take on a machine that is busy: the first failure is reported at once.
 const DIAGNOSIS: Duration = Duration::from_secs(30);
 
-/// One replica, a folder of kubeconfigs, and what each cluster's reason must say.
+/// One replica, a directory of kubeconfigs, and what each cluster's reason must say.
 struct Ward {
     group: Group,
     folder: TempDir,
@@ -37,13 +37,13 @@ struct Ward {
 }
 
 impl Ward {
-    /// `policy` is TOML; `FOLDER` in it becomes the folder's path.
+    /// `policy` is TOML; `DIRECTORY` in it becomes the directory's path.
     async fn open(policy: &str) -> Self {
         let folder = TempDir::with_prefix("quorumwatch-it-").unwrap();
         let path = folder.path().display().to_string();
         let config = format!(
             "kubeconfig_dirs = [{path:?}]\n{}",
-            policy.replace("FOLDER", &path)
+            policy.replace("DIRECTORY", &path)
         );
         Self {
             group: Group::start_with(1, &Options { config }).await,
@@ -525,7 +525,7 @@ async fn admit_files(ward: &mut Ward, server: &str) {
 async fn plugins_files_and_client_certificates_work_where_they_are_allowed() {
     use ClusterCondition::{Connected, Unauthenticated};
     let policy = "allow_file_references = true\n\
-                  allow_exec = [\"FOLDER/good\", \"FOLDER/fails\", \"FOLDER/garbage\", \"FOLDER/gone\"]";
+                  allow_exec = [\"DIRECTORY/good\", \"DIRECTORY/fails\", \"DIRECTORY/garbage\", \"DIRECTORY/gone\"]";
     let mut ward = Ward::open(policy).await;
     let folder = ward.folder.path().to_owned();
     let credential = format!(

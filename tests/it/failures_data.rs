@@ -255,7 +255,7 @@ const DAMAGES: [Damage; 7] = [
     ("the file is gone", |raft| {
         fs::remove_file(raft.join("log/db")).unwrap();
     }),
-    ("the fence is gone", |raft| {
+    ("the high-water mark is gone", |raft| {
         fs::remove_file(raft.join("fence")).unwrap();
     }),
 ];

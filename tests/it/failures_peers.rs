@@ -207,7 +207,7 @@ async fn a_clock_that_is_off_and_another_version_are_shown() {
     let members = client.group().await.unwrap().members;
     let member = members.iter().find(|member| member.name == ghost_name);
     let id = member.unwrap().replica_id.parse().unwrap();
-    // It goes on as a voter: only its heartbeats to the leader are sent by somebody else as well.
+    // It goes on as a voter: only its heartbeats to the leader are sent by another process as well.
     let hour = Duration::from_secs(3600);
     let _ghost = ghost(address, id, hour, "0.0.9").await;
     let (told, _) = eventually("both clocks are known", PATIENCE, async || {
@@ -345,7 +345,7 @@ async fn of_two_processes_with_one_identity_only_one_goes_on() {
     group.launch(victim);
     group.whole().await;
 
-    // It answers at another address, so that only the data tells.
+    // It answers at another address, so that only the data shows it.
     let others = (0..3).filter(|index| *index != victim);
     let others: Vec<_> = others
         .map(|index| group.replicas[index].peer_flag())

@@ -22,7 +22,7 @@ use tonic::Streaming;
 
 use crate::harness::{PATIENCE, Usage, World, WorldOptions, holds};
 
-/// How often the replicas are looked at.
+/// How often the replicas are measured.
 const SAMPLE: Duration = Duration::from_secs(10);
 
 fn asked<T: FromStr>(name: &str, usual: T) -> T {
@@ -129,7 +129,7 @@ fn disk_mib(folder: &Path) -> f64 {
     bytes(folder) as f64 / 1024.0 / 1024.0
 }
 
-/// Looks at every replica, and at this process, for a while.
+/// Measures every replica, and this process, for a while.
 struct Meter {
     start: Instant,
     first: Vec<Usage>,

@@ -1,7 +1,7 @@
 //! The whole thing: the real executable as child processes, simulated clusters, real connections.
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
-#![expect(clippy::print_stderr, reason = "a test tells its figures")]
+#![expect(clippy::print_stderr, reason = "a test prints its figures")]
 
 mod harness;
 

@@ -184,7 +184,7 @@ fn limit(status: &Status) -> String {
     limit
 }
 
-/// Reads a snapshot of everything, as somebody who keeps a copy; the large objects in it.
+/// Reads a snapshot of everything, as a client with a copy does; returns the large objects.
 async fn snapshot(world: &World) -> usize {
     let request = SubscribeRequest {
         from: Some(From::Snapshot(FromSnapshot {})),
@@ -223,7 +223,7 @@ async fn stays_within_its_memory(how: Attack) {
     let (mut rounds, mut snapshots) = (0, 0);
     let mut open: Vec<Streaming<SubscribeResponse>> = Vec::new();
     while rounds == 0 || started.elapsed() < how.span {
-        // Those that were told that they are too slow are gone; others come in their place.
+        // Those that were disconnected as too slow are gone; others come in their place.
         drop(std::mem::take(&mut open));
         let (opened, objects) = tokio::join!(attack(&world, &how, &outcomes), snapshot(&world));
         open = opened;

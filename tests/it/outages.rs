@@ -1,4 +1,4 @@
-//! API servers that go away and come back: what is told of it, and how soon streams flow again.
+//! API servers that go away and come back: what is reported, and how soon streams flow again.
 
 use std::{
     env,
@@ -22,7 +22,7 @@ async fn an_outage_opens_the_circuit_breaker_which_health_and_log_tell() {
     // Nothing but probes is sent any more, whatever was on its way when it opened.
     let before = stage.cluster.request_count();
     stage.is_asked(6).await;
-    // Apart from other replicas, which are asked for a moment whether they fare better.
+    // Apart from other replicas, which are tried for a moment.
     holds("only probes are sent", PATIENCE, async || {
         let asked = stage.cluster.requests();
         let mut recent = asked.iter().rev().take(3);
@@ -44,10 +44,10 @@ async fn an_outage_opens_the_circuit_breaker_which_health_and_log_tell() {
     stage.close().await;
 }
 
-/// Waits until this is told of the cluster.
+/// Waits until the cluster has this condition.
 async fn told(stage: &Stage, condition: ClusterCondition, says: impl Fn(&str) -> bool) {
     let client = stage.group.client();
-    let what = format!("{condition:?} is told");
+    let what = format!("{condition:?} is reported");
     holds(&what, PATIENCE, async || {
         let cluster = client.cluster("outage").await.unwrap();
         let health = cluster.health.unwrap();

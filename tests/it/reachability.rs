@@ -48,7 +48,7 @@ impl Route {
         }
     }
 
-    /// From now on nothing passes, and nobody is told.
+    /// From now on packets are silently dropped.
     fn drop_everything(&self) {
         self.is_dropped.send_replace(true);
     }
@@ -147,7 +147,7 @@ impl Routed {
 
     async fn told(&self, condition: ClusterCondition, reason: &str) {
         let client = self.group.client();
-        let what = format!("{condition:?} is told: {reason}");
+        let what = format!("{condition:?} is reported: {reason}");
         holds(&what, PATIENCE, async || {
             let cluster = client.cluster(NAME).await.unwrap();
             let health = cluster.health.unwrap();
@@ -199,7 +199,7 @@ async fn a_shard_moves_to_a_replica_that_can_reach_its_cluster_and_stays_where_n
     routed.told(ClusterCondition::Connected, "").await;
     let after = routed.shard().await;
     assert_eq!(after.epoch, before.epoch + 1);
-    // Now nobody can: it stays, and that is told.
+    // Now no replica can: it stays, and that is reported.
     for route in &routed.routes {
         route.drop_everything();
     }

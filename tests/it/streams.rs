@@ -1,5 +1,5 @@
-//! Streams that come, go and change while somebody subscribes, or is away: each row of the table in
-//! `src/docs/guarantees.md`.
+//! Streams that begin, end and change while a subscriber is connected, or away: each row of the
+//! table in `src/docs/guarantees.md`.
 
 use std::{collections::BTreeSet, time::Duration};
 
@@ -16,7 +16,7 @@ use quorumwatch::{
 
 use crate::harness::{PATIENCE, Record, Recorder, World, WorldOptions, holds, masked_update};
 
-/// A cluster is created, changed or removed, and whoever subscribes notices.
+/// A cluster is created, changed or removed, and subscribers notice.
 const EFFECT: Duration = Duration::from_secs(20);
 
 /// One cluster of two, watched, with the label `env=prod`.

@@ -1,4 +1,4 @@
-//! What a subscriber may ask for, what it gets, and what it is told when it asks or reads wrongly.
+//! What a subscriber may request, what it gets, and the errors of wrong requests and slow reading.
 
 use std::{
     collections::{BTreeSet, VecDeque},
@@ -265,7 +265,7 @@ async fn a_snapshot_shows_what_exists_and_then_what_happens() {
         .await;
 }
 
-/// Events by what they tell: snapshots at different moments give an object different positions.
+/// Events by their content: snapshots at different moments give an object different positions.
 fn ids<'a>(events: impl Iterator<Item = &'a Event>) -> BTreeSet<(String, String, String)> {
     let id = |event: &Event| {
         let object = event.object.clone().unwrap();

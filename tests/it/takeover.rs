@@ -62,7 +62,7 @@ async fn an_owner_that_freezes_is_replaced_and_fenced_when_it_wakes() {
     let victim = world.group.owner_besides_leader().await;
     let seat = (victim + 1) % 3;
     let recorder = world.subscriber(seat).await;
-    // Somebody listens at the frozen one itself: it must not hear anything twice either.
+    // A subscriber of the frozen one itself: it must not receive anything twice either.
     let beside = world.subscriber(victim).await;
     world.begin(200.0);
     world.flows(&recorder, 100).await;

@@ -50,7 +50,7 @@ async fn check_names_exactly_the_verbs_that_are_missing_and_a_role_that_is_enoug
     );
     for (check, expected) in [
         ("API server", "ok | https://127.0.0.1:"),
-        ("get namespace kube-system", "warning | may not be read"),
+        ("get namespace kube-system", "warning | cannot be read"),
         ("v1/configmaps", "ok | may list, watch | "),
         (
             "v1/events",

@@ -6,7 +6,7 @@
 #   build-tools.sh           builds what is missing
 #   build-tools.sh --print   builds nothing; fails if something is missing
 #
-# Progress goes to stderr; the last line of stdout is the folder with the
+# Progress goes to stderr; the last line of stdout is the directory with the
 # binaries. It lies in the user's cache and is named after the versions in
 # tools/*/go.mod, so the next run returns at once and a version bump cannot
 # meet old binaries. When KUBEBUILDER_ASSETS holds a kube-apiserver and an etcd,
@@ -59,8 +59,8 @@ missing() {
     done
 }
 
-# print_folder: the one folder that has everything. Assets and built binaries
-# lie in two places, so for them it is a third folder, of links.
+# print_folder: the one directory that has everything. Assets and built binaries
+# lie in two places, so for them it is a third directory, of links.
 print_folder() {
     if [[ -z $assets_dir ]]; then
         echo "$built_dir"
@@ -91,7 +91,7 @@ require_go() {
 }
 
 # build <binary> <tool module> <package> <ldflags>: mv within one file system is
-# atomic, so the folder never has half a binary, however this run ends.
+# atomic, so the directory never has half a binary, however this run ends.
 build() {
     local began=$SECONDS
     say "building $1 (the first time takes minutes)"

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use tokio::time::{Instant, sleep};
 
-/// Between two looks at a condition.
+/// Interval between two checks of a condition.
 const LOOK_EVERY: Duration = Duration::from_millis(50);
 
 /// Asks until there is an answer; panics where none comes in time.

@@ -10,7 +10,7 @@ use crate::{
     rest::Rest,
 };
 
-/// Every folder that `kubectl apply -k` is meant for.
+/// Every directory that `kubectl apply -k` is meant for.
 const FOLDERS: [&str; 3] = ["base", "in-cluster", "watched-cluster"];
 
 #[tokio::test(flavor = "multi_thread")]
@@ -23,7 +23,7 @@ async fn every_manifest_is_accepted_and_kept() {
     for folder in FOLDERS {
         let manifests = render(folder).await;
         assert_nothing_is_left_out(folder, &manifests);
-        // What lies in a namespace is only looked at where that exists.
+        // Objects in a namespace are only validated if it exists.
         for namespace in manifests.iter().filter(|m| m.kind() == "Namespace") {
             namespace.expect(&rest, Run::Dry).await;
             namespace.expect(&rest, Run::Real).await;

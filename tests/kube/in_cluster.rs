@@ -182,7 +182,7 @@ impl Drop for Pod {
     }
 }
 
-/// As the kubelet does it: a new folder, to which a link is turned in one step.
+/// As the kubelet does it: a new directory, to which a link is turned in one step.
 fn write_token(secrets: &Path, token: &str) {
     let folder = tempfile::Builder::new().prefix("..").tempdir_in(secrets);
     let folder = folder.unwrap().keep();

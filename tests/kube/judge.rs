@@ -173,7 +173,7 @@ impl Judge<'_> {
         match due.remove(&(event.key.clone(), event.change)) {
             Some(rv) if rv == event.rv => {}
             Some(rv) => self.wrong(&format!("the net change is of version {rv}: {event:?}")),
-            None => self.duplicated(&format!("a net change that is none: {event:?}")),
+            None => self.duplicated(&format!("not a net change: {event:?}")),
         }
     }
 

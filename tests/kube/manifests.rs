@@ -52,7 +52,7 @@ impl Verdict {
     }
 }
 
-/// What `kustomize build` makes of a folder.
+/// What `kustomize build` makes of a directory.
 pub(crate) async fn render(folder: &str) -> Vec<Manifest> {
     let kustomize = binaries().await.unwrap().join("kustomize");
     let folder = Path::new(FOLDER).join(folder);

@@ -144,7 +144,7 @@ impl Record {
         self.streams.values()
     }
 
-    /// How far it is, for people.
+    /// How far it is, as text.
     pub(crate) fn summary(&self) -> String {
         let streams = self.all().map(|stream| {
             let StreamRecord {

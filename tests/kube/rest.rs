@@ -28,7 +28,7 @@ pub(crate) struct Rest(pub(crate) Client);
 /// What was written, as the API server's answer has it.
 pub(crate) struct Written {
     pub(crate) uid: String,
-    /// Not of a deletion: its answer does not tell.
+    /// Not of a deletion: its response does not have it.
     pub(crate) rv: Option<u64>,
 }
 

@@ -46,7 +46,7 @@ pub(crate) struct World {
     pub(crate) folder: Folder,
 }
 
-/// A folder that stays behind after a panic.
+/// A directory that stays behind after a panic.
 pub(crate) struct Folder(Option<tempfile::TempDir>);
 
 impl Folder {
@@ -303,7 +303,7 @@ impl World {
         .await
     }
 
-    /// Waits until a cluster fares so; gives the reason.
+    /// Waits until a cluster has this condition; returns the reason.
     pub(crate) async fn wait_health(&self, cluster: &str, wanted: ClusterCondition) -> String {
         let what = format!("{cluster} is {wanted:?}");
         eventually(&what, WHOLE_WITHIN, async || {

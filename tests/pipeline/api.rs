@@ -94,7 +94,7 @@ impl Api {
         self.lock().manners = manners;
     }
 
-    /// So many pages of lists are answered from now on, then none until told otherwise.
+    /// So many pages of lists are answered from now on, then none until set otherwise.
     pub(crate) fn allow_pages(&self, pages: Option<u32>) {
         self.lock().pages = pages;
     }

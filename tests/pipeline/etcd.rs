@@ -65,7 +65,7 @@ pub(crate) struct Entry {
     after: Option<Arc<Object>>,
 }
 
-/// A change as a watch, or a comparison of two lists, tells it.
+/// A change as a watch, or a comparison of two lists, reports it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Told {
     pub(crate) change: Change,
@@ -113,7 +113,7 @@ impl Selection {
             && is(&self.tier, &object.tier)
     }
 
-    /// How a watch tells a change: an object that begins to match is added, one that ceases to is
+    /// How a watch reports a change: an object that begins to match is added, one that ceases to is
     /// deleted.
     pub(crate) fn tell(&self, entry: &Entry) -> Option<Told> {
         let matching =
@@ -192,7 +192,7 @@ struct Inner {
     /// No watch can begin before this version, though lists can.
     watchable: u64,
     /// UID and version of all that was ever written: two histories in which the same object has
-    /// the same version cannot be told apart, and are not made here.
+    /// the same version cannot be distinguished, and do not occur here.
     written: BTreeSet<(String, u64)>,
 }
 

@@ -185,7 +185,7 @@ pub(crate) struct View {
     group: Group,
     state: watch::Sender<Arc<State>>,
     topology: watch::Sender<Arc<State>>,
-    /// While it is cut off it hears nothing, and proposes in vain.
+    /// While it is partitioned it receives nothing, and its proposals fail.
     cut_off: watch::Sender<bool>,
 }
 

@@ -14,7 +14,7 @@ use crate::{
 pub(crate) struct History {
     of: StreamOf,
     entries: Vec<Entry>,
-    /// What a watch tells, and which of the deletions of its version each is.
+    /// What a watch reports, and which of the deletions of its version each is.
     pub(crate) frames: Vec<(Told, u32)>,
 }
 
@@ -71,7 +71,7 @@ pub(crate) fn rest(told: Vec<Told>, from: u32, to: Option<u32>) -> Vec<Told> {
     told.into_iter().take(to).skip(from).collect()
 }
 
-/// Whether it is the event that tells of a change.
+/// Whether it is the event of a change.
 pub(crate) fn is_same(event: &Event, told: &Told, unmatched: bool, part: Part) -> bool {
     let object = &told.object;
     let is_whole = match (part, event.metadata_only) {

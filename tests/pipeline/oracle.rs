@@ -537,7 +537,7 @@ impl Oracle<'_> {
         Ok(())
     }
 
-    /// A change that the API server left out, and that no gap tells of, must be one that nobody can
+    /// A change that the API server left out without a gap must be one that nobody can
     /// see any more: of an object that was changed again, or does not exist any more.
     fn is_made_up_for(
         &mut self,
@@ -574,7 +574,7 @@ impl Oracle<'_> {
             .map(ToString::to_string);
         let records: Vec<_> = records.collect();
         Err(format!(
-            "{stream}: {missed:?} was left out, and no gap says so; told is {told:?}, last was {last:?}\n{}",
+            "{stream}: {missed:?} was left out without a gap; known is {told:?}, last was {last:?}\n{}",
             records.join("\n")
         ))
     }

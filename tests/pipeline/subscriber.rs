@@ -209,10 +209,10 @@ impl Subscriber {
     /// Reads until it has received what the condition asks for.
     pub(crate) async fn wait_for(&mut self, patience: Duration, done: impl Fn(&Self) -> bool) {
         let read = tokio::time::timeout(patience, self.read_until(done)).await;
-        assert!(read.is_ok(), "it waits for ever\n{}", self.tail(20));
+        assert!(read.is_ok(), "it waits endlessly\n{}", self.tail(20));
     }
 
-    /// The last frames, for people.
+    /// The last frames, as text.
     pub(crate) fn tail(&self, most: usize) -> String {
         let from = self.records.len().saturating_sub(most);
         let lines = self.records[from..].iter().map(ToString::to_string);
@@ -248,7 +248,7 @@ impl Subscriber {
         });
     }
 
-    /// The gaps that it was told of, and whether each was repaired.
+    /// The gaps that it received, and whether each was repaired.
     pub(crate) fn gaps(&self) -> Vec<bool> {
         let gaps = self.records.iter().filter_map(|record| match &record.seen {
             Seen::Gap(gap) => Some(gap.repaired),

@@ -387,7 +387,7 @@ fn run(seeds: std::ops::Range<u64>) -> (BTreeMap<&'static str, u64>, Vec<u64>) {
     (counts, failed)
 }
 
-/// A walk that does not end, because something is busy for ever without waiting.
+/// A walk that does not end, because something is busy endlessly without waiting.
 const STUCK: Duration = Duration::from_secs(60);
 
 fn run_one(seed: u64) -> Result<BTreeMap<&'static str, u64>, String> {

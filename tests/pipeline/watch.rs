@@ -15,13 +15,13 @@ use crate::{
     etcd::{Selection, Told},
 };
 
-/// Changes that are looked at for one chunk.
+/// Changes that are examined for one chunk.
 const CHUNK_ENTRIES_MAX: usize = 6;
 
 pub(crate) struct Watch {
     api: Api,
     selection: Selection,
-    /// The last version that was looked at, and how many of its entries were.
+    /// The last version that was examined, and how many of its entries were.
     rv: u64,
     at_rv: usize,
     timeline: usize,
@@ -165,7 +165,7 @@ impl Watch {
                 .is_empty()
     }
 
-    /// A quiet watch is told how far it has come.
+    /// A quiet watch gets a bookmark.
     fn bookmark(&mut self) -> Bytes {
         self.api.count("bookmark");
         (self.rv, self.at_rv) = (self.api.etcd.revision(), usize::MAX / 2);

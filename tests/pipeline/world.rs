@@ -356,7 +356,7 @@ impl World {
         self.able().contains(&replica)
     }
 
-    /// Gives a shard to another replica, whoever has it.
+    /// Gives a shard to a replica other than its owner.
     pub(crate) fn move_shard(&mut self, cluster: &str) {
         if let Some(step) = self.choose_move(cluster, MoveReason::Takeover) {
             self.commit(step);
@@ -577,7 +577,7 @@ impl World {
     }
 }
 
-/// A lease that holds for ever: what a subscriber gets does not rest on it.
+/// A lease that never expires: what a subscriber gets does not depend on it.
 fn lease() -> LeaseClock {
     let lease = LeaseClock::default();
     lease.granted(Instant::now(), Duration::from_secs(1 << 30));

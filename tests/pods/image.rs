@@ -9,7 +9,7 @@ use std::{
 
 const ROOT: &str = env!("CARGO_MANIFEST_DIR");
 const BINARY: &str = env!("CARGO_BIN_EXE_quorumwatch");
-/// Empty folders of a distroless image, and those that volumes are mounted on.
+/// Empty directories of a distroless image, and those that volumes are mounted on.
 const FOLDERS: [&str; 6] = ["etc", "tmp", "home/nonroot", "proc", "dev", "etc/ssl/certs"];
 
 /// One instruction: its name and the rest of its line.
@@ -36,7 +36,7 @@ pub(crate) fn last(name: &str) -> String {
     found.unwrap_or_else(|| panic!("no {name}")).1
 }
 
-/// The image's root as a folder.
+/// The image's root as a directory.
 pub(crate) struct Image {
     pub(crate) root: PathBuf,
 }

@@ -1,4 +1,4 @@
-//! The deployment without a container engine: the image's file system as a folder, the manifests'
+//! The deployment without a container engine: the image's file system as a directory, the manifests'
 //! pods as processes in namespaces of their own, and the network between them, which can be cut.
 //!
 //! What needs root (namespaces, mounts) is skipped without it, and says so.

@@ -384,7 +384,7 @@ fn healthy(group: &Group) -> usize {
     active.count()
 }
 
-/// As the kubelet lays a Secret out: links through a folder that can be exchanged.
+/// As the kubelet lays a Secret out: links through a directory that can be exchanged.
 fn write_kubeconfigs(folder: &Path, fleet: &Fleet) {
     let files = folder.join("..1");
     fs::create_dir_all(&files).unwrap();

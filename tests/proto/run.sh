@@ -61,13 +61,13 @@ find_buf() {
     mv -f "$staged" "$buf"
 }
 
-# build_set <folder with protos> <file>: the descriptor set of quorumwatch.v1, with what it imports.
+# build_set <directory with protos> <file>: the descriptor set of quorumwatch.v1, with what it imports.
 # Comments are not in it: they may change.
 build_set() {
     "$buf" build "$1" --path "$1/quorumwatch/v1" --exclude-source-info -o "$2"
 }
 
-# breaking <folder with protos>: prints what breaks users of the kept set, and fails.
+# breaking <directory with protos>: prints what breaks users of the kept set, and fails.
 breaking() { "$buf" breaking "$1" --against "$kept" --error-format="${2:-text}"; }
 
 lint() { "$buf" lint "$1" --error-format="${2:-text}"; }

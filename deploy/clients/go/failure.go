@@ -39,7 +39,7 @@ type Failure struct {
 	// Endpoint is the replica that failed; empty where that is not known.
 	Endpoint string
 	Code     codes.Code
-	// Message is one sentence for people.
+	// Message is one readable sentence.
 	Message string
 	// Reason is an ErrorReason without its prefix, "NO_QUORUM"; empty where no replica sent the
 	// status.
@@ -78,7 +78,7 @@ func FailureOf(err error) *Failure {
 	return failure
 }
 
-// Error is one sentence for people, with what is at fault.
+// Error is one readable sentence, with the invalid fields.
 func (f *Failure) Error() string {
 	name := f.Reason
 	if name == "" {
@@ -152,7 +152,7 @@ type ClosedError struct {
 	Closing *quorumwatchv1.Closing
 }
 
-// Error is one sentence for people.
+// Error is one readable sentence.
 func (e *ClosedError) Error() string {
 	if message := e.Closing.GetMessage(); message != "" {
 		return message

@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# Prints the kubeconfig with which quorumwatch reads a cluster, once this folder was applied there:
+# Prints the kubeconfig with which quorumwatch reads a cluster, once this directory was
+# applied there:
 #
 #   kubectl --context prod-eu apply -k deploy/kubernetes/watched-cluster
 #   deploy/kubernetes/watched-cluster/kubeconfig.sh prod-eu > prod-eu

@@ -94,8 +94,8 @@ fn merge_populated(mut current: Cluster, new: Cluster) -> Result<Cluster, Status
     if is_populated {
         return Ok(current);
     }
-    // Most likely the caller wants to clear a field, such as `paused`, and would wait for that in
-    // vain without this error.
+    // Most likely the caller wants to clear a field, such as `paused`, and would otherwise wait for
+    // an effect that never comes.
     Err(invalid(
         "update_mask",
         format!(

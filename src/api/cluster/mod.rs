@@ -15,7 +15,7 @@ use super::{
     convert,
     observed::LeaderView,
     page::Paging,
-    reads::{APPLY_WITHIN, Reads, patience},
+    reads::{APPLY_TIMEOUT, Reads, timeout},
     status::{Kind, invalid, not_found},
     token::Digest,
     watch::{From, Watch, Watches},
@@ -125,10 +125,10 @@ impl ClusterService for Clusters {
         &self,
         request: Request<GetClusterRequest>,
     ) -> Result<Response<GetClusterResponse>, Status> {
-        let patience = patience(request.metadata(), APPLY_WITHIN);
+        let timeout = timeout(request.metadata(), APPLY_TIMEOUT);
         let request = request.into_inner();
         let min_revision = request.min_revision;
-        let read = self.reads().at_least(min_revision, patience).await?;
+        let read = self.reads().at_least(min_revision, timeout).await?;
         let cluster = read.state.cluster_named(&request.name);
         let cluster = cluster.ok_or_else(|| not_found(Kind::Cluster, &request.name))?;
         let lags = select::lags(&read.state, &*self.writer.leader.whole().await);
@@ -143,7 +143,7 @@ impl ClusterService for Clusters {
         &self,
         request: Request<ListClustersRequest>,
     ) -> Result<Response<ListClustersResponse>, Status> {
-        let patience = patience(request.metadata(), APPLY_WITHIN);
+        let timeout = timeout(request.metadata(), APPLY_TIMEOUT);
         let request = request.into_inner();
         let same = ListClustersRequest {
             page_size: 0,
@@ -154,7 +154,7 @@ impl ClusterService for Clusters {
         let paging = Paging::new(request.page_size, &request.page_token, digest)?;
         let asked = select::Clusters::new(&request.cluster_selector)?;
         let min_revision = request.min_revision;
-        let read = self.reads().at_least(min_revision, patience).await?;
+        let read = self.reads().at_least(min_revision, timeout).await?;
         let lags = select::lags(&read.state, &*self.writer.leader.whole().await);
         let page = paging.page(asked.sorted(&read.state).into_iter().map(|cluster| {
             let order = cluster.spec.name.clone().into_bytes();
@@ -173,7 +173,7 @@ impl ClusterService for Clusters {
         request: Request<WatchClustersRequest>,
     ) -> Result<Response<Self::WatchClustersStream>, Status> {
         self.watches.check(self.reads())?;
-        let patience = patience(request.metadata(), APPLY_WITHIN);
+        let timeout = timeout(request.metadata(), APPLY_TIMEOUT);
         let request = request.into_inner();
         let same = WatchClustersRequest {
             resume_token: String::new(),
@@ -185,7 +185,7 @@ impl ClusterService for Clusters {
             min_revision: request.min_revision,
             method: "WatchClusters",
             request: &same.encode_to_vec(),
-            patience,
+            timeout,
         };
         let clusters = select::Clusters::new(&request.cluster_selector)?;
         let log = self.writer.raft.changes().clusters.clone();

@@ -10,7 +10,7 @@ use crate::{
     api::{
         convert,
         observed::LeaderView,
-        reads::{APPLY_WITHIN, Read, Reads, patience},
+        reads::{APPLY_TIMEOUT, Read, Reads, timeout},
         status::{
             Kind, etag_mismatch, invalid, no_leader, not_found, outcome_unknown, propose_error,
             rejected,
@@ -29,7 +29,7 @@ use crate::{
 };
 
 /// How long a write may take where its caller sets no deadline.
-const WRITE_PATIENCE: Duration = Duration::from_secs(30);
+const WRITE_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// How often a write is tried that others get in the way of. Of those who try at once one succeeds
 /// each time, within milliseconds, so that even a dozen that never rest let each other through.
@@ -68,12 +68,12 @@ impl Write {
         Ok(Self {
             request_id: RequestId::new(request_id, content),
             validate_only,
-            deadline: Instant::now() + patience(metadata, WRITE_PATIENCE),
+            deadline: Instant::now() + timeout(metadata, WRITE_TIMEOUT),
         })
     }
 
     /// The time that is left.
-    fn patience(&self) -> Duration {
+    fn timeout(&self) -> Duration {
         self.deadline.duration_since(Instant::now())
     }
 
@@ -113,7 +113,7 @@ impl Writer {
             let expected = known.map(|cluster| Expected::of(cluster, &new.etag));
             let command = match (known, expected) {
                 (None, _) | (_, Some(Expected::Later)) if !is_caught_up => {
-                    read = self.leader.catch_up(&self.reads, write.patience()).await?;
+                    read = self.leader.catch_up(&self.reads, write.timeout()).await?;
                     is_caught_up = true;
                     continue;
                 }
@@ -157,7 +157,7 @@ impl Writer {
             }
             let Some(cluster) = read.state.cluster_named(&request.name) else {
                 if !is_caught_up {
-                    read = self.leader.catch_up(&self.reads, write.patience()).await?;
+                    read = self.leader.catch_up(&self.reads, write.timeout()).await?;
                     is_caught_up = true;
                     continue;
                 }
@@ -192,14 +192,14 @@ impl Writer {
         if write.validate_only {
             return Ok(tried(&self.reads.now(), &command));
         }
-        let proposed = self.raft.submit_within(command, write.patience()).await;
+        let proposed = self.raft.submit_within(command, write.timeout()).await;
         let proposed = match proposed {
             Err(ProposeError::NoLeader) => return Err(no_leader(&self.leader.problem().await)),
             proposed => proposed.map_err(|error| propose_error(&error))?,
         };
         let revision = proposed.revision.0;
-        let patience = write.patience().max(APPLY_WITHIN);
-        match self.reads.at_least(revision, patience).await {
+        let timeout = write.timeout().max(APPLY_TIMEOUT);
+        match self.reads.at_least(revision, timeout).await {
             Ok(read) => Ok((proposed.outcome, read)),
             Err(status) if matches!(proposed.outcome, Outcome::Rejected(_)) => Err(status),
             Err(_) => Err(outcome_unknown(format!(

@@ -11,7 +11,7 @@ use tonic::{Request, Response, Status};
 use super::{
     convert::timestamp,
     observed::LeaderView,
-    reads::{APPLY_WITHIN, Read, Reads, patience},
+    reads::{APPLY_TIMEOUT, Read, Reads, timeout},
     status::{Kind, not_found, stopping},
     watch::{Ended, Outlet, Watches},
 };
@@ -33,7 +33,7 @@ const ASK_EVERY: Duration = Duration::from_millis(500);
 const LOOK_PAUSE: Duration = Duration::from_millis(100);
 
 /// How long a removal may take where its caller sets no deadline.
-const REMOVE_PATIENCE: Duration = Duration::from_secs(30);
+const REMOVE_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// `GroupService`.
 #[derive(Clone)]
@@ -73,8 +73,8 @@ impl Group {
 
     /// Sends the group, then again whenever anything but the passing of time has changed it.
     ///
-    /// Unlike the watches of shards and clusters it goes on without a majority: what it sends shows
-    /// so, and why.
+    /// Unlike the watches of shards and clusters it continues without a majority: what it sends
+    /// shows so, and why.
     async fn watch(self, mut outlet: Outlet<WatchGroupResponse>) -> Ended {
         let mut states = self.reads.state.clone();
         let mut leadership = self.raft.leadership();
@@ -127,9 +127,9 @@ impl GroupService for Group {
         &self,
         request: Request<GetGroupRequest>,
     ) -> Result<Response<GetGroupResponse>, Status> {
-        let patience = patience(request.metadata(), APPLY_WITHIN);
+        let timeout = timeout(request.metadata(), APPLY_TIMEOUT);
         let min_revision = request.into_inner().min_revision;
-        let read = self.reads.at_least(min_revision, patience).await?;
+        let read = self.reads.at_least(min_revision, timeout).await?;
         Ok(Response::new(GetGroupResponse {
             group: Some(self.group(&read).await),
             revision: read.revision.0,
@@ -141,9 +141,9 @@ impl GroupService for Group {
         &self,
         request: Request<WatchGroupRequest>,
     ) -> Result<Response<Self::WatchGroupStream>, Status> {
-        let patience = patience(request.metadata(), APPLY_WITHIN);
+        let timeout = timeout(request.metadata(), APPLY_TIMEOUT);
         let min_revision = request.into_inner().min_revision;
-        self.reads.at_least(min_revision, patience).await?;
+        self.reads.at_least(min_revision, timeout).await?;
         let this = self.clone();
         let ends = self.watches.stopped();
         let messages = self.watches.serve_until(ends, |outlet| this.watch(outlet));
@@ -154,19 +154,19 @@ impl GroupService for Group {
         &self,
         request: Request<RemoveMemberRequest>,
     ) -> Result<Response<RemoveMemberResponse>, Status> {
-        let patience = patience(request.metadata(), REMOVE_PATIENCE);
+        let timeout = timeout(request.metadata(), REMOVE_TIMEOUT);
         let name = request.into_inner().name;
         let id_in = |read: &Read| read.state.member_named(&name).map(|member| member.id);
         let id = match id_in(&self.reads.now()) {
             Some(id) => id,
             None => {
-                let read = self.leader.catch_up(&self.reads, patience).await?;
+                let read = self.leader.catch_up(&self.reads, timeout).await?;
                 id_in(&read).ok_or_else(|| not_found(Kind::Member, &name))?
             }
         };
-        let revision = self.leader.remove(id, patience).await?.0;
+        let revision = self.leader.remove(id, timeout).await?.0;
         // Who reads here next should see it; that it is so is known in any case.
-        drop(self.reads.at_least(revision, patience).await);
+        drop(self.reads.at_least(revision, timeout).await);
         Ok(Response::new(RemoveMemberResponse { revision }))
     }
 }

@@ -11,7 +11,7 @@ use tonic::{Request, Response, Status};
 use super::{
     convert,
     page::Paging,
-    reads::{APPLY_WITHIN, Reads, patience},
+    reads::{APPLY_TIMEOUT, Reads, timeout},
     token::Digest,
     watch::{From, Watch, Watches},
 };
@@ -52,9 +52,9 @@ impl ShardService for Shards {
         &self,
         request: Request<GetShardRequest>,
     ) -> Result<Response<GetShardResponse>, Status> {
-        let patience = patience(request.metadata(), APPLY_WITHIN);
+        let timeout = timeout(request.metadata(), APPLY_TIMEOUT);
         let request = request.into_inner();
-        let read = self.reads.at_least(request.min_revision, patience).await?;
+        let read = self.reads.at_least(request.min_revision, timeout).await?;
         let state = &read.state;
         let id = convert::shard_id(state, &request.name)?;
         let shard = state.assignments.get(&id);
@@ -69,7 +69,7 @@ impl ShardService for Shards {
         &self,
         request: Request<ListShardsRequest>,
     ) -> Result<Response<ListShardsResponse>, Status> {
-        let patience = patience(request.metadata(), APPLY_WITHIN);
+        let timeout = timeout(request.metadata(), APPLY_TIMEOUT);
         let request = request.into_inner();
         let same = ListShardsRequest {
             page_size: 0,
@@ -78,7 +78,7 @@ impl ShardService for Shards {
         };
         let digest = Digest::of("ListShards", &same.encode_to_vec());
         let paging = Paging::new(request.page_size, &request.page_token, digest)?;
-        let read = self.reads.at_least(request.min_revision, patience).await?;
+        let read = self.reads.at_least(request.min_revision, timeout).await?;
         let state = &read.state;
         let shards = select::Shards::new(request.clusters, request.owners).sorted(state);
         let page = paging.page(shards.into_iter().map(|(order, key)| {
@@ -97,7 +97,7 @@ impl ShardService for Shards {
         request: Request<WatchShardsRequest>,
     ) -> Result<Response<Self::WatchShardsStream>, Status> {
         self.watches.check(&self.reads)?;
-        let patience = patience(request.metadata(), APPLY_WITHIN);
+        let timeout = timeout(request.metadata(), APPLY_TIMEOUT);
         let request = request.into_inner();
         let same = WatchShardsRequest {
             resume_token: String::new(),
@@ -109,7 +109,7 @@ impl ShardService for Shards {
             min_revision: request.min_revision,
             method: "WatchShards",
             request: &same.encode_to_vec(),
-            patience,
+            timeout,
         };
         let shards = select::Shards::new(request.clusters, request.owners);
         let log = self.raft.changes().shards.clone();

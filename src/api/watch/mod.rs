@@ -84,7 +84,7 @@ pub(super) struct From<'a> {
     pub(super) method: &'a str,
     /// The request without the two fields above.
     pub(super) request: &'a [u8],
-    pub(super) patience: Duration,
+    pub(super) timeout: Duration,
 }
 
 /// One watch.
@@ -135,7 +135,7 @@ impl<W: Watched> Watch<W> {
         let resumed = resumed(from.resume_token, digest)?;
         let known = resumed.map_or(0, |place| place.revision.0);
         let revision = from.min_revision.max(known);
-        let read = reads.at_least(revision, from.patience).await?;
+        let read = reads.at_least(revision, from.timeout).await?;
         let watched = Arc::new(watched);
         let at = match resumed {
             Some(place) => At::place(place),

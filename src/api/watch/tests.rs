@@ -117,7 +117,7 @@ impl Replica {
             min_revision: least,
             method: "WatchMembers",
             request: request.as_bytes(),
-            patience: Duration::from_secs(2),
+            timeout: Duration::from_secs(2),
         };
         Watch::open(Named(letter), reads, Arc::clone(&self.log), from).await
     }

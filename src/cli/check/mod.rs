@@ -1,5 +1,5 @@
-//! `quorumwatch check`: what would be in force, what is wrong with it, and whether everything that
-//! it names can be reached.
+//! `quorumwatch check`: shows the effective configuration, its problems, and whether everything
+//! that it names is reachable.
 //!
 //! Each thing to check is a [`Target`]; to add a kind of thing, add targets and
 //! nothing else.

@@ -26,7 +26,7 @@ use crate::{
 };
 
 /// How long one step may take; inside a data centre each takes a millisecond.
-const STEP_WITHIN: Duration = Duration::from_secs(5);
+const STEP_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// What answers at an address.
 pub(super) enum Reached {
@@ -115,7 +115,7 @@ pub(super) async fn ask(address: &str, own: &str, expected: &str) -> Reached {
         protocol: PROTOCOL,
         version: VERSION.to_owned(),
     });
-    match timeout(STEP_WITHIN, hello).await {
+    match timeout(STEP_TIMEOUT, hello).await {
         Ok(Ok(hello)) => Reached::Replica(hello.into_inner()),
         Ok(Err(status)) => match client_listener(channel, &status).await {
             Some(name) => Reached::ClientListener(name),
@@ -139,7 +139,7 @@ type Absence = (String, &'static str);
 
 /// The addresses of a `host:port`.
 pub(super) async fn resolve(address: &str) -> Result<Vec<SocketAddr>, Absence> {
-    match timeout(STEP_WITHIN, lookup_host(address)).await {
+    match timeout(STEP_TIMEOUT, lookup_host(address)).await {
         Ok(Ok(found)) => Ok(found.collect()),
         Ok(Err(error)) => {
             let advice = "correct the host name in peers, or this machine's name service (DNS)";
@@ -154,7 +154,7 @@ pub(super) async fn resolve(address: &str) -> Result<Vec<SocketAddr>, Absence> {
 
 async fn connect(address: &str) -> Result<(), Absence> {
     let resolved = resolve(address).await?;
-    match timeout(STEP_WITHIN, TcpStream::connect(&*resolved)).await {
+    match timeout(STEP_TIMEOUT, TcpStream::connect(&*resolved)).await {
         Ok(Ok(_)) => Ok(()),
         Ok(Err(error)) if error.kind() == std::io::ErrorKind::ConnectionRefused => {
             let advice = "start that replica, or correct its address in peers";
@@ -166,7 +166,7 @@ async fn connect(address: &str) -> Result<(), Absence> {
                                                    firewalls)",
         )),
         Err(_) => {
-            let seconds = STEP_WITHIN.as_secs();
+            let seconds = STEP_TIMEOUT.as_secs();
             let reason = format!("the machine does not answer within {seconds} s");
             Err((
                 reason,
@@ -183,7 +183,7 @@ async fn client_listener(channel: Channel, status: &Status) -> Option<String> {
     }
     let mut client = GroupServiceClient::new(channel);
     let group = client.get_group(GetGroupRequest::default());
-    let group = timeout(STEP_WITHIN, group).await.ok()?.ok()?;
+    let group = timeout(STEP_TIMEOUT, group).await.ok()?.ok()?;
     Some(group.into_inner().answered_by)
 }
 

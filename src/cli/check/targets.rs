@@ -9,7 +9,7 @@ use super::finding::{Finding, Verdict};
 use crate::cli::output;
 
 /// Timeout of one check: it may take several requests, each with its own timeout.
-const TARGET_WITHIN: Duration = Duration::from_secs(40);
+const TARGET_TIMEOUT: Duration = Duration::from_secs(40);
 /// How many checks run at once.
 const TARGETS_AT_ONCE: usize = 32;
 
@@ -50,9 +50,9 @@ impl Target {
     }
 
     async fn look(self) -> Outcome {
-        let looked = timeout(TARGET_WITHIN, self.work).await;
+        let looked = timeout(TARGET_TIMEOUT, self.work).await;
         let outcome = looked.unwrap_or_else(|_| {
-            let seconds = TARGET_WITHIN.as_secs();
+            let seconds = TARGET_TIMEOUT.as_secs();
             let detail = format!("no result within {seconds} s");
             let finding = Finding::new(&self.subject, "reach", Verdict::Failed, detail);
             let advice = "check whether it is overloaded, or a firewall drops packets";
@@ -72,7 +72,7 @@ impl Target {
 pub(super) async fn reach(targets: Vec<Target>) -> Vec<Outcome> {
     if !targets.is_empty() {
         let names: Vec<_> = targets.iter().map(|target| &*target.subject).collect();
-        let seconds = TARGET_WITHIN.as_secs();
+        let seconds = TARGET_TIMEOUT.as_secs();
         let names = names.join(", ");
         output::note(&format!("reaching {names}; each may take {seconds} s"));
     }

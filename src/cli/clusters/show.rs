@@ -1,4 +1,4 @@
-//! Clusters as tables for people.
+//! Clusters as tables.
 
 use std::{
     collections::BTreeMap,

@@ -17,7 +17,7 @@ use crate::{
 /// Polling interval, short enough for the printed times to be meaningful.
 const PAUSE: Duration = Duration::from_millis(20);
 /// How long the group may take to form, and to own every shard.
-const READY_LIMIT: Duration = Duration::from_secs(60);
+const READY_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// Waits until every replica is a healthy member of one group; returns the leader.
 pub(super) async fn founded(
@@ -130,8 +130,8 @@ async fn hoped<T>(
     };
     tokio::select! {
         () = shutdown.cancelled() => Err(Error::Interrupted),
-        answered = timeout(READY_LIMIT, asking) => answered.unwrap_or_else(|_| {
-            Err(Error::Demo(format!("the replicas did not {what} within {READY_LIMIT:?}")))
+        answered = timeout(READY_TIMEOUT, asking) => answered.unwrap_or_else(|_| {
+            Err(Error::Demo(format!("the replicas did not {what} within {READY_TIMEOUT:?}")))
         }),
     }
 }

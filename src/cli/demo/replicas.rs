@@ -221,7 +221,7 @@ fn not_started(directory: &Path, source: io::Error) -> Error {
     }
 }
 
-/// Ports that nobody listens on, all different.
+/// Free ports, all different.
 fn free_ports(count: usize) -> Result<Vec<u16>, Error> {
     let span = PORTS.end - PORTS.start;
     // Two demos at once begin at different places.

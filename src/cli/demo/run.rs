@@ -25,14 +25,14 @@ use crate::{
 };
 
 /// How long the subscription may take to cover every stream.
-const SUBSCRIBE_LIMIT: Duration = Duration::from_secs(30);
-/// How long a takeover may take before the demo goes on without it, and fails: ten times what is
+const SUBSCRIBE_TIMEOUT: Duration = Duration::from_secs(30);
+/// How long a takeover may take before the demo continues without it, and fails: ten times what is
 /// promised for the worst case.
-const TAKEOVER_LIMIT: Duration = Duration::from_secs(20);
+const TAKEOVER_TIMEOUT: Duration = Duration::from_secs(20);
 /// How long a replica may take to come back and to get a shard.
-const REBALANCE_LIMIT: Duration = Duration::from_secs(30);
+const REBALANCE_TIMEOUT: Duration = Duration::from_secs(30);
 /// How long the subscriber may take to receive the rest after the load has ended.
-const REST_LIMIT: Duration = Duration::from_secs(20);
+const REST_TIMEOUT: Duration = Duration::from_secs(20);
 /// How long it keeps reading when it has everything, to catch duplicates.
 const AFTERMATH: Duration = Duration::from_secs(1);
 
@@ -73,7 +73,7 @@ impl Run<'_> {
         if self.world.has_ledger() {
             self.print(Tone::Bold, "load ended; waiting for the remaining events")?;
         }
-        let rest = Instant::now() + REST_LIMIT;
+        let rest = Instant::now() + REST_TIMEOUT;
         let complete = self
             .until(rest, |run| run.world.is_complete(&run.tally))
             .await?;
@@ -86,7 +86,7 @@ impl Run<'_> {
     /// Waits until the subscription covers every stream, and stands in the present.
     async fn open(&mut self) -> Result<(), Error> {
         let streams = self.ownership.counts().0;
-        let limit = Instant::now() + SUBSCRIBE_LIMIT;
+        let limit = Instant::now() + SUBSCRIBE_TIMEOUT;
         let open = self
             .until(limit, |run| {
                 run.tally.streams() >= streams && run.tally.is_current
@@ -97,7 +97,7 @@ impl Run<'_> {
             self.print(Tone::Good, &text)
         } else {
             Err(Error::Demo(format!(
-                "the subscription covers {} of {streams} streams after {SUBSCRIBE_LIMIT:?}",
+                "the subscription covers {} of {streams} streams after {SUBSCRIBE_TIMEOUT:?}",
                 self.tally.streams()
             )))
         }
@@ -137,7 +137,7 @@ impl Run<'_> {
         let started = Instant::now();
         self.replicas.launch(victim)?;
         self.print(Tone::Bold, &format!("{victim} is restarted"))?;
-        let limit = (started + REBALANCE_LIMIT).min(end);
+        let limit = (started + REBALANCE_TIMEOUT).min(end);
         let owns = |run: &Self| !run.ownership.of_replica(victim).is_empty();
         if self.until(limit, owns).await? {
             kill.rebalance_ms = Some(since(started));
@@ -152,7 +152,7 @@ impl Run<'_> {
         killed: Instant,
         lost: &BTreeMap<String, Owned>,
     ) -> Result<(), Error> {
-        let limit = killed + TAKEOVER_LIMIT;
+        let limit = killed + TAKEOVER_TIMEOUT;
         let watch = kill.was_leader.then(|| {
             let client = Client::new(self.replicas.endpoints(self.serving));
             tokio::spawn(group::new_leader(client, kill.replica.clone(), limit))
@@ -164,12 +164,12 @@ impl Run<'_> {
             self.print(Tone::Good, &format!("{text} after {:.0} ms", since(killed)))?;
         }
         // In clusters of one's own perhaps nothing happens; then it is not waited for.
-        let patience = match self.world.has_ledger() {
-            true => TAKEOVER_LIMIT,
+        let timeout = match self.world.has_ledger() {
+            true => TAKEOVER_TIMEOUT,
             false => self.arguments.length / 4,
         };
         let heard = |run: &Self| run.tally.first_events().is_some();
-        if self.until(killed + patience, heard).await?
+        if self.until(killed + timeout, heard).await?
             && let Some(firsts) = self.tally.first_events()
         {
             let after = |at: &Instant| milliseconds(at.duration_since(killed));
@@ -218,7 +218,7 @@ impl Run<'_> {
             ..Report::default()
         };
         if !complete {
-            let text = format!("the subscriber had not received everything after {REST_LIMIT:?}");
+            let text = format!("the subscriber had not received everything after {REST_TIMEOUT:?}");
             report.problems.push(text);
         }
         if self.tally.not_after > 0 {
@@ -240,7 +240,7 @@ impl Run<'_> {
             let unheard = self.world.has_ledger() && owned && kill.last_first_event_ms.is_none();
             let unled = kill.was_leader && kill.new_leader_ms.is_none();
             if kill.takeover_ms.is_none() || unheard || unled {
-                let text = format!("the takeover was not complete after {TAKEOVER_LIMIT:?}");
+                let text = format!("the takeover was not complete after {TAKEOVER_TIMEOUT:?}");
                 report.problems.push(text);
             }
         }

@@ -68,7 +68,7 @@ impl Tally {
                 self.progress(progress);
                 Ok(())
             }
-            // The subscription itself goes on elsewhere.
+            // The subscription itself resumes elsewhere.
             Some(Frame::Closing(_) | Frame::Heartbeat(_)) => Ok(()),
             None => Err("a frame without a kind".into()),
         };

@@ -125,7 +125,7 @@ impl EventTable {
             },
             // The head shows that the subscription stands.
             Some(Frame::Progress(_)) => return self.write_head(out),
-            // Why it goes on elsewhere is a note.
+            // Why it resumes elsewhere is a note.
             Some(Frame::Closing(_) | Frame::Heartbeat(_)) | None => return Ok(()),
         };
         self.write_row(out, &row)

@@ -1,4 +1,4 @@
-//! `quorumwatch events`: follow what happens in the clusters.
+//! `quorumwatch events`: streams events from the clusters.
 
 mod arguments;
 mod columns;

@@ -171,11 +171,10 @@ mod tests {
         assert!(streams.progress(&progress(1000, Some(1000))).is_empty());
         assert!(streams.progress(&progress(1120, None)).is_empty());
         let notes = streams.progress(&progress(1121, None));
-        let expected =
-            "a v1/events shop has not been heard for 2m1s; `quorumwatch status` says why";
+        let expected = "nothing from a v1/events shop for 2m1s; `quorumwatch status` shows why";
         assert_eq!(notes, [expected]);
         assert!(streams.progress(&progress(1130, None)).is_empty());
         let notes = streams.progress(&progress(1140, Some(1139)));
-        assert_eq!(notes, ["a v1/events shop is heard again"]);
+        assert_eq!(notes, ["receiving from a v1/events shop again"]);
     }
 }

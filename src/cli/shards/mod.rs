@@ -1,4 +1,4 @@
-//! `quorumwatch shards`: who owns what.
+//! `quorumwatch shards`: the owner of each shard.
 
 mod moves;
 mod watch;

@@ -1,4 +1,4 @@
-//! Changes of shards as lines for people.
+//! Changes of shards as lines of text.
 
 use std::collections::BTreeMap;
 

@@ -1,4 +1,4 @@
-//! `quorumwatch status`: the group on one page, and what is wrong with it.
+//! `quorumwatch status`: the group on one page, with its problems.
 
 mod page;
 mod wrong;
@@ -30,7 +30,7 @@ use wrong::{Finding, Seen};
 /// How often `--watch` refreshes.
 const REFRESH: Duration = Duration::from_secs(2);
 /// A replica that takes longer to accept a connection is shown as not answering.
-const PROBE_WITHIN: Duration = Duration::from_secs(1);
+const PROBE_TIMEOUT: Duration = Duration::from_secs(1);
 /// Replicas beyond this many are not probed: no group has so many voters.
 const PROBES_MAX: usize = 16;
 
@@ -156,7 +156,7 @@ async fn silent_members(group: &Group) -> Vec<String> {
     let members = group.members.iter().take(PROBES_MAX);
     let probes = members.map(|member| async move {
         let endpoint: Endpoint = member.client_address.parse().ok()?;
-        let answer = tokio::time::timeout(PROBE_WITHIN, endpoint.connect()).await;
+        let answer = tokio::time::timeout(PROBE_TIMEOUT, endpoint.connect()).await;
         let answers = matches!(answer, Ok(Ok(_)));
         (!answers).then(|| member.name.clone())
     });

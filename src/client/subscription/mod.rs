@@ -14,7 +14,7 @@ use crate::proto::v1::{
 };
 
 /// How long a replica may send nothing, by default: three heartbeats. A frozen or partitioned one
-/// is not noticed otherwise; what comes of a mistake is that the subscription goes on at another
+/// is not noticed otherwise; what comes of a mistake is that the subscription resumes at another
 /// replica.
 pub const SILENCE_MAX: Duration = Duration::from_millis(1500);
 
@@ -63,7 +63,7 @@ pub enum Begin {
 pub enum Update {
     /// A replica serves the subscription.
     Connected(Endpoint),
-    /// The subscription leaves the replica that served it, or that was asked, and goes on at
+    /// The subscription leaves the replica that served it, or that was asked, and resumes at
     /// another.
     Interrupted {
         /// The replica that served until now.

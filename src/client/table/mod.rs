@@ -1,8 +1,8 @@
 //! A copy of what exists, kept from the frames of a subscription that began with a snapshot.
 //!
 //! It does no I/O and waits for nothing: give it each frame of a [`super::Subscription`], in order.
-//! It stays valid when the subscription goes on at another replica, and after a restart where it was
-//! saved together with the cursor.
+//! It stays valid when the subscription resumes at another replica, and after a restart where it
+//! was saved together with the cursor.
 
 mod copy;
 
@@ -148,7 +148,7 @@ impl Table {
                     Entry::Vacant(entry) => {
                         entry.insert(StreamCopy::added(change));
                     }
-                    // Another replica goes on with what is known.
+                    // Another replica continues with what is known.
                     Entry::Occupied(mut entry) => entry.get_mut().added_again(change),
                 }
                 Ok(Vec::new())

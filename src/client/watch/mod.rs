@@ -1,6 +1,6 @@
 //! Watches that survive the replica that serves them, each with a copy of what it watches.
 //!
-//! Each begins with a snapshot, and goes on at another replica where one sends nothing for three
+//! Each begins with a snapshot, and resumes at another replica where one sends nothing for three
 //! seconds: not even the heartbeat that a quiet watch has each second.
 
 mod clusters;
@@ -24,7 +24,7 @@ const SILENCE_MAX: Duration = Duration::from_secs(3);
 pub enum Update<C> {
     /// A replica serves the watch.
     Connected(Endpoint),
-    /// The watch leaves the replica that served it, or that was asked, and goes on at another.
+    /// The watch leaves the replica that served it, or that was asked, and resumes at another.
     Interrupted {
         /// The replica that served until now.
         endpoint: Endpoint,

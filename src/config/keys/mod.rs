@@ -82,7 +82,7 @@ pub enum Kind {
 }
 
 impl Kind {
-    /// What is expected, for people, with its article.
+    /// What is expected, for messages, with its article.
     pub(super) fn expected(self) -> &'static str {
         match self {
             Self::Text | Self::Path | Self::Secret | Self::Choice(_) => "a string",

@@ -52,7 +52,7 @@ fn serve(toml: &str) -> Serve {
     file(toml).serve.unwrap()
 }
 
-/// Every problem as people see it, without the folder of the test.
+/// Every problem as it is printed, without the directory of the test.
 fn told(loaded: Loaded) -> Vec<String> {
     let problems = loaded.serve.unwrap_err().problems.into_iter();
     let short = |text: String| match text.find(FILE) {
@@ -283,7 +283,7 @@ fn an_unknown_key_is_reported_with_the_nearest_name() {
         (
             "[[clusters]]\nname = 'c'\nin_cluster = true\nurl = ''",
             "quorumwatch.toml:4: clusters[c].url: ",
-            "known here are name, labels, description, duplicate_of, kubeconfig",
+            "known keys are name, labels, description, duplicate_of, kubeconfig",
         ),
         (
             "[[clusters]]\nname = 'c'\nin_cluster = true\n\
@@ -293,7 +293,7 @@ fn an_unknown_key_is_reported_with_the_nearest_name() {
         ),
     ] {
         let found = problems(toml);
-        expect_one(&found, begins, "there is no such key");
+        expect_one(&found, begins, "unknown key");
         expect_one(&found, begins, meant);
     }
 }
@@ -313,11 +313,11 @@ fn a_value_of_the_wrong_kind_is_reported_and_not_repeated() {
         ("limits = 1", "quorumwatch.toml:1: limits: must be a table"),
         (
             "limits.ring_bytes = '1'",
-            "quorumwatch.toml:1: limits.ring_bytes: must be a whole",
+            "quorumwatch.toml:1: limits.ring_bytes: must be an integer",
         ),
         (
             "limits.ring_bytes = 1.5",
-            "quorumwatch.toml:1: limits.ring_bytes: must be a whole",
+            "quorumwatch.toml:1: limits.ring_bytes: must be an integer",
         ),
         (
             "insecure_plaintext = 'yes'",
@@ -510,7 +510,7 @@ fn the_own_peer_says_what_is_advertised() {
     expect_one(
         &found,
         "quorumwatch.toml:4: peers: ",
-        "but advertise_peer says \"h:1\"",
+        "but advertise_peer is \"h:1\"",
     );
 }
 
@@ -519,7 +519,7 @@ fn peers_that_lack_this_replica_are_refused() {
     let found = problems("name = 'c'\n[peers]\na = '127.0.0.1:7401'");
     expect_one(
         &found,
-        "quorumwatch.toml:2: peers: this replica, \"c\", is not among them",
+        "quorumwatch.toml:2: peers: this replica, \"c\", is not in the list",
         "",
     );
 }
@@ -530,7 +530,7 @@ fn a_peer_is_named_once_and_lives_alone() {
     let found = problems(toml);
     assert_eq!(found.len(), 3, "{found:#?}");
     assert!(
-        found[0].starts_with("quorumwatch.toml:4: a: stands twice"),
+        found[0].starts_with("quorumwatch.toml:4: a: duplicate key"),
         "{found:#?}"
     );
     assert!(found[1].contains("toml:5: peers: \"a\" and \"b\" have the same address"));

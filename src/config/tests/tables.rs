@@ -81,10 +81,10 @@ fn a_cluster_that_is_there_twice_is_reported_with_both_places() {
     expect_one(
         &found,
         "quorumwatch.toml:5: clusters[c].name: ",
-        "a cluster \"c\" is there already",
+        "cluster \"c\" is already defined",
     );
     assert!(
-        found[0].contains("quorumwatch.toml:2; name each once"),
+        found[0].contains("quorumwatch.toml:2; define each once"),
         "{found:?}"
     );
 }
@@ -129,7 +129,7 @@ fn a_cluster_needs_one_source_and_resources_that_can_be() {
         (
             "in_cluster = true\ncontext = 'x'",
             "quorumwatch.toml:4: clusters[c].context: ",
-            "beside",
+            "needs kubeconfig",
         ),
         (
             "in_cluster = true\nresources = ['v1/events',\n'pods']",

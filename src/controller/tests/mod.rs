@@ -45,7 +45,7 @@ enum Fate {
 /// A move that is being prepared, and how to end that.
 type Preparation = (Move, oneshot::Sender<Outcome>);
 
-/// A group that agrees at once on everything that is proposed, unless told otherwise.
+/// A group that commits at once everything that is proposed, unless set otherwise.
 #[derive(Clone)]
 struct Group {
     state: Arc<watch::Sender<Arc<State>>>,
@@ -119,7 +119,7 @@ impl Group {
         let mut state = self.state.subscribe();
         let reached = state.wait_for(|state| reached(state));
         let waited = timeout(Duration::from_secs(60), reached).await;
-        assert!(waited.is_ok(), "waited in vain until {what}");
+        assert!(waited.is_ok(), "timed out waiting until {what}");
     }
 
     async fn until_all_owned(&self) {

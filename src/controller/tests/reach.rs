@@ -2,7 +2,7 @@
 
 use super::*;
 
-/// How the owner of a shard fares with its cluster.
+/// The condition of a shard's cluster, as its owner sees it.
 fn report(group: &Group, shard: ShardId, condition: Condition) {
     group.change(|state| {
         let report = Command::ReportHealth {

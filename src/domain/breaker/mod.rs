@@ -26,7 +26,7 @@ pub struct Limits {
     pub probe_burst: u32,
     /// Beyond it one probe in so long, however often the cluster comes and goes.
     pub probe_interval_ms: u32,
-    /// Requests that go on at once after an outage.
+    /// Requests that resume at once after an outage.
     pub resume_burst: u32,
     /// Beyond it one in so long.
     pub resume_interval_ms: u32,

@@ -203,7 +203,7 @@ fn those_who_were_held_back_go_on_in_turn() {
     assert_eq!(turns.last(), Some(&Output::GoOn { at_ms: last }));
 }
 
-/// Somebody who sends a request, waits while it fails, and is content with one answer.
+/// A client that sends a request, waits while it fails, and stops after one answer.
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum Stream {
     Sending,

@@ -195,7 +195,7 @@ impl FeedSession {
         vec![Output::EndLook, Output::Locate(self.place.clone())]
     }
 
-    /// The replay goes on until the log has what comes next.
+    /// The replay continues until the log has what comes next.
     fn meet_log(&mut self, owner: Located) -> Vec<Output> {
         match owner.next {
             Some(next) => self.go(Way::Log(next), owner),
@@ -394,7 +394,7 @@ impl FeedSession {
         }
     }
 
-    /// The watch cannot go on where the reader stands, although exact lists answer.
+    /// The watch cannot continue where the reader stands, although exact lists answer.
     fn watch_lost(&mut self, to: ResourceVersion) -> Vec<Output> {
         let (Reader::Subscriber, Place::At(here), Some(era)) =
             (self.reader, &self.place, &self.era)

@@ -80,8 +80,8 @@ pub(super) fn era(era: u64, from: Option<&str>, to: u64) -> EraStart {
     }
 }
 
-/// An owner in era 3, which goes on with era 2 by a repair from 2/10 to version 20; era 2 did not
-/// go on with era 1. Its log begins at 3/30.
+/// An owner in era 3, which continues with era 2 by a repair from 2/10 to version 20; era 2 did not
+/// continue with era 1. Its log begins at 3/30.
 pub(super) fn owner(next: Option<u64>) -> Located {
     Located {
         era: era(3, Some("2/10"), 20),

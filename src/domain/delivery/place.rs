@@ -240,7 +240,7 @@ impl Place {
 
     fn admit_snapshot(&mut self, list: &Position) -> Admission {
         match self {
-            // The list of the snapshot that goes on after an interruption.
+            // The list of the snapshot that continues after an interruption.
             Self::Snapshot { list: same, .. } if same == list => Had,
             // A snapshot begins; one that was interrupted and is gone begins again.
             Self::SnapshotDue | Self::Snapshot { .. } => {

@@ -256,7 +256,7 @@ proptest! {
     }
 }
 
-/// Objects of a snapshot are told apart by nothing but their count.
+/// Objects of a snapshot are distinguished only by their count.
 fn is_counted(item: &Item) -> bool {
     matches!(item, Item::Frame(published) if published.part == Part::Snapshot)
 }

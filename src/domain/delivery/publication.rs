@@ -168,7 +168,7 @@ impl Publication {
         self.live.as_ref().map(|live| live.numbering.last())
     }
 
-    /// The closed position up to which everything is published: where another owner would go on.
+    /// The closed position up to which everything is published: where another owner would continue.
     /// `None` before the first era and while a repair is being published.
     pub fn checkpoint(&self) -> Option<Position> {
         let live = self.live.as_ref()?;

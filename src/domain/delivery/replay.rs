@@ -20,8 +20,8 @@ use crate::domain::{
     position::{Position, ResourceVersion},
 };
 
-/// Versions between two readers that are "nearly at the same place": what one of them is given in
-/// vain.
+/// Versions between two readers that are "nearly at the same place": what one of them is given
+/// needlessly.
 const NEAR_VERSIONS: u64 = 1_000;
 
 /// A part of a stream's past. Everything after its beginning passes through it, in order, until it

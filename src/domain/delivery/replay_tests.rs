@@ -95,7 +95,7 @@ fn what_nobody_has_read_is_not_dropped_and_who_is_far_behind_is_left() {
     assert!(!replay.take(Some(HistoryItem::Scarce)), "nothing is new");
     assert_eq!(replay.join(&position("3/6")), None);
     assert_eq!(read(&mut replay, &mut second), ["lagged"]);
-    assert!(replay.is_wanted(), "it goes on for the first");
+    assert!(replay.is_wanted(), "it continues for the first");
 }
 
 #[test]

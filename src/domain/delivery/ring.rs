@@ -99,7 +99,7 @@ impl Ring {
         }
     }
 
-    /// Where a reader goes on that stands at `place`; `None` where what comes next is not here.
+    /// Where a reader continues that stands at `place`; `None` where what comes next is not here.
     pub fn locate(&self, reader: Reader, place: &Place) -> Option<u64> {
         let position = place.position()?;
         if position < self.floor {
@@ -149,9 +149,9 @@ impl Ring {
         self.first + self.items.len() as u64
     }
 
-    /// Where a reader goes on that passes over what was dropped: everything after this position up
-    /// to the head is here. Never inside net changes, of which nobody can take a part: a ring that
-    /// has dropped some of them begins after the rest.
+    /// Where a reader continues that passes over what was dropped: everything after this position
+    /// up to the head is here. Never inside net changes, of which nobody can take a part: a ring
+    /// that has dropped some of them begins after the rest.
     pub fn floor(&self) -> Position {
         match self.items.front() {
             Some(Item::Frame(first)) if first.part == Part::Repair => closed_at(&first.position),
@@ -247,7 +247,7 @@ mod tests {
         for floor in floors {
             assert_eq!(ring.floor(), position(floor));
             let next = ring.locate(Reader::Log, &Place::At(ring.floor()));
-            assert!(next.is_some(), "nobody can go on at {floor}");
+            assert!(next.is_some(), "nobody can resume at {floor}");
             ring.shrink_to(ring.bytes() - 1);
         }
     }

@@ -8,7 +8,7 @@ use crate::domain::{frame::GapReason, position::Position, stream::EraStart};
 pub struct Located {
     /// How the stream's current era began.
     pub era: EraStart,
-    /// Where in the log the reader goes on, where what it needs next is there.
+    /// Where in the log the reader continues, where what it needs next is there.
     pub next: Option<u64>,
     /// Everything after this position is in the log.
     pub floor: Position,
@@ -21,7 +21,7 @@ pub enum Way {
     Log(u64),
     /// With a second watch, from its place on.
     Watch,
-    /// Its history goes on in the present era without a break: it stands there.
+    /// Its history continues in the present era without a break: it stands there.
     Enter(Position),
     /// It stands inside a version whose watch is lost: the rest of the version, from exact lists.
     CloseVersion(Position),
@@ -36,7 +36,7 @@ pub enum Way {
     Snapshot,
     /// What follows is gone.
     Gap(GapReason),
-    /// It goes on at this position, and its own readers ask for what it passes over.
+    /// It resumes at this position, and its own readers ask for what it passes over.
     Skip(Position),
     /// Not here: the owner has to catch up with the group.
     Ahead,

@@ -1,7 +1,7 @@
-//! Who should own what: [`plan`] compares what is agreed with what the leader observes and answers
-//! with the moves that are missing.
+//! Shard placement: [`plan`] compares the committed state with what the leader observes and returns
+//! the missing moves.
 //!
-//! It is a function with a fixed point: once its moves are applied, it answers with none. It never
+//! It is a function with a fixed point: once its moves are applied, it returns none. It never
 //! proposes anything itself; `controller` does that with its answer.
 //!
 //! Four phases, in this order, so that what is urgent comes first in a plan:

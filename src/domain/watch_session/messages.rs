@@ -187,16 +187,16 @@ pub enum Output {
         to: ResourceVersion,
     },
     /// Publish the net changes between two exact lists; answer `Repaired` or `Irreparable`.
-    /// When asked again for the same ends, go on after what was published.
+    /// When asked again for the same ends, continue after what was published.
     Repair {
         /// Everything up to here has been delivered.
         from: ResourceVersion,
         /// Where the repair leads.
         to: ResourceVersion,
     },
-    /// Answer `MayList` once another list of this cluster may be taken, while the watch goes on.
+    /// Answer `MayList` once another list of this cluster may be taken, while the watch continues.
     AskToList,
-    /// Take a whole list of metadata while the watch goes on, and where it is one of the present
+    /// Take a whole list of metadata while the watch continues, and where it is one of the present
     /// ask the session's questions; answer `Listed`, `ListGone` or `ListFailed`.
     List {
         /// At exactly this version; the current one if not set.

@@ -50,7 +50,7 @@ struct Model {
     begun: u64,
     is_held: bool,
     closes_silently: bool,
-    /// Whether the API server has said in its way that it cannot go on from here.
+    /// Whether the API server has said in its way that it cannot resume from here.
     is_refused: bool,
     /// What must be delivered next.
     expected: usize,
@@ -343,7 +343,7 @@ impl Model {
         true
     }
 
-    /// Hands in a frame and checks the verdict.
+    /// Steps a frame and checks the verdict.
     fn show(&mut self, entry: &Entry) {
         let uid = entry.uid.to_string();
         let version = rv(entry.version);

@@ -106,7 +106,7 @@ impl Verification {
         }
     }
 
-    /// A frame or a bookmark shows that the stream goes on.
+    /// A frame or a bookmark shows that the stream continues.
     pub(super) fn prove(&mut self, now_ms: u64) {
         self.proven_ms = now_ms;
     }

@@ -103,7 +103,7 @@ impl TryFrom<store::Rejection> for Rejection {
 }
 
 /// Texts that `domain` writes as constants. One that a newer replica sends and this one does not
-/// know is given in general words: these texts are for people.
+/// know is given in general words: these texts are for display.
 fn known_text(text: &str) -> &'static str {
     const KNOWN: &[&str] = &["10,000 clusters"];
     KNOWN

@@ -3,11 +3,11 @@
 //! sled 0.34 needs care, and gets it here: its directory is cleaned of what a killed open leaves
 //! behind, opened on a thread of its own in case it panics, written by one thread that syncs
 //! through its own handle (`writer`), with small checksummed values (`keyspace`), and checked
-//! against a file beside it that knows how far the data had come (`fence`). Every error is
+//! against the high-water mark in a file beside it (`high_water`). Every error is
 //! fatal: there is no second try after a disk has failed.
 
-mod fence;
 mod format;
+mod high_water;
 mod keyspace;
 mod log_store;
 mod look;

@@ -16,9 +16,8 @@ use prost::Message as _;
 use tokio::sync::{Mutex, mpsc, watch};
 
 use super::{
-    Identity, Log, LogStore, OpenError, Queue, Shared, WriterThread,
-    fence::{Fence, Mark},
-    format,
+    Identity, Log, LogStore, OpenError, Queue, Shared, WriterThread, format,
+    high_water::{HighWater, Mark},
     keyspace::{self, EntryReader, KeyRange, meta},
     sled_error,
     snapshots::{self, Snapshots},
@@ -143,7 +142,7 @@ struct Opened {
     db: sled::Db,
     tree: sled::Tree,
     data_file: File,
-    fence: Fence,
+    high_water: HighWater,
     log: Log,
     group: Option<GroupId>,
     identity: Identity,
@@ -153,22 +152,22 @@ struct Opened {
 impl Opened {
     fn check(db: sled::Db, dir: &Path, name: &str) -> Result<Self, OpenError> {
         let tree = db.open_tree(b"raft").map_err(sled_error)?;
-        let mut fence = Fence::open(&dir.join("fence"))?;
+        let mut high_water = HighWater::open(&dir.join("fence"))?;
         let data_file = File::open(dir.join("log").join("db"))?;
         let identity = match format::read(&tree, name)? {
-            Some(_) if fence.is_new() => {
+            Some(_) if high_water.is_new() => {
                 return Err(OpenError::Damaged(
                     "the high-water mark (the file `fence`) is missing".into(),
                 ));
             }
             Some(identity) => identity,
             None => {
-                if let Some(lost) = Mark::default().lost_since(&fence.mark()) {
+                if let Some(lost) = Mark::default().lost_since(&high_water.mark()) {
                     return Err(OpenError::Behind(lost));
                 }
                 // The high-water mark first: data with a header must always have one.
-                fence.write(Mark::default())?;
-                fence.sync()?;
+                high_water.write(Mark::default())?;
+                high_water.sync()?;
                 let identity = format::write(&tree, name)?;
                 db.flush().map_err(sled_error)?;
                 data_file.sync_data()?;
@@ -182,10 +181,10 @@ impl Opened {
             last: log.last,
             purged: log.purged,
         };
-        if let Some(lost) = mark.lost_since(&fence.mark()) {
+        if let Some(lost) = mark.lost_since(&high_water.mark()) {
             return Err(OpenError::Behind(lost));
         }
-        fence.write(mark)?;
+        high_water.write(mark)?;
         remove_unfinished_chunks(&tree)?;
         Ok(Self {
             group: format::read_group(&tree)?,
@@ -193,7 +192,7 @@ impl Opened {
             db,
             tree,
             data_file,
-            fence,
+            high_water,
             log,
             identity,
         })
@@ -213,7 +212,7 @@ impl Opened {
             Arc::clone(&shared),
             (self.db, self.tree),
             self.data_file,
-            self.fence,
+            self.high_water,
             self.garbage,
         );
         let thread = thread::Builder::new()

@@ -22,7 +22,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use super::{
     Shared,
-    fence::{Fence, Mark},
+    high_water::{HighWater, Mark},
     keyspace::{self, KeyRange, Record, meta},
     sled_error,
 };
@@ -102,7 +102,7 @@ pub(super) struct Writer {
     tree: sled::Tree,
     db: sled::Db,
     data_file: File,
-    fence: Fence,
+    high_water: HighWater,
     /// The high-water mark once the current batch is durable.
     mark: Mark,
     /// Ranges of keys that are no longer needed.
@@ -124,16 +124,16 @@ impl Writer {
         shared: Arc<Shared>,
         (db, tree): (sled::Db, sled::Tree),
         data_file: File,
-        fence: Fence,
+        high_water: HighWater,
         garbage: VecDeque<KeyRange>,
     ) -> Self {
-        let mark = fence.mark();
+        let mark = high_water.mark();
         Self {
             shared,
             tree,
             db,
             data_file,
-            fence,
+            high_water,
             mark,
             garbage,
         }
@@ -264,16 +264,16 @@ impl Writer {
         Ok(false)
     }
 
-    /// The entries to remove may still be in the batch, so that goes first. The fence is lowered
-    /// before anything is removed: it must never be ahead of the data.
+    /// The entries to remove may still be in the batch, so that goes first. The high-water mark is
+    /// lowered before anything is removed: it must never be ahead of the data.
     fn truncate(&mut self, from: u64, last: Option<LogId>, batch: &mut Batch) -> io::Result<()> {
         self.apply(std::mem::take(&mut batch.pending))?;
         self.mark.last = last;
-        self.fence.write(Mark {
+        self.high_water.write(Mark {
             last,
-            ..self.fence.mark()
+            ..self.high_water.mark()
         })?;
-        self.fence.sync()?;
+        self.high_water.sync()?;
         // From the end backwards, so that a crash in between leaves no hole.
         for key in self
             .tree
@@ -309,11 +309,11 @@ impl Writer {
 
     fn make_durable(&mut self, must_sync_fence: bool) -> io::Result<()> {
         self.flush()?;
-        // What the last batch wrote to the fence is synced now, with one batch of delay.
-        self.fence.sync()?;
-        self.fence.write(self.mark)?;
+        // What the last batch wrote to the high-water mark is synced now, with one batch of delay.
+        self.high_water.sync()?;
+        self.high_water.write(self.mark)?;
         if must_sync_fence {
-            self.fence.sync()?;
+            self.high_water.sync()?;
         }
         Ok(())
     }

@@ -49,7 +49,7 @@ pub struct SeenGap {
     pub resource: Resource,
     /// The resource version of the last position before the hole; `None` where there was none.
     pub from: Option<ResourceVersion>,
-    /// The resource version of the position after which the stream goes on: the net changes of a
+    /// The resource version of the position after which the stream continues: the net changes of a
     /// repaired gap follow it, and are all at the next version.
     pub to: ResourceVersion,
     /// The reason in the gap.

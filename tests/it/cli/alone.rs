@@ -54,7 +54,7 @@ async fn an_endpoint_that_is_no_replica_is_reported_as_such() {
         (ran.code == 1 && ran.stderr.contains(said)).then_some(())
     });
     tokio::select! {
-        () = serve => unreachable!("it serves for ever"),
+        () = serve => unreachable!("it never returns"),
         _ = asked => {}
     }
 }

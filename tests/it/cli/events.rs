@@ -32,7 +32,7 @@ async fn no_line_is_lost_or_repeated_across_kills_and_runs() {
     let first = running.interrupt().await;
     assert_eq!(first.code, 0, "{}", first.stderr);
     told.take_all(&first.stdout);
-    for said in ["serves no more", "goes on at", "takeover"] {
+    for said in ["disconnected", "resumed at", "takeover"] {
         assert!(first.stderr.contains(said), "{said}: {}", first.stderr);
     }
     // The first replica is gone, and the file says where to go on.

@@ -39,7 +39,7 @@ async fn a_death_is_reported_by_status_shards_and_events() {
         "{one_down:?}"
     );
 
-    // Without a quorum, the one that is left tells what it knows, and who is missing.
+    // Without a quorum, the one that is left reports what it knows, and who is missing.
     let leader = world.group.leader().await;
     world.group.replicas[leader].kill();
     let no_leader = status(&cli, |ran| ran.stdout.contains("leader    none")).await;

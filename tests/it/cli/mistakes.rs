@@ -1,4 +1,4 @@
-//! What a group refuses, and how it is told.
+//! What a group rejects, and how it is reported.
 
 use std::fs;
 
@@ -56,7 +56,7 @@ async fn what_is_asked_wrongly_is_refused_with_what_is_right() {
         let ran = cli.run(&line).await;
         ran.failed(1, "is not where a replica answers clients");
     }
-    // Nothing is monitored: that is told beside an output that stays empty.
+    // Nothing is monitored: a note reports it, the output stays empty.
     for line in ["clusters", "shards"] {
         let ran = cli.run(line).await;
         assert_eq!((ran.code, ran.stdout.as_str()), (0, ""), "{line}");

@@ -176,7 +176,7 @@ async fn slow_and_late_consumers_lose_nothing_in_silence() {
 }
 
 async fn stand_still_until_closed(world: &World, consumers: &[Consumer]) {
-    let is_closed = |consumer: &Consumer| consumer.logged("took nothing") > 0;
+    let is_closed = |consumer: &Consumer| consumer.logged("read nothing") > 0;
     for round in 1.. {
         assert!(round <= ROUNDS_MAX, "not all are closed as too slow");
         for consumer in consumers {

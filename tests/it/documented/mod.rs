@@ -1,6 +1,6 @@
-//! What our documents tell people to type, typed.
+//! Runs the commands of our documents.
 //!
-//! A fenced block after `<!-- run: NAME -->` is run; blocks of one name are one session, in a folder
+//! A fenced block after `<!-- run: NAME -->` is run; blocks of one name are one session, in a directory
 //! of its own. What is shown after a command must be what it prints, see [`block::is_as_shown`].
 
 mod block;

@@ -65,7 +65,7 @@ fn namespaces() -> Result<Command, String> {
 }
 
 impl Shell {
-    /// Starts one in an empty folder, the program in its `PATH`; fails where this machine cannot.
+    /// Starts one in an empty directory, the program in its `PATH`; fails where this machine cannot.
     pub(super) async fn start() -> Result<Self, String> {
         let mut command = namespaces()?;
         let folder = TempDir::with_prefix("quorumwatch-documented-").unwrap();

@@ -60,7 +60,7 @@ pub(crate) fn empty_cluster(head: &str) -> Reply {
     }
 }
 
-/// The kube-system namespace: each server is a cluster of its own, told by its port.
+/// The kube-system namespace: each server is a cluster of its own, distinguished by its port.
 fn identity(head: &str) -> String {
     let host = head
         .lines()
@@ -147,7 +147,7 @@ async fn serve<C: AsyncRead + AsyncWrite + Unpin>(
         .push(head.clone());
     match script(&head) {
         Reply::Raw(answer) => {
-            // The asker may have gone.
+            // The client may have gone.
             let _ = connection.write_all(answer.as_bytes()).await;
             let _ = connection.shutdown().await;
         }

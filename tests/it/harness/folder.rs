@@ -1,8 +1,8 @@
-//! Folders of data.
+//! Directories of data.
 
 use std::{fs, path::Path};
 
-/// Copies a folder with everything in it.
+/// Copies a directory with everything in it.
 pub(crate) fn copy_folder(from: &Path, to: &Path) {
     fs::create_dir_all(to).unwrap();
     for item in fs::read_dir(from).unwrap() {

@@ -23,7 +23,7 @@ static TURNS: LazyLock<Semaphore> = LazyLock::new(|| Semaphore::new(1));
 /// Lines of a log that are shown when a test fails.
 const LOG_LINES: usize = 40;
 
-/// What the replicas of a group are told besides their names.
+/// The configuration of a group's replicas besides their names.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Options {
     /// TOML for every replica.

@@ -12,7 +12,7 @@ const PORTS: std::ops::Range<u16> = 12_000..19_900;
 /// Ports handed out so far by this process.
 static HANDED_OUT: AtomicU16 = AtomicU16::new(0);
 
-/// Ports that nobody listens on, never the same ones twice in a process.
+/// Free ports, never the same ones twice in a process.
 pub(crate) fn free_ports<const N: usize>() -> [u16; N] {
     // Two processes at once begin at different places.
     let span = PORTS.end - PORTS.start;

@@ -1,4 +1,4 @@
-//! A subscriber that remembers what it was told, so that it can be judged.
+//! A subscriber that records what it received, so that it can be judged.
 
 use std::{
     collections::{BTreeMap, BTreeSet, VecDeque},
@@ -25,7 +25,7 @@ use tokio_util::task::AbortOnDropHandle;
 
 use super::wait::holds;
 
-/// What a subscriber was told.
+/// What a subscriber received.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Record {
     pub(crate) audit: Audit,
@@ -129,12 +129,12 @@ impl Recorder {
         }
     }
 
-    /// What was told so far.
+    /// What was received so far.
     pub(crate) fn record(&self) -> MutexGuard<'_, Record> {
         self.record.lock().unwrap()
     }
 
-    /// Leaves; what was told stays.
+    /// Leaves; the record stays.
     pub(crate) fn leave(self) -> Record {
         self.record().clone()
     }
@@ -153,7 +153,7 @@ impl Recorder {
         .await;
     }
 
-    /// Waits until something holds of what was told.
+    /// Waits until a condition on the record holds.
     pub(crate) async fn sees(
         &self,
         what: &str,
@@ -333,7 +333,7 @@ impl Record {
         self.reached.insert(synced.stream.clone(), at);
     }
 
-    /// Whether everything up to a resource version of a cluster's Events was told.
+    /// Whether everything up to a resource version of a cluster's Events was received.
     pub(crate) fn has_reached(&self, cluster: &str, rv: &ResourceVersion) -> bool {
         let streams = self.streams.values();
         let mut streams = streams.filter(|stream| stream.cluster == cluster);

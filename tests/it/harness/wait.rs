@@ -9,7 +9,7 @@ pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
 /// Pause between two looks: short enough for times to mean something.
 const PAUSE: Duration = Duration::from_millis(10);
 
-/// Looks until there is something to be had; tells how long it took.
+/// Polls until there is a value; also returns how long it took.
 pub(crate) async fn eventually<T>(
     what: &str,
     within: Duration,
@@ -27,7 +27,7 @@ pub(crate) async fn eventually<T>(
     }
 }
 
-/// Waits until something holds; tells how long it took.
+/// Waits until a condition holds; returns how long it took.
 pub(crate) async fn holds(
     what: &str,
     within: Duration,

@@ -81,12 +81,12 @@ impl World {
         self.fleet.cluster(name).expect("it is one of the fleet")
     }
 
-    /// What the group is told of a cluster; it watches its Events.
+    /// The registration of a cluster, whose Events are watched.
     pub(crate) fn described(&self, name: &str) -> Cluster {
         described(&self.fleet, name)
     }
 
-    /// Tells the group to watch a cluster.
+    /// Registers a cluster.
     pub(crate) async fn monitor(&self, name: &str) {
         self.monitor_as(name, &[]).await;
     }
@@ -140,7 +140,7 @@ impl World {
         self.from.iter().filter_map(since).sum()
     }
 
-    /// Whether somebody has everything that has happened so far.
+    /// Whether a subscriber has everything that has happened so far.
     pub(crate) fn is_complete(&self, record: &Record) -> bool {
         self.from.iter().all(|(name, from)| {
             let last = self.cluster(name).current_rv();
@@ -176,8 +176,8 @@ impl World {
         assert_eq!(record.gaps, [], "{report:#?}");
         assert_eq!(record.not_after, 0, "{report:#?}");
         for (cluster, epochs) in &record.epochs {
-            // Whoever comes back is told the past by today's owner, and then, by the replica that
-            // serves, what an owner before it had read.
+            // A subscriber that comes back receives the past from the current owner, and then, from
+            // the replica that serves, what an owner before it had read.
             assert!(
                 record.is_resumed || epochs.is_sorted(),
                 "{cluster}: an old owner came back: {epochs:?}"
@@ -187,7 +187,7 @@ impl World {
         report
     }
 
-    /// Waits until so many more events than now were told.
+    /// Waits until so many more events than now were received.
     pub(crate) async fn flows(&self, recorder: &Recorder, events: u64) -> Duration {
         let before = recorder.record().delivered;
         let flows = |record: &Record| record.delivered >= before + events;

@@ -8,7 +8,7 @@ use quorumwatch::sim::{Fault, Manifest};
 use super::{Expected, NONE, Pair, RESET, spring};
 use crate::harness::{CONFIGMAPS, EVENTS, Gaps, PATIENCE, Record, Stage, holds};
 
-/// Longer than a stream is silent before it is looked at whether its API server is.
+/// Longer than a stream is silent before its API server is checked.
 const SILENCE: Duration = Duration::from_secs(90);
 
 #[tokio::test(flavor = "multi_thread")]
@@ -93,7 +93,7 @@ async fn versions_that_go_back_and_overtake_what_was_seen_are_a_gap_and_a_snapsh
 }
 
 #[tokio::test(flavor = "multi_thread")]
-#[ignore = "takes more than a minute: so long a stream is silent before it is looked at"]
+#[ignore = "takes more than a minute: so long a stream is silent before it is checked"]
 async fn a_quiet_stream_outlives_the_compaction_of_what_others_wrote() {
     let quiet = async |stage: &Stage, live: &Pair| {
         for n in 0..50 {

@@ -68,7 +68,7 @@ impl EtcdWatch {
         Ok(Self { child, output })
     }
 
-    /// Everything that was committed so far, as far as etcd has told it.
+    /// Everything that was committed so far, as far as etcd has reported it.
     pub(crate) fn changes(&self) -> Result<Vec<EtcdChange>> {
         let text = fs::read_to_string(&self.output)?;
         // The last line may be half written.

@@ -23,7 +23,7 @@ pub(super) struct Layout {
     binaries: PathBuf,
     options: Options,
     ports: Ports,
-    /// How often etcd was restored: each restore has its own data folder.
+    /// How often etcd was restored: each restore has its own data directory.
     pub(super) restores: u32,
 }
 
@@ -97,7 +97,7 @@ impl Layout {
         command
     }
 
-    /// Makes the data folder of the present `restores` from a snapshot.
+    /// Makes the data directory of the present `restores` from a snapshot.
     pub(super) fn restore_command(&self, snapshot: &Path) -> Command {
         let mut command = Command::new(self.binaries.join("etcdutl"));
         command
@@ -108,7 +108,7 @@ impl Layout {
         command
     }
 
-    /// A restored data folder holds these, and etcd must be started with the same.
+    /// A restored data directory holds these, and etcd must be started with the same.
     fn etcd_membership(&self) -> [String; 3] {
         let peer_url = self.ports.etcd_peer_url();
         [

@@ -41,7 +41,7 @@ const BUILD_TOOLS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/kube/build
 const READY_WITHIN: Duration = Duration::from_secs(60);
 /// For one request of a readiness check, so that a hung one is asked again.
 const PROBE_WITHIN: Duration = Duration::from_secs(5);
-/// Between two looks at a condition.
+/// Interval between two checks of a condition.
 const LOOK_EVERY: Duration = Duration::from_millis(25);
 /// A port found free can be taken before its server binds it; then others are
 /// tried. Three losses in a row have another cause.
@@ -84,7 +84,7 @@ pub(crate) struct ControlPlane {
 }
 
 impl ControlPlane {
-    /// Starts a control plane named `name` in the folder `dir/name`, which must
+    /// Starts a control plane named `name` in the directory `dir/name`, which must
     /// not be in use, and returns once it is ready.
     pub(crate) async fn start(dir: &Path, name: &str, options: Options) -> Result<Self> {
         let binaries = binaries().await?;
@@ -197,7 +197,7 @@ impl ControlPlane {
     }
 
     /// Goes back to a saved state: both servers are killed, etcd gets a new data
-    /// folder made from the snapshot, and both start again. Resource versions
+    /// directory made from the snapshot, and both start again. Resource versions
     /// handed out since the snapshot are then handed out a second time.
     pub(crate) async fn etcd_restore(&mut self, path: &Path) -> Result<()> {
         self.api_server = None;
@@ -236,7 +236,7 @@ impl ControlPlane {
     }
 }
 
-/// The folder with the control plane's binaries. They are not built here: that
+/// The directory with the control plane's binaries. They are not built here: that
 /// takes minutes, which a test's time limit must not have to include.
 pub(crate) async fn binaries() -> Result<PathBuf> {
     let mut command = Command::new(BUILD_TOOLS);

@@ -76,26 +76,26 @@ Examples:
   quorumwatch events --field-selector type!=Normal,involvedObject.kind=Node
   quorumwatch events --filter '{\"namespaces\":[\"shop\"]}' --filter '{\"clusterSelector\":\"env=prod\"}'
   quorumwatch events --snapshot --until up-to-date      what exists
-  quorumwatch events --snapshot                         what exists, then what happens
-  quorumwatch events --cursor-file seen -o jsonl        resumes where the last run ended
+  quorumwatch events --snapshot                         what exists, then every change
+  quorumwatch events --cursor-file seen -o jsonl        resumes where the last run stopped
   quorumwatch events -o jsonl | jq -r '.event.objectJson // empty | fromjson.message'
 
 Output:
-  table   for people; as wide as the terminal
+  table   truncated to the terminal's width (the default)
   wide    with source, count, first seen, epoch, id, and the replica that sent it
   jsonl   one JSON object per line, a SubscribeResponse of the API, as grpcurl prints it: event, gap,
           streamChange, synced or closing
   json    the same, indented          yaml    the same, as YAML documents
-  cursor  only where the stream stands, for --cursor: at the start, every five seconds, at the end
+  cursor  only the cursor, for --cursor: at the start, every five seconds, at the end
 
-Gaps, changes of streams and changes of ownership are shown in line in tables, and on standard error
-beside data; all but ownership are in the data as well.
+Gaps, stream changes and ownership changes appear as rows in tables, and on standard error
+with the other formats; all but ownership are also in the data.
 
 Fields of --field-selector: metadata.name, metadata.namespace, type, reason, source,
 reportingComponent, involvedObject.kind, .namespace, .name and .uid, with =, == and !=.
 
---filter takes a Filter of the API (quorumwatch/v1/event_service.proto) as JSON; what matches any of
-them, or all of the other flags together, is sent.";
+--filter takes a Filter of the API (quorumwatch/v1/event_service.proto) as JSON; events that match
+any of them, or all of the other flags together, are sent.";
 
 /// The help heading of the filters.
 const WHICH: &str = "Which events";

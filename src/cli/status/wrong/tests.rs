@@ -172,7 +172,7 @@ fn numbers_of_voters_that_are_no_good_are_noted() {
         (1, Some("no fault tolerance")),
         (2, Some("either stops it")),
         (3, None),
-        (4, Some("no more deaths than 3")),
+        (4, Some("no more failures than 3")),
         (5, None),
     ] {
         let mut seen = healthy();
@@ -252,7 +252,7 @@ fn a_cluster_that_has_been_silent_for_too_long_is_wrong() {
     seen.clusters[0].lag = Some(span(most));
     assert_eq!(said(&seen).0.len(), 0);
     seen.clusters[0].lag = Some(span(most + 60_000));
-    assert!(only(&seen).contains("has not been heard for 3m"));
+    assert!(only(&seen).contains("has sent nothing for 3m"));
 }
 
 #[test]

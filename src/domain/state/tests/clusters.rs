@@ -40,7 +40,7 @@ fn what_is_written_reads_back() {
     let mut state = State::default();
     let mut written = spec("c", &["v1/pods", "v1/secrets"]);
     written.resources[0].namespaces = vec!["shop".into(), "pay".into()];
-    written.description = "for people".into();
+    written.description = "a description".into();
     let cluster = own_after_registering(&mut state, written.clone());
     assert_eq!(*state.clusters[&cluster].spec, written);
     let streams: Vec<_> = state.streams.values().map(|s| s.selector.clone()).collect();
@@ -170,7 +170,7 @@ fn only_another_source_or_other_streams_change_the_watches() {
     let begun = watches(&state);
     let mut same = spec("c", &["v1/events"]);
     same.labels.insert("team".into(), "a".into());
-    same.description = "for people".into();
+    same.description = "a description".into();
     same.duplicate_of = "other".into();
     apply(&mut state, &update(of.id, same.clone()));
     assert_eq!(watches(&state), begun);

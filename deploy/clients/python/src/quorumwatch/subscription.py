@@ -194,7 +194,7 @@ class Subscription:
             self._buffer.end(error)
 
     async def _attempt(self, attempt: Attempt) -> bool:
-        """Follows one replica until it is gone. Whether to go on after it."""
+        """Follows one replica until it is gone. Whether to continue after it."""
         await asyncio.sleep(attempt.wait)
         try:
             closing = await self._follow(attempt)
@@ -248,7 +248,7 @@ class Subscription:
         return request
 
     def _obey(self, closing: Closing, endpoint: str) -> bool:
-        """Does as the server says. Whether to go on."""
+        """Does as the server says. Whether to continue."""
         if closing.action == ClosingAction.CLOSING_ACTION_STOP:
             if closing.reason != ClosingReason.CLOSING_REASON_COMPLETE:
                 raise ClosedError(closing)

@@ -3,12 +3,12 @@
 //!
 //! A damaged sled log can open without an error and with its tail missing. A replica that forgot
 //! its vote or an entry that it acknowledged breaks Raft's safety, so at each open the data is
-//! compared with the fence and refused when it is behind.
+//! compared with the high-water mark and refused when it is behind.
 //!
 //! The file holds two slots, written in turn, so that a torn write leaves the other. A vote is
-//! synced to the fence before it is given. The end of the log is written to the fence before it is
+//! synced to this file before it is given. The end of the log is written to it before it is
 //! acknowledged but synced only with the next batch: a machine that loses power can so leave the
-//! fence one batch behind, which weakens the check by that batch and spares each commit a second
+//! file one batch behind, which weakens the check by that batch and spares each commit a second
 //! sync. It is never ahead: truncations of the log are written to it first.
 
 use std::{
@@ -21,7 +21,7 @@ use std::{
 use prost::Message as _;
 
 use crate::{
-    proto::store::v1::FenceRecord,
+    proto::store::v1::HighWaterRecord,
     raft::types::{LogId, Vote},
 };
 
@@ -44,13 +44,13 @@ pub(super) struct Mark {
 }
 
 impl Mark {
-    /// Whether data at this mark has lost something that `fence` remembers, and what.
-    pub(super) fn lost_since(&self, fence: &Self) -> Option<String> {
-        if self.vote < fence.vote {
+    /// Whether data at this mark has lost something that `high_water` records, and what.
+    pub(super) fn lost_since(&self, high_water: &Self) -> Option<String> {
+        if self.vote < high_water.vote {
             let term = |vote: Option<Vote>| vote.map_or(0, |vote| vote.leader_id.term);
             return Some(format!(
                 "its last vote was in term {}, the data knows one of term {}",
-                term(fence.vote),
+                term(high_water.vote),
                 term(self.vote)
             ));
         }
@@ -66,25 +66,25 @@ impl Mark {
                 "its log {what} with {remembered}, the data has {known}"
             ))
         };
-        if self.last < fence.last {
-            return lost("ended", self.last, fence.last);
+        if self.last < high_water.last {
+            return lost("ended", self.last, high_water.last);
         }
-        if self.purged < fence.purged {
-            return lost("was cut", self.purged, fence.purged);
+        if self.purged < high_water.purged {
+            return lost("was cut", self.purged, high_water.purged);
         }
         None
     }
 }
 
 /// The open file.
-pub(super) struct Fence {
+pub(super) struct HighWater {
     file: File,
     sequence: u64,
     written: Mark,
     is_synced: bool,
 }
 
-impl Fence {
+impl HighWater {
     /// Opens the file, or creates it where it does not exist.
     pub(super) fn open(path: &Path) -> io::Result<Self> {
         let file = OpenOptions::new()
@@ -98,7 +98,7 @@ impl Fence {
             file.set_len(FILE_BYTES)?;
             file.sync_all()?;
         }
-        let mut newest = FenceRecord::default();
+        let mut newest = HighWaterRecord::default();
         for offset in SLOT_OFFSETS {
             if let Some(record) = read_slot(&file, offset)?
                 && record.sequence > newest.sequence
@@ -129,7 +129,7 @@ impl Fence {
         if mark == self.written && self.sequence > 0 {
             return Ok(());
         }
-        let record = FenceRecord {
+        let record = HighWaterRecord {
             sequence: self.sequence + 1,
             vote: mark.vote.map(Into::into),
             last_log_id: mark.last.map(Into::into),
@@ -154,7 +154,7 @@ impl Fence {
     }
 }
 
-fn mark_of(record: FenceRecord) -> io::Result<Mark> {
+fn mark_of(record: HighWaterRecord) -> io::Result<Mark> {
     Ok(Mark {
         vote: record.vote.map(Vote::try_from).transpose()?,
         last: record.last_log_id.map(LogId::try_from).transpose()?,
@@ -162,11 +162,11 @@ fn mark_of(record: FenceRecord) -> io::Result<Mark> {
     })
 }
 
-fn encode_slot(record: &FenceRecord) -> io::Result<Vec<u8>> {
+fn encode_slot(record: &HighWaterRecord) -> io::Result<Vec<u8>> {
     let bytes = record.encode_to_vec();
     let length = u16::try_from(bytes.len()).unwrap_or(u16::MAX);
     if bytes.len() + HEADER_BYTES > SLOT_BYTES {
-        return Err(io::Error::other("the fence record outgrew its slot"));
+        return Err(io::Error::other("the high-water record outgrew its slot"));
     }
     let mut body = length.to_be_bytes().to_vec();
     body.extend(bytes);
@@ -176,7 +176,7 @@ fn encode_slot(record: &FenceRecord) -> io::Result<Vec<u8>> {
 }
 
 /// `None` for a slot that was never written, or not whole.
-fn read_slot(file: &File, offset: u64) -> io::Result<Option<FenceRecord>> {
+fn read_slot(file: &File, offset: u64) -> io::Result<Option<HighWaterRecord>> {
     let mut slot = [0; SLOT_BYTES];
     file.read_exact_at(&mut slot, offset)?;
     let (checksum, rest) = slot.split_at(4);
@@ -187,7 +187,7 @@ fn read_slot(file: &File, offset: u64) -> io::Result<Option<FenceRecord>> {
     if length == 0 || crc32c::crc32c(body).to_be_bytes() != checksum {
         return Ok(None);
     }
-    Ok(FenceRecord::decode(&body[2..]).ok())
+    Ok(HighWaterRecord::decode(&body[2..]).ok())
 }
 
 #[cfg(test)]
@@ -196,7 +196,7 @@ mod tests {
 
     use openraft::vote::RaftLeaderId as _;
 
-    use super::{Fence, Mark, SLOT_OFFSETS};
+    use super::{HighWater, Mark, SLOT_OFFSETS};
     use crate::raft::types::{LeaderId, LogId, Vote};
 
     fn mark(index: u64) -> Mark {
@@ -210,19 +210,19 @@ mod tests {
     #[test]
     fn a_torn_slot_leaves_the_other() {
         let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().join("fence");
-        let mut fence = Fence::open(&path).unwrap();
-        assert!(fence.is_new());
-        fence.write(mark(1)).unwrap();
-        fence.write(mark(2)).unwrap();
-        fence.sync().unwrap();
-        assert_eq!(Fence::open(&path).unwrap().mark(), mark(2));
+        let path = dir.path().join("high_water");
+        let mut high_water = HighWater::open(&path).unwrap();
+        assert!(high_water.is_new());
+        high_water.write(mark(1)).unwrap();
+        high_water.write(mark(2)).unwrap();
+        high_water.sync().unwrap();
+        assert_eq!(HighWater::open(&path).unwrap().mark(), mark(2));
 
-        fence
+        high_water
             .file
             .write_all_at(&[0xff; 9], SLOT_OFFSETS[0])
             .unwrap();
-        assert_eq!(Fence::open(&path).unwrap().mark(), mark(1));
+        assert_eq!(HighWater::open(&path).unwrap().mark(), mark(1));
     }
 
     #[test]
