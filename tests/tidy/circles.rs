@@ -1,6 +1,6 @@
 //! No circles: of two modules that lie side by side, one may use the other, not each the other, in
-//! one step or in several. A folder counts with all that is in it. What a file shares with the
-//! `mod.rs` of its own folder is theirs: they are one module.
+//! one step or in several. A directory counts with all that is in it. What a file shares with the
+//! `mod.rs` of its own directory is theirs: they are one module.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -9,7 +9,7 @@ use crate::{Findings, repository::Repository, source::Source};
 /// A module of the crate, by its path: `["raft", "storage", "writer"]`.
 type Module = Vec<String>;
 
-/// Who uses whom among the modules of one folder, and where.
+/// Who uses whom among the modules of one directory, and where.
 type Uses = BTreeMap<(String, String), String>;
 
 /// The modules of some files.
@@ -79,7 +79,7 @@ impl<'a> Tree<'a> {
         Some(found)
     }
 
-    /// For each folder, who uses whom in it.
+    /// For each directory, who uses whom in it.
     fn uses(&self) -> BTreeMap<Module, Uses> {
         let mut folders: BTreeMap<Module, Uses> = BTreeMap::new();
         for (module, source) in &self.files {

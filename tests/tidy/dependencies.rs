@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use crate::{Findings, repository::Repository, source::Source};
 
-/// What the files below a folder, or one file, may name.
+/// What the files below a directory, or one file, may name.
 struct Rule {
     /// A path below `src` without its ending. The longest that matches counts.
     module: &'static str,
@@ -211,7 +211,7 @@ const RULES: &[Rule] = &[
             "unicode_width",
         ],
     ),
-    // It asks whoever would be asked at the start what would come of it.
+    // It asks the same services that a start would ask.
     rule(
         "cli/check",
         &[

@@ -6,6 +6,7 @@
 mod circles;
 mod dependencies;
 mod failures;
+mod phrases;
 mod readme;
 mod repository;
 mod shape;

@@ -1,4 +1,4 @@
-//! What our documents tell people to do must be possible, and where they point must be something.
+//! What our documents instruct must be possible, and their links must lead somewhere.
 //! `tests/it/documented` runs what is marked for it.
 
 use crate::{Findings, repository::Repository};

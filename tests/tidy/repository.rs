@@ -26,12 +26,12 @@ impl Repository {
         fs::read_to_string(self.root.join(path)).ok()
     }
 
-    /// Whether a file or folder exists.
+    /// Whether a file or directory exists.
     pub(crate) fn has(&self, path: &str) -> bool {
         self.root.join(path).exists()
     }
 
-    /// Every Rust file below these folders.
+    /// Every Rust file below these directories.
     pub(crate) fn sources(&self, folders: &[&str]) -> Vec<Source> {
         self.files(folders, "rs")
             .iter()
@@ -46,7 +46,7 @@ impl Repository {
         sources
     }
 
-    /// Every file with this ending below these folders, in order.
+    /// Every file with this ending below these directories, in order.
     pub(crate) fn files(&self, folders: &[&str], ending: &str) -> Vec<PathBuf> {
         let mut found = Vec::new();
         for folder in folders {
@@ -69,7 +69,7 @@ impl Repository {
             .collect()
     }
 
-    /// What stands at the root without a leading dot, but for what git is told to ignore.
+    /// What stands at the root without a leading dot, except what .gitignore lists.
     pub(crate) fn visible_root(&self) -> Vec<String> {
         let ignored = self.read(".gitignore").unwrap_or_default();
         let ignored: Vec<_> = ignored.lines().map(|line| line.trim_matches('/')).collect();
@@ -89,7 +89,7 @@ fn collect(folder: &Path, ending: &str, found: &mut Vec<PathBuf>) {
         return;
     };
     for entry in entries {
-        let path = entry.expect("source folders are readable").path();
+        let path = entry.expect("source directories are readable").path();
         if path.is_dir() {
             collect(&path, ending, found);
         } else if path

@@ -66,7 +66,7 @@ fn the_root_shows_only_what_a_visitor_needs() {
         if !VISIBLE_ROOT.contains(&name.as_str()) {
             findings.add(
                 name,
-                "does not belong at the root; move it below a folder, or use its hidden spelling",
+                "does not belong at the root; move it into a directory, or use its hidden spelling",
             );
         }
     }

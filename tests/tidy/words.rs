@@ -49,7 +49,7 @@ const NODE_IS_RIGHT: &[&str] = &["src/raft/"];
 
 /// A comment with this on a line of code, or above it, switches these rules off there.
 const EXCEPTION: &str = "tidy:";
-/// The same for the one place where a test waits between two looks at a condition.
+/// The same for the one place where a test waits between two checks of a condition.
 const POLL: &str = "poll:";
 
 #[test]
