@@ -117,7 +117,7 @@ impl Events {
                 status::cursor_from_lost_state()
             }
             InvalidCursor::Ahead(_) => status::replica_behind(
-                "this replica has not applied what the cursor refers to; resume at another one",
+                "this replica has not applied what the cursor needs; resume at another one",
             ),
             other => status::invalid_cursor(other),
         }

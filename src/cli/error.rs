@@ -23,7 +23,7 @@ pub enum Error {
     #[error(transparent)]
     Configuration(#[from] config::Invalid),
     /// A check failed: something is unreachable or not permitted.
-    #[error("{0} of the checks FAILED; each says what to change")]
+    #[error("{0} of the checks FAILED; each shows what to change")]
     ChecksFailed(usize),
     /// The log cannot be set up.
     #[error(transparent)]

@@ -198,7 +198,7 @@ async fn every_peer_is_reached_and_distinguished_from_others() {
     expect(
         &document,
         "listeners",
-        &["client_listen | FAILED", "replica \"a\" has it"],
+        &["client_listen | FAILED", "in use by replica \"a\""],
     );
     expect(&document, "data", &["FAILED", "in use by another process"]);
 

@@ -77,7 +77,7 @@ pub(super) fn gap_reason(reason: GapReason) -> (v1::GapReason, &'static str) {
         ),
         GapReason::UpstreamInconsistent => (
             v1::GapReason::UpstreamInconsistent,
-            "the API server delivered late what it had said was complete",
+            "the API server delivered late what it had reported as complete",
         ),
     }
 }

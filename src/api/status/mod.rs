@@ -129,7 +129,7 @@ fn plain(reason: ErrorReason, text: impl std::fmt::Display) -> Status {
     status(reason, &text.to_string(), Details::default())
 }
 
-/// A field of the request that is not valid, by its path; the text says what would be.
+/// A field of the request that is not valid, by its path; the text explains what is valid.
 pub(super) fn invalid(field: &str, text: impl std::fmt::Display) -> Status {
     invalid_fields(vec![(field.to_owned(), text.to_string())])
 }
@@ -165,7 +165,7 @@ pub(super) fn invalid_cursor(error: &InvalidCursor) -> Status {
 pub(super) fn cursor_from_lost_state() -> Status {
     plain(
         ErrorReason::CursorFromLostState,
-        "the cursor is ahead of everything that the group has agreed on: the group lost data, or \
+        "the cursor is ahead of everything that the group has committed: the group lost data, or \
          was restored from a backup. Subscribe without the cursor, as the first time",
     )
 }

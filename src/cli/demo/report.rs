@@ -55,7 +55,7 @@ pub(super) struct Kill {
 }
 
 impl Report {
-    /// What the ledger says.
+    /// The ledger's judgement.
     pub(super) fn judged(&mut self, judged: &AuditReport) {
         self.produced = Some(judged.produced);
         self.delivered = judged.delivered;

@@ -162,7 +162,7 @@ impl Tally {
         self.gaps += 1;
         let version = |place: &v1::Position| position(Some(place)).map(|position| position.rv);
         let from = gap.from.as_ref().map(version).transpose()?;
-        // Where the end is not known yet, Synced says what the gap covers.
+        // Where the end is not known yet, Synced determines what the gap covers.
         let to = gap
             .to
             .as_ref()

@@ -213,7 +213,7 @@ fn document<'a>(seen: &'a Seen, findings: &'a [Finding]) -> Document<'a> {
     }
 }
 
-/// A cluster without its source: a whole kubeconfig says nothing about its condition.
+/// A cluster without its source: a whole kubeconfig would hide the condition.
 fn without_source(cluster: &Cluster) -> Json {
     Json::of(&Cluster {
         source: None,

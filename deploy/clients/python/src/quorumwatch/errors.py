@@ -93,7 +93,7 @@ class Failure:
 
     code: grpc.StatusCode
     message: str
-    """One sentence for people."""
+    """One readable sentence."""
     reason: str
     """An `ErrorReason` without its prefix: "NO_QUORUM". Empty where no replica sent the status."""
     reaction: Reaction
