@@ -36,8 +36,8 @@ use crate::{
 /// so that it adds little to the time in which a frozen owner is noticed.
 pub(super) const TICK: Duration = Duration::from_millis(50);
 
-/// Most moves in one command, some 30 bytes each: a log entry stays below the 8 KiB that the store
-/// writes in one piece. The moves that are left come with the next plan.
+/// Most moves in one command, some 30 bytes each: a log entry takes at most two chunks of the store.
+/// The remaining moves come with the next plan.
 const MOVES_PER_COMMAND_MAX: usize = 256;
 
 /// Leads, while this replica does.

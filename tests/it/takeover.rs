@@ -83,7 +83,7 @@ async fn an_owner_that_freezes_is_replaced_and_fenced_when_it_wakes() {
     assert!(
         interruptions
             .iter()
-            .any(|why| why.contains("nothing was received for 1.5s")),
+            .any(|why| why.contains("nothing received for 1.5s")),
         "{interruptions:?}"
     );
     let five_seconds = async || frozen.elapsed() >= Duration::from_secs(5);
