@@ -52,6 +52,7 @@ pub mod cli;
 pub mod clock;
 pub mod config;
 pub mod memory;
+pub mod panics;
 pub mod server;
 pub mod telemetry;
 

@@ -11,6 +11,7 @@ mod options;
 pub mod prepare;
 mod prepared;
 pub mod reconcile;
+mod restarts;
 pub mod runs;
 mod shard;
 mod standby;

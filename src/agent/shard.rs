@@ -6,12 +6,14 @@ use futures::{StreamExt as _, stream::FuturesUnordered};
 use tokio::{
     sync::{mpsc, watch},
     task::JoinHandle,
+    time::{Instant, sleep},
 };
 use tokio_util::sync::CancellationToken;
 
 use super::{
     options::RunOptions,
     reconcile::RunKey,
+    restarts::{Restart, Restarts},
     standby::Standby,
     stream::{Duplicate, Ended, StreamRun},
 };
@@ -25,7 +27,8 @@ use crate::{
         id::ShardId,
         stream::Stream,
     },
-    pipeline::owned::History,
+    panics::{Panic, contain},
+    pipeline::owned::{History, Owned, OwnedStream},
     watcher::StreamHistory,
 };
 
@@ -97,23 +100,52 @@ struct ShardRuns {
 }
 
 impl ShardRuns {
+    /// Runs the shard until it is stopped. A panic of what serves this one cluster ends the run, and
+    /// another begins at the checkpoints after a pause; the replica and its other shards go on.
     async fn run(mut self, stop: CancellationToken, mut standby: Option<Standby>) {
+        let mut restarts = Restarts::default();
         loop {
-            let run = Run {
-                options: self.options.clone(),
-                shard: self.shard,
-                key: *self.keys.borrow_and_update(),
+            let began = Instant::now();
+            let ended = contain(self.follow_keys(&stop, standby.take())).await;
+            let Err(panic) = ended.and_then(|ended| ended) else {
+                return;
             };
+            let restart = restarts.panicked(began.elapsed(), &panic.to_string());
+            let run = self.current();
+            tokio::select! {
+                () = run.rest_after(&panic, restart) => {}
+                _ = self.keys.changed() => restarts.reset(),
+                () = stop.cancelled() => return,
+            }
+        }
+    }
+
+    /// The run that is due now.
+    fn current(&mut self) -> Run {
+        Run {
+            options: self.options.clone(),
+            shard: self.shard,
+            key: *self.keys.borrow_and_update(),
+        }
+    }
+
+    /// Runs one after the other, as what is watched changes.
+    async fn follow_keys(
+        &mut self,
+        stop: &CancellationToken,
+        mut standby: Option<Standby>,
+    ) -> Result<(), Panic> {
+        loop {
             let replaced = stop.child_token();
-            let run = run.run(replaced.clone(), standby.take());
+            let run = self.current().run(replaced.clone(), standby.take());
             tokio::pin!(run);
             tokio::select! {
-                () = &mut run => return,
+                ended = &mut run => return ended,
                 next = self.next() => standby = next,
             }
             // Two runs of one epoch must not publish at the same time.
             replaced.cancel();
-            run.await;
+            run.await?;
         }
     }
 
@@ -142,13 +174,17 @@ struct Run {
 
 impl Run {
     /// Watches and publishes until it is stopped; not while the cluster is a duplicate.
-    async fn run(self, stop: CancellationToken, mut standby: Option<Standby>) {
+    async fn run(self, stop: CancellationToken, mut standby: Option<Standby>) -> Result<(), Panic> {
         let name = self.options.group.state().shard_name(self.shard);
         tracing::info!(shard = %name, epoch = %self.key.epoch, "shard run starts");
         while let Some(interruption) = self.watch(&stop, standby.take()).await {
-            let Interruption::Duplicate(duplicate) = interruption else {
-                tracing::info!(shard = %name, "prepared watches cannot be used, opening new ones");
-                continue;
+            let duplicate = match interruption {
+                Interruption::Duplicate(duplicate) => duplicate,
+                Interruption::Behind => {
+                    tracing::info!(shard = %name, "prepared watches cannot be used, opening new ones");
+                    continue;
+                }
+                Interruption::Panicked(panic) => return Err(panic),
             };
             tokio::select! {
                 () = self.wait_while(duplicate) => {}
@@ -156,6 +192,7 @@ impl Run {
             }
         }
         tracing::info!(shard = %name, epoch = %self.key.epoch, "shard run ended");
+        Ok(())
     }
 
     /// Watches and publishes from the checkpoints on until it is stopped, or interrupted.
@@ -172,27 +209,25 @@ impl Run {
             health,
             ..
         } = self.fitting(standby).await?;
+        let mut published = Published::new(&self.options.owned);
         let mut tasks = FuturesUnordered::new();
-        let mut published = Vec::new();
         for (id, signals) in signals {
             let stream = streams.iter().find(|stream| stream.id == id);
             let (Some(stream), Some(history)) = (stream, watcher.history(id)) else {
                 continue;
             };
             let run = self.publish(stream, history, cluster.clone());
-            published.push(run.owned.clone());
+            published.streams.push(run.owned.clone());
             tasks.push(run.run(signals));
         }
         let interruption = tokio::select! {
             interruption = first_interruption(&mut tasks) => Some(interruption),
+            panic = watcher.panicked() => Some(Interruption::Panicked(panic)),
             () = self.report_changes(health) => None,
             () = stop.cancelled() => None,
         };
         drop(tasks);
         watcher.stop().await;
-        for stream in published {
-            self.options.owned.remove(&stream);
-        }
         interruption
     }
 
@@ -226,6 +261,40 @@ impl Run {
         }
     }
 
+    /// Tells that a run of this shard panicked, and waits for as long as the next is not to begin.
+    async fn rest_after(&self, panic: &Panic, restart: Restart) {
+        let Restart {
+            panics,
+            pause,
+            is_news,
+        } = restart;
+        let Panic { message, place } = panic;
+        let shard = self.options.group.state().shard_name(self.shard);
+        if is_news {
+            tracing::error!(%shard, message, place, panics, ?pause, "watching a cluster panicked, beginning again");
+        } else {
+            tracing::debug!(%shard, message, place, panics, ?pause, "watching a cluster panicked again");
+        }
+        let health = Health {
+            condition: Condition::Degraded,
+            // What it says may hold what it could not read.
+            reason: format!(
+                "watching it panicked at {place}, {panics} times so far; it begins again after a \
+                 pause of up to a minute; this is a defect of quorumwatch, please report it with \
+                 the log"
+            ),
+            since: unix_now(),
+        };
+        let tell = async {
+            self.report(&health).await;
+            std::future::pending::<()>().await;
+        };
+        tokio::select! {
+            () = tell => {}
+            () = sleep(pause) => {}
+        }
+    }
+
     /// Reports that the cluster is a duplicate, and waits until it may be none any more.
     async fn wait_while(&self, duplicate: Duplicate) {
         let Duplicate { of, uid } = duplicate;
@@ -239,7 +308,7 @@ impl Run {
         };
         self.report(&health).await;
         loop {
-            tokio::time::sleep(DUPLICATE_LOOK).await;
+            sleep(DUPLICATE_LOOK).await;
             // A third registration may be in the way by now.
             let Some(of) = self.duplicate(&uid) else {
                 return;
@@ -291,7 +360,7 @@ impl Run {
                 Ok(_) => return,
                 Err(error) => tracing::debug!(%error, "cluster health not reported, retrying"),
             }
-            tokio::time::sleep(HEALTH_RETRY).await;
+            sleep(HEALTH_RETRY).await;
         }
     }
 
@@ -314,6 +383,29 @@ enum Interruption {
     Duplicate(Duplicate),
     /// The watches were opened too early.
     Behind,
+    /// What serves the cluster panicked.
+    Panicked(Panic),
+}
+
+/// The streams that a run publishes. However it ends, they are published no longer then.
+struct Published<'a> {
+    owned: &'a Owned,
+    streams: Vec<Arc<OwnedStream>>,
+}
+
+impl<'a> Published<'a> {
+    fn new(owned: &'a Owned) -> Self {
+        let streams = Vec::new();
+        Self { owned, streams }
+    }
+}
+
+impl Drop for Published<'_> {
+    fn drop(&mut self) {
+        for stream in &self.streams {
+            self.owned.remove(stream);
+        }
+    }
 }
 
 /// Runs the streams until one of them interrupts them all.

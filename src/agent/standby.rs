@@ -3,6 +3,7 @@
 
 use std::sync::Arc;
 
+use futures::future::BoxFuture;
 use tokio::sync::watch;
 
 use super::options::RunOptions;
@@ -13,6 +14,7 @@ use crate::{
         state::State,
         stream::Stream,
     },
+    panics::Panic,
     watcher::{ShardWatcher, Signals, StreamStart},
 };
 
@@ -36,6 +38,7 @@ pub(super) struct Standby {
 pub(super) struct Opening {
     opened: watch::Receiver<bool>,
     health: watch::Receiver<Health>,
+    panicked: BoxFuture<'static, Panic>,
     /// A condition that is as good as open watches.
     enough: Option<Condition>,
 }
@@ -80,6 +83,7 @@ impl Standby {
         Opening {
             opened: self.watcher.opened(),
             health: self.health.clone(),
+            panicked: Box::pin(self.watcher.panicked()),
             enough: (!must_connect && is_partial(self.owners)).then_some(self.owners),
         }
     }
@@ -112,6 +116,7 @@ impl Opening {
         let failed = self.health.wait_for(|health| is_failing(health.condition));
         tokio::select! {
             biased;
+            panic = self.panicked => Err(format!("watching it panicked at {}", panic.place)),
             opened = self.opened.wait_for(|opened| *opened) => match opened {
                 Ok(_) => Ok(()),
                 Err(_) => Err(closed()),

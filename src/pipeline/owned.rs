@@ -197,9 +197,13 @@ impl OwnedStream {
         self.log.heard().unwrap_or(self.began).elapsed()
     }
 
-    /// The closed position up to which everything is published; `None` before the first era and
-    /// while a repair is being published.
+    /// The closed position up to which everything is published; `None` before the first era, while a
+    /// repair is being published, and once publishing has panicked: what was counted as published
+    /// then may not be.
     pub fn checkpoint(&self) -> Option<Position> {
+        if self.publication.is_poisoned() {
+            return None;
+        }
         lock(&self.publication).checkpoint()
     }
 

@@ -39,6 +39,7 @@ use crate::{
         state::State,
     },
     net::Channels,
+    panics::catch,
     proto::internal::v1::raft_service_server::RaftServiceServer,
 };
 pub use leadership::Leadership;
@@ -54,15 +55,6 @@ use types::TypeConfig;
 
 /// Grace period for the storage error that explains why Raft stopped.
 const CAUSE_TIMEOUT: Duration = Duration::from_millis(500);
-
-/// The threads that call sled: a panic there is caught and becomes an error, because sled panics on
-/// damaged data.
-const CATCHING_THREADS: [&str; 2] = ["open-store", "raft-writer"];
-
-/// Whether panics of the thread with this name are caught and become errors.
-pub fn catches_panics_of(thread: &str) -> bool {
-    CATCHING_THREADS.contains(&thread)
-}
 
 /// How this replica's Raft runs.
 #[derive(Clone, Debug)]
@@ -380,10 +372,12 @@ async fn open_store(options: &Options) -> Result<Store, OpenError> {
     let (data_dir, name) = (options.data_dir.clone(), options.name.clone());
     thread::Builder::new()
         .name("open-store".into())
-        .spawn(move || drop(done.send(Store::open(&data_dir, &name))))?;
-    opened
-        .await
-        .unwrap_or_else(|_| Err(OpenError::Damaged("opening it panicked".into())))
+        .spawn(move || drop(done.send(catch(|| Store::open(&data_dir, &name)))))?;
+    match opened.await {
+        Ok(Ok(opened)) => opened,
+        Ok(Err(panic)) => Err(OpenError::Damaged(panic.message)),
+        Err(_) => Err(OpenError::Damaged("opening it did not end".into())),
+    }
 }
 
 impl Timing {

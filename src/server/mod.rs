@@ -25,6 +25,7 @@ use crate::{
     group::{FormError, Group, LeaderServer, MembershipServer},
     memory::Budgets,
     net::{Channels, Listener, Network, Tcp},
+    panics,
     pipeline::{hub::Hub, log::Logs, owned::Owned},
     proto::{
         PUBLIC_DESCRIPTORS,
@@ -69,9 +70,6 @@ const CLIENT_CONNECTION_WINDOW: u32 = 256 * 1024;
 
 /// What one call of a client may have under way.
 const CLIENT_STREAM_WINDOW: u32 = 64 * 1024;
-
-/// The exit code of a process that panicked; Rust's own.
-const PANICKED: i32 = 101;
 
 /// How long a replica that stops waits for its listeners to close by themselves.
 /// Streams of consensus close only with their sender.
@@ -141,7 +139,7 @@ fn listen_hint(error: &io::Error, flag: &str) -> String {
 /// Runs a replica, as the only one of this process, until `shutdown` is cancelled or something that
 /// it cannot do without has died.
 pub async fn run(config: Serve, shutdown: CancellationToken) -> Result<(), Error> {
-    end_process_on_panic();
+    panics::end_process();
     run_over(Arc::new(Tcp), config, shutdown).await
 }
 
@@ -176,23 +174,6 @@ pub async fn run_over(
     let result = Box::pin(replica.run(client_listener, peer_listener, shutdown)).await;
     group.raft().shutdown().await;
     result
-}
-
-/// If a critical task dies, the process dies: a replica that heartbeats with a dead watcher would be
-/// the worst of all. The threads that call sled are spared, because sled panics on damaged data and
-/// their panics are caught and become errors.
-fn end_process_on_panic() {
-    let report = std::panic::take_hook();
-    std::panic::set_hook(Box::new(move |panic| {
-        let caught = std::thread::current()
-            .name()
-            .is_some_and(raft::catches_panics_of);
-        if caught {
-            return;
-        }
-        report(panic);
-        std::process::exit(PANICKED);
-    }));
 }
 
 async fn listen(

@@ -27,6 +27,7 @@ use super::{
     breaker::Breaker,
     by_cluster::ByCluster,
     connect::{connect, is_plain},
+    contained::Connections,
     credentials::{parse, reject_credentials, without_terminal},
     frames::{Status, read_list_version, read_status, read_uid},
     liveness::Liveness,
@@ -39,6 +40,7 @@ use crate::{
         position::ResourceVersion,
     },
     memory::Reservation,
+    panics::{self, Panic},
 };
 
 /// Longest body of an error that is read.
@@ -90,6 +92,7 @@ struct SharedClient {
     slot: Mutex<Slot>,
     /// `host:port` of the API server, once a kubeconfig has named it.
     address: std::sync::Mutex<Option<Arc<str>>>,
+    connections: Connections,
 }
 
 /// The client, or the way to it.
@@ -99,7 +102,7 @@ struct Slot {
     built: Option<(Result<Client, ApiError>, Instant)>,
     /// Builds it. It continues when nobody waits any more: a credential command that hangs is not
     /// started again and again.
-    building: Option<JoinHandle<Result<Client, ApiError>>>,
+    building: Option<JoinHandle<Result<Result<Client, ApiError>, Panic>>>,
 }
 
 impl ApiServer {
@@ -237,6 +240,8 @@ impl ApiServer {
         let request =
             request.map_err(|_| ApiError::Client("a selector does not fit in a URL".into()))?;
         let verb = requests::verb(&request);
+        // Its connection broke, for a reason that it cannot know.
+        self.0.client.connections.resume_panic();
         let limit = self.0.policy.response_timeout;
         let client = timeout(limit, self.client())
             .await
@@ -326,12 +331,16 @@ impl ApiServer {
         }
         let building = slot.building.get_or_insert_with(|| {
             let this = self.clone();
-            tokio::spawn(async move { this.build().await })
+            tokio::spawn(panics::contain(async move { this.build().await }))
         });
-        let built = building
-            .await
-            .unwrap_or_else(|_| Err(ApiError::Client("building it panicked".into())));
+        let built = building.await;
         slot.building = None;
+        let built = match built {
+            Ok(Ok(built)) => built,
+            Ok(Err(panic)) => panic.resume(),
+            // The runtime ends.
+            Err(_) => return std::future::pending().await,
+        };
         slot.built = Some((built.clone(), Instant::now()));
         built
     }
@@ -383,9 +392,8 @@ impl ApiServer {
         let connect_timeout = self.0.policy.connect_timeout;
         let platform = self.0.credentials.platform.clone();
         // A credential plugin runs inside, and is waited for without yielding.
-        tokio::task::spawn_blocking(move || connect(&config, connect_timeout, &platform))
-            .await
-            .unwrap_or_else(|_| Err(ApiError::Client("the credential command panicked".into())))
+        let connections = self.0.client.connections.clone();
+        blocking(move || connect(&config, connect_timeout, &platform, connections)).await
     }
 
     async fn configure(&self) -> Result<Config, ApiError> {
@@ -403,9 +411,7 @@ impl ApiServer {
             Source::KubeconfigFile { path, context } => {
                 let admitted = credentials.admit_file(Path::new(path))?;
                 let read = move || Kubeconfig::read_from(admitted);
-                let read = tokio::task::spawn_blocking(read).await;
-                let read = read.unwrap_or(Err(KubeconfigError::FindPath));
-                let read = read.map_err(|error| {
+                let read = blocking(read).await.map_err(|error| {
                     CredentialError::of(&format!("kubeconfig file {path:?}"), &error)
                 })?;
                 (read, context)
@@ -428,6 +434,16 @@ impl ApiServer {
         Config::from_custom_kubeconfig(without_terminal(kubeconfig), &options)
             .await
             .map_err(|error| ApiError::Client(kubeconfig_trouble(&error)))
+    }
+}
+
+/// Does this on a thread where it may block.
+async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
+    match tokio::task::spawn_blocking(|| panics::catch(work)).await {
+        Ok(Ok(done)) => done,
+        Ok(Err(panic)) => panic.resume(),
+        // The runtime ends.
+        Err(_) => std::future::pending().await,
     }
 }
 

@@ -8,7 +8,7 @@ use hyper_util::{
         self,
         connect::{Connect, HttpConnector},
     },
-    rt::{TokioExecutor, TokioTimer},
+    rt::TokioTimer,
 };
 use kube::{
     Client, Config,
@@ -20,6 +20,7 @@ use tower::ServiceBuilder;
 use super::{
     PlatformTrust,
     api_error::{ApiError, credential_trouble},
+    contained::{Connections, ContainedService},
 };
 
 /// Silence on a connection after which the kernel asks whether the other side is there (T13).
@@ -48,6 +49,7 @@ pub(super) fn connect(
     config: &Config,
     connect_timeout: Duration,
     platform: &PlatformTrust,
+    connections: Connections,
 ) -> Result<Client, ApiError> {
     let mut tcp = HttpConnector::new();
     tcp.enforce_http(false);
@@ -58,7 +60,7 @@ pub(super) fn connect(
     #[cfg(target_os = "linux")]
     tcp.set_tcp_user_timeout(Some(USER_TIMEOUT));
     if is_plain(config) {
-        return client_over(config, tcp);
+        return client_over(config, tcp, connections);
     }
     let mut tls = HttpsConnectorBuilder::new()
         .with_tls_config(tls_config(config, platform)?)
@@ -69,7 +71,8 @@ pub(super) fn connect(
         })?;
         tls = tls.with_server_name_resolver(FixedServerNameResolver::new(name));
     }
-    client_over(config, tls.enable_http1().wrap_connector(tcp))
+    let connector = tls.enable_http1().wrap_connector(tcp);
+    client_over(config, connector, connections)
 }
 
 /// Whether the API server is reached without TLS.
@@ -103,11 +106,15 @@ fn tls_config(config: &Config, platform: &PlatformTrust) -> Result<ClientConfig,
 }
 
 /// The client, over connections that are made in this way.
-fn client_over<C>(config: &Config, connector: C) -> Result<Client, ApiError>
+fn client_over<C>(
+    config: &Config,
+    connector: C,
+    connections: Connections,
+) -> Result<Client, ApiError>
 where
     C: Connect + Clone + Send + Sync + 'static,
 {
-    let http = legacy::Client::builder(TokioExecutor::new())
+    let http = legacy::Client::builder(connections)
         .pool_timer(TokioTimer::new())
         .pool_idle_timeout(IDLE_CONNECTION_LIFE)
         .pool_max_idle_per_host(IDLE_CONNECTIONS_MAX)
@@ -126,6 +133,7 @@ where
         .layer(headers)
         .map_err(tower::BoxError::from)
         .service(http);
+    let service = ContainedService::new(service);
     Ok(Client::new(service, config.default_namespace.clone()))
 }
 

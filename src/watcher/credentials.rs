@@ -11,6 +11,8 @@ use std::{
 use kube::config::{AuthInfo, Cluster, ExecInteractiveMode, Kubeconfig, KubeconfigError};
 use rustls_platform_verifier::Verifier;
 
+use crate::panics;
+
 /// What this replica allows kubeconfigs to do.
 #[derive(Clone, Debug, Default)]
 pub struct CredentialPolicy {
@@ -178,7 +180,19 @@ impl CredentialError {
 
 /// Parses a kubeconfig; `place` names it in errors.
 pub(super) fn parse(place: &str, yaml: &str) -> Result<Kubeconfig, CredentialError> {
-    Kubeconfig::from_yaml(yaml).map_err(|error| CredentialError::of(place, &error))
+    // Whoever registers a cluster sends any text, and each replica is asked in turn.
+    let read = panics::catch(|| Kubeconfig::from_yaml(yaml)).map_err(|panic| {
+        tracing::error!(
+            message = panic.message,
+            place = panic.place,
+            "reading a kubeconfig panicked"
+        );
+        CredentialError::Malformed {
+            place: place.to_owned(),
+            line: None,
+        }
+    })?;
+    read.map_err(|error| CredentialError::of(place, &error))
 }
 
 /// The same kubeconfig, whose credential commands neither read from nor write to the streams of

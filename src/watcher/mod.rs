@@ -24,6 +24,7 @@ use crate::{
         watch_session::SessionPolicy,
     },
     memory::Budgets,
+    panics::{self, Panic},
 };
 
 pub mod access;
@@ -35,6 +36,7 @@ mod by_cluster;
 mod chance;
 mod client;
 mod connect;
+mod contained;
 mod credentials;
 mod frames;
 mod health;
@@ -195,13 +197,15 @@ pub struct ShardWatcher {
 struct Tasks {
     ended: CancellationToken,
     tracker: TaskTracker,
+    /// The first panic of any of them.
+    panicked: Arc<watch::Sender<Option<Panic>>>,
 }
 
 impl Tasks {
     /// Runs `work` until it is done, or everything ends.
     fn run(&self, work: impl Future<Output = ()> + Send + 'static) {
         let ended = self.ended.clone();
-        self.tracker.spawn(async move {
+        self.contain(async move {
             tokio::select! {
                 () = work => {}
                 () = ended.cancelled() => {}
@@ -216,13 +220,42 @@ impl Tasks {
         work: impl Future<Output = ()> + Send + 'static,
     ) {
         let ended = self.ended.clone();
-        self.tracker.spawn(async move {
+        self.contain(async move {
             tokio::select! {
                 () = work => {}
                 () = receiver.closed() => {}
                 () = ended.cancelled() => {}
             }
         });
+    }
+
+    /// Runs `work`, of which a panic ends everything: what is left would look as if it were whole.
+    fn contain(&self, work: impl Future<Output = ()> + Send + 'static) {
+        let (ended, panicked) = (self.ended.clone(), self.panicked.clone());
+        self.tracker.spawn(async move {
+            if let Err(panic) = panics::contain(work).await {
+                panicked.send_if_modified(|first| {
+                    let is_first = first.is_none();
+                    first.get_or_insert(panic);
+                    is_first
+                });
+                ended.cancel();
+            }
+        });
+    }
+
+    /// Waits for a panic; for ever where there is none.
+    fn panicked(&self) -> impl Future<Output = Panic> + Send + use<> {
+        let mut panicked = self.panicked.subscribe();
+        async move {
+            let met = panicked.wait_for(Option::is_some).await;
+            let met = met.ok().and_then(|met| met.clone());
+            match met {
+                Some(panic) => panic,
+                // All has ended without one.
+                None => std::future::pending().await,
+            }
+        }
     }
 }
 
@@ -294,6 +327,12 @@ impl ShardWatcher {
     /// Whether the watch of each stream is open, or waits for the owner to begin an era.
     pub fn opened(&self) -> watch::Receiver<bool> {
         self.opened.clone()
+    }
+
+    /// Waits for a panic of anything that runs for it, which has ended everything then; for ever
+    /// where there is none.
+    pub fn panicked(&self) -> impl Future<Output = Panic> + Send + use<> {
+        self.tasks.panicked()
     }
 
     /// What the verifications of its streams have cost and found so far.

@@ -9,6 +9,8 @@ use http_body::Frame;
 use http_body_util::StreamBody;
 use kube::{Client, client::Body};
 
+use super::contained::ContainedService;
+
 /// How API servers are reached.
 #[derive(Clone, Default)]
 pub enum Network {
@@ -73,5 +75,5 @@ pub(super) fn client(server: &Arc<dyn Server>, cluster: &str) -> Client {
             Ok::<_, io::Error>(response)
         }
     });
-    Client::new(service, "default")
+    Client::new(ContainedService::new(service), "default")
 }

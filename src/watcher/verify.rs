@@ -22,12 +22,15 @@ use super::{
     repair::RepairError,
     requests::{self, Detail},
 };
-use crate::domain::{
-    cluster::StreamSelector,
-    frame::Change,
-    pace::Pace,
-    position::ResourceVersion,
-    watch_session::{Finding, Input, Listing, Question},
+use crate::{
+    domain::{
+        cluster::StreamSelector,
+        frame::Change,
+        pace::Pace,
+        position::ResourceVersion,
+        watch_session::{Finding, Input, Listing, Question},
+    },
+    panics::{Panic, contain},
 };
 
 /// Lists of one cluster at a time, beside those for snapshots and repairs: an API server suffers
@@ -205,17 +208,17 @@ pub(super) enum ListError {
 
 /// One verification under way. What was begun for it ends when it is dropped.
 pub(super) struct Verifying {
-    work: Option<AbortOnDropHandle<Option<Done>>>,
+    work: Option<AbortOnDropHandle<Result<Option<Done>, Panic>>>,
 }
 
 impl Verifying {
     /// Asks for leave to take a list.
     pub(super) fn ask(auditor: &Auditor) -> Self {
         let leave = auditor.leave.clone();
-        let work = tokio::spawn(async move {
+        let work = tokio::spawn(contain(async move {
             let permit = leave.acquire_owned().await;
             permit.ok().map(Done::Leave)
-        });
+        }));
         Self {
             work: Some(AbortOnDropHandle::new(work)),
         }
@@ -223,10 +226,10 @@ impl Verifying {
 
     /// Takes a list.
     pub(super) fn list(&mut self, permit: OwnedSemaphorePermit, task: ListTask) {
-        let work = tokio::spawn(async move {
+        let work = tokio::spawn(contain(async move {
             let taken = task.run().await;
             Some(Done::List(permit, taken))
-        });
+        }));
         self.work = Some(AbortOnDropHandle::new(work));
     }
 
@@ -237,7 +240,11 @@ impl Verifying {
         };
         let done = work.await;
         self.work = None;
-        done.ok().flatten()
+        match done {
+            Ok(Ok(done)) => done,
+            Ok(Err(panic)) => panic.resume(),
+            Err(_) => None,
+        }
     }
 }
 

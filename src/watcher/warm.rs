@@ -16,7 +16,7 @@ use super::{
     client::ApiServer,
     connect::{IDLE_CONNECTION_LIFE, IDLE_CONNECTIONS_MAX},
 };
-use crate::domain::cluster::Cluster;
+use crate::{domain::cluster::Cluster, panics::contain};
 
 /// How often the connections are used, on average. Often enough that neither this side nor a load
 /// balancer closes them as idle.
@@ -104,12 +104,22 @@ struct Keeper {
 impl Keeper {
     async fn run(mut self) {
         loop {
-            let pause = match self.open().await {
-                Ok(()) => {
+            let pause = match contain(self.open()).await {
+                Ok(Ok(())) => {
                     self.backoff.reset();
                     self.backoff.around(USE_EVERY, SPREAD)
                 }
-                Err(error) => {
+                Err(panic) => {
+                    let cluster = self.api.cluster();
+                    tracing::error!(
+                        cluster,
+                        message = panic.message,
+                        place = panic.place,
+                        "keeping connections ready for a takeover panicked"
+                    );
+                    self.backoff.next_within(RETRY_MAX, false)
+                }
+                Ok(Err(error)) => {
                     let cluster = self.api.cluster();
                     tracing::debug!(cluster, %error, "no connection kept ready for a takeover");
                     // The kubeconfig, and what it names, is read again.

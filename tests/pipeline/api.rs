@@ -43,6 +43,19 @@ pub(crate) struct Manners {
     pub(crate) drop: u32,
     /// A quiet watch sends a bookmark; not a fault.
     pub(crate) bookmark: u32,
+    /// What serves the cluster panics, always.
+    pub(crate) panics: Option<Panics>,
+}
+
+/// Where the code that serves a cluster panics.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Panics {
+    /// As a request is sent.
+    Call,
+    /// While its answer is awaited.
+    Answer,
+    /// While a watch is read.
+    Watch,
 }
 
 /// One cluster's API server.
@@ -147,6 +160,7 @@ impl Api {
         let mut rng = self.rng();
         let manners = self.manners();
         tokio::time::sleep(Duration::from_millis(rng.random_range(1..20))).await;
+        self.panic_at(Panics::Answer);
         let query = Query::new(&asked.uri);
         if dice(&mut rng, manners.refuse) {
             self.count("refuse");
@@ -175,6 +189,14 @@ impl Api {
             tokio::time::sleep(long).await;
         }
         Ok(list)
+    }
+
+    /// Panics, if it is to happen here.
+    pub(crate) fn panic_at(&self, place: Panics) {
+        if self.manners().panics == Some(place) {
+            self.count("panic");
+            panic!("{place:?} is planted");
+        }
     }
 
     async fn wait_for_page(&self, query: &Query) {
@@ -354,6 +376,9 @@ pub(crate) struct Apis(pub(crate) Arc<Mutex<BTreeMap<String, Api>>>);
 impl Server for Apis {
     fn get(&self, asked: Asked) -> BoxFuture<'static, io::Result<Answer>> {
         let api = self.0.lock().unwrap().get(&asked.cluster).cloned();
+        if let Some(api) = &api {
+            api.panic_at(Panics::Call);
+        }
         async move {
             match api {
                 Some(api) => api.answer(asked).await,

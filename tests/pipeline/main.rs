@@ -14,6 +14,7 @@ mod etcd;
 mod group;
 mod history;
 mod oracle;
+mod panics;
 mod planned;
 mod scenarios;
 mod subscriber;

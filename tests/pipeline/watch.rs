@@ -11,7 +11,7 @@ use tokio::{
 };
 
 use crate::{
-    api::{Api, dice, status_json},
+    api::{Api, Panics, dice, status_json},
     etcd::{Selection, Told},
 };
 
@@ -69,6 +69,7 @@ impl Watch {
         let broken = || Some(Err(io::Error::from(io::ErrorKind::ConnectionReset)));
         while !self.over {
             let manners = self.api.manners();
+            self.api.panic_at(Panics::Watch);
             if let Some(rest) = self.rest.take() {
                 if dice(&mut self.rng, manners.cut) {
                     self.end("cut inside a line");

@@ -34,6 +34,7 @@ const RULES: &[Rule] = &[
     ),
     rule("clock", &["domain"], &[]),
     rule("docs", &[], &[]),
+    rule("panics", &[], &[]),
     rule("config", &["domain"], &["strsim", "toml"]),
     rule("memory", &["config"], &[]),
     rule(
@@ -53,23 +54,24 @@ const RULES: &[Rule] = &[
     // The adapter: it knows neither shards nor how a group comes together.
     rule(
         "raft",
-        &["domain", "changes", "net", "proto", "telemetry"],
+        &["domain", "changes", "net", "panics", "proto", "telemetry"],
         &["crc32c", "openraft", "prost", "tonic"],
     ),
     rule(
         "raft/storage",
-        &["domain", "raft", "proto"],
+        &["domain", "panics", "raft", "proto"],
         &["crc32c", "openraft", "prost", "rand", "sled"],
     ),
     rule(
         "watcher",
-        &["domain", "config", "memory", "clock"],
+        &["domain", "config", "memory", "clock", "panics"],
         &[
             "backoff",
             "base64",
             "http",
             "http_body",
             "http_body_util",
+            "hyper",
             "hyper_rustls",
             "hyper_util",
             "kube",
@@ -86,7 +88,7 @@ const RULES: &[Rule] = &[
     rule(
         "agent",
         &[
-            "domain", "raft", "group", "net", "watcher", "pipeline", "proto", "clock",
+            "domain", "raft", "group", "net", "watcher", "panics", "pipeline", "proto", "clock",
         ],
         &["tonic"],
     ),
@@ -176,6 +178,7 @@ const RULES: &[Rule] = &[
             "controller",
             "group",
             "net",
+            "panics",
             "relay",
             "api",
             "proto",

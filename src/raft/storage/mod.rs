@@ -17,7 +17,6 @@ mod snapshots;
 mod writer;
 
 use std::{
-    any::Any,
     collections::BTreeMap,
     fs::File,
     io,
@@ -228,12 +227,4 @@ fn sled_error(error: sled::Error) -> io::Error {
         },
         other => io::Error::new(io::ErrorKind::InvalidData, other.to_string()),
     }
-}
-
-fn panic_text(panic: &(dyn Any + Send)) -> String {
-    panic
-        .downcast_ref::<String>()
-        .cloned()
-        .or_else(|| panic.downcast_ref::<&str>().map(|text| (*text).to_owned()))
-        .unwrap_or_else(|| "without a message".to_owned())
 }

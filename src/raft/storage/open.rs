@@ -5,7 +5,6 @@ use std::{
     fs::{self, DirBuilder, File, OpenOptions, Permissions},
     io,
     os::unix::fs::{DirBuilderExt as _, FileExt as _, OpenOptionsExt as _, PermissionsExt as _},
-    panic::{AssertUnwindSafe, catch_unwind},
     path::{Path, PathBuf},
     sync::{Arc, RwLock},
     thread,
@@ -25,6 +24,7 @@ use super::{
 };
 use crate::{
     domain::id::{GroupId, ReplicaId},
+    panics::catch,
     proto::store::v1 as store,
     raft::{
         codec,
@@ -57,9 +57,8 @@ impl Store {
         remove_unfinished_snapshots(&log_dir)?;
         let db = open_sled(&log_dir)?;
         // From here on everything is read once and checked, on this thread.
-        let opened = catch_unwind(AssertUnwindSafe(|| Opened::check(db, &dir, name)));
-        let opened =
-            opened.unwrap_or_else(|panic| Err(OpenError::Damaged(super::panic_text(&*panic))))?;
+        let opened = catch(|| Opened::check(db, &dir, name));
+        let opened = opened.unwrap_or_else(|panic| Err(OpenError::Damaged(panic.message)))?;
         opened.start(lock_file)
     }
 
@@ -301,15 +300,18 @@ fn open_sled(log_dir: &Path) -> Result<sled::Db, OpenError> {
         // sled panics on some kinds of damage, and may leave its thread's state in disorder.
         let opened = thread::Builder::new()
             .name("open-store".into())
-            .spawn(move || config.open())?
+            .spawn(move || catch(|| config.open()))?
             .join();
+        let Ok(opened) = opened else {
+            return Err(OpenError::Damaged("opening it did not end".into()));
+        };
         match opened {
             Ok(Ok(db)) => return Ok(db),
             Ok(Err(sled::Error::Io(error))) if error.to_string().contains("acquire lock") => {
                 thread::park_timeout(SLED_LOCK_PAUSE);
             }
             Ok(Err(error)) => return Err(sled_error(error).into()),
-            Err(panic) => return Err(OpenError::Damaged(super::panic_text(&*panic))),
+            Err(panic) => return Err(OpenError::Damaged(panic.message)),
         }
     }
     Err(OpenError::InUse(None))

@@ -9,13 +9,7 @@
 //!
 //! [`Shared::failed`]: super::Shared::failed
 
-use std::{
-    collections::VecDeque,
-    fs::File,
-    io,
-    panic::{AssertUnwindSafe, catch_unwind},
-    sync::Arc,
-};
+use std::{collections::VecDeque, fs::File, io, sync::Arc};
 
 use openraft::storage::IOFlushed;
 use tokio::sync::{mpsc, oneshot};
@@ -27,6 +21,7 @@ use super::{
     sled_error,
 };
 use crate::{
+    panics::catch,
     proto::store::v1 as store,
     raft::types::{LogId, TypeConfig, Vote},
 };
@@ -143,20 +138,22 @@ impl Writer {
     pub(super) fn run(mut self, mut ops: mpsc::Receiver<Op>) {
         let shared = Arc::clone(&self.shared);
         // sled panics on damage and on some I/O errors; that is a failure like any other.
-        let end = catch_unwind(AssertUnwindSafe(|| self.serve(&mut ops)));
+        let end = catch(|| self.serve(&mut ops));
         let failure = match end {
             Ok(Ok(())) => None,
             Ok(Err(error)) => Some(error),
-            Err(panic) => Some(io::Error::other(format!(
-                "sled panicked: {}",
-                super::panic_text(&*panic)
-            ))),
+            Err(panic) => {
+                let text = format!("sled panicked: {}", panic.message);
+                Some(io::Error::other(text))
+            }
         };
         if let Some(failure) = failure {
             // Logged by the code that ends the process because of it.
             shared.fail(Arc::new(failure));
         }
-        drop(self);
+        if let Err(panic) = catch(|| drop(self)) {
+            tracing::warn!(message = panic.message, "sled panicked as it was closed");
+        }
         shared.close();
     }
 
