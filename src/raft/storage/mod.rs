@@ -14,6 +14,8 @@ mod look;
 mod open;
 mod open_error;
 mod snapshots;
+#[cfg(test)]
+mod truncation_tests;
 mod writer;
 
 use std::{

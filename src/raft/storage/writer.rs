@@ -262,7 +262,9 @@ impl Writer {
     }
 
     /// The entries to remove may still be in the batch, so that goes first. The high-water mark is
-    /// lowered before anything is removed: it must never be ahead of the data.
+    /// lowered before anything is removed: it must never be ahead of the data. All chunks go in the
+    /// batch that follows, which sled writes whole or not at all: removed one by one, a crash in
+    /// between would leave an entry of several chunks half, and data that is refused.
     fn truncate(&mut self, from: u64, last: Option<LogId>, batch: &mut Batch) -> io::Result<()> {
         self.apply(std::mem::take(&mut batch.pending))?;
         self.mark.last = last;
@@ -271,16 +273,9 @@ impl Writer {
             ..self.high_water.mark()
         })?;
         self.high_water.sync()?;
-        // From the end backwards, so that a crash in between leaves no hole.
-        for key in self
-            .tree
-            .range(keyspace::log_key(from, 0)..keyspace::log_end())
-            .keys()
-            .rev()
-        {
-            self.tree
-                .remove(key.map_err(sled_error)?)
-                .map_err(sled_error)?;
+        let removed = keyspace::log_key(from, 0)..keyspace::log_end();
+        for key in self.tree.range(removed).keys() {
+            batch.pending.remove(key.map_err(sled_error)?);
         }
         Ok(())
     }

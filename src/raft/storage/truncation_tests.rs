@@ -1,0 +1,106 @@
+//! Entries that are removed are removed whole, whatever ends the process meanwhile.
+
+use std::{fs, path::Path, sync::mpsc, thread, time::Duration};
+
+use openraft::{
+    RaftLogReader as _, entry::RaftEntry as _, storage::IOFlushed, storage::RaftLogStorage as _,
+    type_config::TypeConfigExt as _, vote::RaftLeaderId as _,
+};
+use tempfile::TempDir;
+
+use super::{LogStore, Store, keyspace};
+use crate::{
+    domain::{
+        cluster::Condition,
+        command::Command,
+        id::{ClusterId, Epoch, ShardId, UnixMillis},
+    },
+    raft::types::{Entry, LeaderId, LogId, Request, TypeConfig},
+};
+
+/// Changes that whoever watches sled may be behind. Then it waits.
+const UNSEEN_MAX: usize = 1024;
+
+/// How long sled may take to write what it has, where nothing holds it up.
+const FLUSH_WITHIN: Duration = Duration::from_secs(3);
+
+fn entry(index: u64, bytes: usize) -> Entry {
+    let shard = ShardId {
+        cluster: ClusterId(index),
+        slice: 0,
+    };
+    let command = Command::ReportHealth {
+        shard,
+        epoch: Epoch(1),
+        condition: Condition::Degraded,
+        reason: "x".repeat(bytes),
+        at: UnixMillis(index),
+    };
+    Entry::new_normal(log_id(index), Request(command))
+}
+
+fn log_id(index: u64) -> LogId {
+    LogId::new(LeaderId::new(1, 1), index)
+}
+
+async fn append(log: &mut LogStore, entries: Vec<Entry>) {
+    let (done, outcome) = TypeConfig::oneshot();
+    log.append(entries, IOFlushed::signal(done)).await.unwrap();
+    outcome.await.unwrap().unwrap();
+}
+
+async fn entries_in(store: &Store) -> Vec<u64> {
+    let mut reader = store.log_store().get_log_reader().await;
+    let entries = reader.try_get_log_entries(..).await.unwrap();
+    entries.iter().map(|entry| entry.log_id.index).collect()
+}
+
+fn copy_files(from: &Path, to: &Path) {
+    for item in fs::read_dir(from).unwrap() {
+        let item = item.unwrap();
+        let target = to.join(item.file_name());
+        if item.file_type().unwrap().is_dir() {
+            fs::create_dir(&target).unwrap();
+            copy_files(&item.path(), &target);
+        } else {
+            fs::copy(item.path(), target).unwrap();
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_crash_while_an_entry_of_many_chunks_is_removed_leaves_it_whole_or_not_at_all() {
+    let dir = TempDir::new().unwrap();
+    let store = Store::open(dir.path(), "replica-0").unwrap();
+    let mut log = store.log_store();
+    let long = keyspace::CHUNK_BYTES * (UNSEEN_MAX + 200);
+    append(&mut log, vec![entry(0, 10), entry(1, long)]).await;
+
+    // The removal cannot pass over what is not seen, and so stops inside the entry.
+    let tree = log.shared.with_tree(|tree| Ok(tree.clone())).unwrap();
+    let mut changes = tree.watch_prefix(&keyspace::log_key(1, 0)[..9]);
+    let truncating = tokio::spawn(async move { log.truncate_after(Some(log_id(0))).await });
+    let changes = tokio::task::spawn_blocking(move || changes.next().map(|_| changes));
+    let changes = changes.await.unwrap().unwrap();
+    assert!(!truncating.is_finished());
+    let (sender, flushed) = mpsc::channel();
+    thread::spawn(move || sender.send(tree.flush()));
+    // Sled waits for the end of a batch before it writes any of it.
+    let _ = flushed.recv_timeout(FLUSH_WITHIN);
+    let copy = TempDir::new().unwrap();
+    copy_files(dir.path(), copy.path());
+
+    // Only what is seen lets the removal end.
+    let seeing = thread::spawn(move || changes.count());
+    truncating.await.unwrap().unwrap();
+    assert_eq!(entries_in(&store).await, [0]);
+    store.close().await;
+    drop(store);
+    let seen = tokio::task::spawn_blocking(move || seeing.join());
+    assert!(seen.await.unwrap().unwrap() > UNSEEN_MAX);
+
+    let crashed = Store::open(copy.path(), "replica-0").unwrap();
+    let left = entries_in(&crashed).await;
+    assert!(left == [0] || left == [0, 1], "{left:?}");
+    crashed.close().await;
+}
