@@ -48,6 +48,7 @@ pub mod proto;
 pub mod relay;
 
 // Assembles.
+pub mod blocking;
 pub mod cli;
 pub mod clock;
 pub mod config;

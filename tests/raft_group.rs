@@ -2,18 +2,18 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
+mod pipes;
+
 use std::{
-    collections::BTreeMap,
-    future::ready,
-    io,
     net::SocketAddr,
     path::{Path, PathBuf},
-    sync::{Arc, Mutex},
+    sync::Arc,
     time::{Duration, Instant},
 };
 
-use futures::future::BoxFuture;
+use pipes::Pipes;
 use quorumwatch::{
+    blocking::Threads,
     changes::Place,
     domain::{
         assignment::MoveReason,
@@ -25,7 +25,7 @@ use quorumwatch::{
         state::State,
     },
     group::{self, FormError, MembershipServer, Options, Peer},
-    net::{Channels, Connection, Listener, Network, Tcp},
+    net::{Channels, Listener, Network, Tcp},
     proto::internal::v1::{
         Envelope, VoteRequest, membership_service_server::MembershipServiceServer,
         raft_service_client::RaftServiceClient,
@@ -33,8 +33,7 @@ use quorumwatch::{
     raft::{ProposeError, Raft, Role, Timing, protocol},
 };
 use tempfile::TempDir;
-use tokio::{net::TcpListener, runtime::Runtime, sync::mpsc, task::JoinHandle};
-use tokio_stream::{StreamExt as _, wrappers::ReceiverStream};
+use tokio::{net::TcpListener, runtime::Runtime, task::JoinHandle};
 use tokio_util::sync::CancellationToken;
 use tonic::{Code, transport::Server};
 
@@ -66,6 +65,7 @@ impl Replica {
             client_address: format!("{name}:7000"),
             peers: peers.to_vec(),
             timing,
+            blocking: Arc::new(Threads),
         };
         let channels = Channels::new(Arc::clone(network));
         let group = group::Group::open(options, channels).await.unwrap();
@@ -382,32 +382,6 @@ async fn a_group_forms_outlives_its_leader_and_restarts_whole() {
     assert_eq!(ids(&after), ids(&before));
 }
 
-/// A network in one process: connections are pipes.
-#[derive(Clone, Debug, Default)]
-struct Pipes(Arc<Mutex<BTreeMap<SocketAddr, mpsc::Sender<Connection>>>>);
-
-impl Network for Pipes {
-    fn bind(&self, address: SocketAddr) -> BoxFuture<'static, io::Result<Listener>> {
-        let (sender, receiver) = mpsc::channel(16);
-        self.0.lock().unwrap().insert(address, sender);
-        let accepted = ReceiverStream::new(receiver).map(Ok);
-        Box::pin(ready(Ok(Listener::new(address, accepted))))
-    }
-
-    fn connect(&self, address: &str) -> BoxFuture<'static, io::Result<Connection>> {
-        let address: SocketAddr = address.parse().unwrap();
-        let listener = self.0.lock().unwrap().get(&address).cloned();
-        Box::pin(async move {
-            let refused = || io::Error::from(io::ErrorKind::ConnectionRefused);
-            let (ours, theirs) = tokio::io::duplex(64 * 1024);
-            let accepted = listener.ok_or_else(refused)?;
-            let sent = accepted.send(Connection::new(theirs, None)).await;
-            sent.map_err(|_| refused())?;
-            Ok(Connection::new(ours, None))
-        })
-    }
-}
-
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_group_lives_on_a_network_within_one_process() {
     let peers = (0..3).map(|index| Peer {
@@ -581,6 +555,7 @@ async fn a_peer_of_another_name_or_group_ends_the_start() {
                 },
             ],
             timing: Timing::default(),
+            blocking: Arc::new(Threads),
         };
         let group = group::Group::open(options, Channels::new(Arc::new(Tcp)))
             .await

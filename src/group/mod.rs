@@ -21,6 +21,7 @@ use tokio::sync::{mpsc, watch};
 
 pub use crate::config::Peer;
 use crate::{
+    blocking::Blocking,
     domain::{
         id::ReplicaId,
         lifecycle::{Lifecycle, Milestone},
@@ -50,6 +51,8 @@ pub struct Options {
     pub peers: Vec<Peer>,
     /// Raft's timeouts.
     pub timing: Timing,
+    /// Does what may block.
+    pub blocking: Arc<dyn Blocking>,
 }
 
 /// The replica's part in the group. Cheap to clone.
@@ -79,6 +82,7 @@ impl Group {
             data_dir: options.data_dir.clone(),
             name: options.name.clone(),
             timing: options.timing.clone(),
+            blocking: Arc::clone(&options.blocking),
             stream_ends,
             lifecycle: lifecycle.subscribe(),
         };

@@ -21,7 +21,6 @@ use std::{
     collections::BTreeMap,
     path::PathBuf,
     sync::{Arc, atomic::AtomicU64},
-    thread,
     time::Duration,
 };
 
@@ -32,6 +31,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
+    blocking::Blocking,
     changes::Changes,
     domain::{
         id::{GroupId, ReplicaId, Revision},
@@ -65,6 +65,8 @@ pub struct Options {
     pub name: String,
     /// Raft's timeouts.
     pub timing: Timing,
+    /// Does what may block.
+    pub blocking: Arc<dyn Blocking>,
     /// Receives the end of each stream of entries. An end that finds it full is not reported.
     pub stream_ends: mpsc::Sender<StreamEnd>,
     /// Says whether this replica may answer Raft's calls yet.
@@ -370,9 +372,12 @@ impl Raft {
 async fn open_store(options: &Options) -> Result<Store, OpenError> {
     let (done, opened) = oneshot::channel();
     let (data_dir, name) = (options.data_dir.clone(), options.name.clone());
-    thread::Builder::new()
-        .name("open-store".into())
-        .spawn(move || drop(done.send(catch(|| Store::open(&data_dir, &name)))))?;
+    let blocking = Arc::clone(&options.blocking);
+    let open = async move {
+        let opened = catch(|| Store::open(&data_dir, &name, blocking));
+        drop(done.send(opened));
+    };
+    options.blocking.drive("open-store", Box::pin(open))?;
     match opened.await {
         Ok(Ok(opened)) => opened,
         Ok(Err(panic)) => Err(OpenError::Damaged(panic.message)),

@@ -19,6 +19,7 @@ use super::{
     types::{LogId, Reply, Request, SnapshotMeta, StoredMembership, TypeConfig},
 };
 use crate::{
+    blocking::blocking,
     changes::{Batch as ChangeBatch, Changes},
     domain::{id::Revision, state::State},
     proto::store::v1 as store,
@@ -224,9 +225,7 @@ impl RaftSnapshotBuilder<TypeConfig> for SnapshotBuilder {
     async fn build_snapshot(&mut self) -> io::Result<SnapshotOf<TypeConfig, Bytes>> {
         let state = Arc::clone(&self.state);
         let encode = move || Bytes::from(store::State::from(&*state).encode_to_vec());
-        let snapshot = tokio::task::spawn_blocking(encode)
-            .await
-            .map_err(io::Error::other)?;
+        let snapshot = blocking(self.store.blocking(), encode).await;
         self.store.snapshots().save(&self.meta, &snapshot).await?;
         Ok(SnapshotOf::<TypeConfig, Bytes> {
             meta: self.meta.clone(),

@@ -20,6 +20,7 @@ use crate::{
         self, Admission, Clusters, Events, Gate, LeaderView, Readiness, Shards, Watches, admitted,
         encoded::EventServiceServer,
     },
+    blocking::{Blocking, Threads},
     config::Serve,
     controller::{Controller, Prepare},
     group::{FormError, Group, LeaderServer, MembershipServer},
@@ -140,12 +141,14 @@ fn listen_hint(error: &io::Error, flag: &str) -> String {
 /// it cannot do without has died.
 pub async fn run(config: Serve, shutdown: CancellationToken) -> Result<(), Error> {
     panics::end_process();
-    run_over(Arc::new(Tcp), config, shutdown).await
+    run_over(Arc::new(Tcp), Arc::new(Threads), config, shutdown).await
 }
 
-/// Runs a replica that is reached, and reaches others, over this network.
+/// Runs a replica that is reached, and reaches others, over this network, and does what may block in
+/// this way.
 pub async fn run_over(
     network: Arc<dyn Network>,
+    blocking: Arc<dyn Blocking>,
     config: Serve,
     shutdown: CancellationToken,
 ) -> Result<(), Error> {
@@ -153,7 +156,11 @@ pub async fn run_over(
     let client_listener = listen("clients", "client-listen", config.client_listen).await?;
     let peer_listener = listen("peers", "peer-listen", config.peer_listen).await?;
     let channels = Channels::new(network);
-    let opened = Group::open(group_options(&config), channels.clone()).await;
+    let opened = Group::open(
+        group_options(&config, Arc::clone(&blocking)),
+        channels.clone(),
+    )
+    .await;
     let group = opened.map_err(|why| Error::Open {
         dir: config.data_dir.clone(),
         name: config.name.clone(),
@@ -166,6 +173,7 @@ pub async fn run_over(
         budgets,
         config,
         channels,
+        blocking,
         raft: group.raft().clone(),
         group: group.clone(),
         owned: Owned::new(logs.clone()),
@@ -195,6 +203,7 @@ async fn listen(
 struct Replica {
     config: Serve,
     channels: Channels,
+    blocking: Arc<dyn Blocking>,
     /// What its parts share of its memory.
     budgets: Budgets,
     group: Group,
@@ -293,7 +302,7 @@ impl Replica {
             lease: self.group.lease().clone(),
             owned: self.owned.clone(),
             credentials: Arc::new(credentials(&self.config)),
-            watch: watch_policy(&self.config, &self.budgets),
+            watch: watch_policy(&self.config, &self.budgets, Arc::clone(&self.blocking)),
             warm_clusters: self.config.watch.warm_clusters,
         }
     }

@@ -1,8 +1,9 @@
 //! What the configuration means to the parts of a replica.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, sync::Arc};
 
 use crate::{
+    blocking::Blocking,
     config::Serve,
     domain::watch_session::SessionPolicy,
     group,
@@ -12,7 +13,7 @@ use crate::{
 };
 
 /// Who the replica is and whom it forms a group with.
-pub(super) fn group_options(config: &Serve) -> group::Options {
+pub(super) fn group_options(config: &Serve, blocking: Arc<dyn Blocking>) -> group::Options {
     group::Options {
         data_dir: config.data_dir.clone(),
         name: config.name.clone(),
@@ -20,11 +21,16 @@ pub(super) fn group_options(config: &Serve) -> group::Options {
         client_address: config.advertise_client.clone(),
         peers: config.peers.clone(),
         timing: raft::Timing::default(),
+        blocking,
     }
 }
 
 /// The limits and times of watches.
-pub(super) fn watch_policy(config: &Serve, budgets: &Budgets) -> WatchPolicy {
+pub(super) fn watch_policy(
+    config: &Serve,
+    budgets: &Budgets,
+    blocking: Arc<dyn Blocking>,
+) -> WatchPolicy {
     WatchPolicy {
         session: SessionPolicy {
             audit_ms: config.watch.audit_interval_ms.unwrap_or(0),
@@ -32,6 +38,7 @@ pub(super) fn watch_policy(config: &Serve, budgets: &Budgets) -> WatchPolicy {
             ..SessionPolicy::default()
         },
         budgets: budgets.clone(),
+        blocking,
         ..WatchPolicy::default()
     }
 }

@@ -35,6 +35,7 @@ use super::{
     requests,
 };
 use crate::{
+    blocking::blocking,
     domain::{
         cluster::{Cluster, Source, StreamSelector},
         position::ResourceVersion,
@@ -378,6 +379,10 @@ impl ApiServer {
         }
     }
 
+    async fn blocking<T: Send + 'static>(&self, work: impl FnOnce() -> T + Send + 'static) -> T {
+        blocking(&*self.0.policy.blocking, work).await
+    }
+
     async fn build(&self) -> Result<Client, ApiError> {
         if let Network::InProcess(server) = &self.0.policy.network {
             return Ok(network::client(server, self.cluster()));
@@ -393,7 +398,8 @@ impl ApiServer {
         let platform = self.0.credentials.platform.clone();
         // A credential plugin runs inside, and is waited for without yielding.
         let connections = self.0.client.connections.clone();
-        blocking(move || connect(&config, connect_timeout, &platform, connections)).await
+        self.blocking(move || connect(&config, connect_timeout, &platform, connections))
+            .await
     }
 
     async fn configure(&self) -> Result<Config, ApiError> {
@@ -411,7 +417,7 @@ impl ApiServer {
             Source::KubeconfigFile { path, context } => {
                 let admitted = credentials.admit_file(Path::new(path))?;
                 let read = move || Kubeconfig::read_from(admitted);
-                let read = blocking(read).await.map_err(|error| {
+                let read = self.blocking(read).await.map_err(|error| {
                     CredentialError::of(&format!("kubeconfig file {path:?}"), &error)
                 })?;
                 (read, context)
@@ -434,16 +440,6 @@ impl ApiServer {
         Config::from_custom_kubeconfig(without_terminal(kubeconfig), &options)
             .await
             .map_err(|error| ApiError::Client(kubeconfig_trouble(&error)))
-    }
-}
-
-/// Does this on a thread where it may block.
-async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
-    match tokio::task::spawn_blocking(|| panics::catch(work)).await {
-        Ok(Ok(done)) => done,
-        Ok(Err(panic)) => panic.resume(),
-        // The runtime ends.
-        Err(_) => std::future::pending().await,
     }
 }
 

@@ -14,6 +14,7 @@ use tokio_util::{
 use tracing::Instrument as _;
 
 use crate::{
+    blocking::{Blocking, Threads},
     domain::{
         cluster::{Cluster, Health, StreamSelector},
         frame::{Frame, GapReason},
@@ -139,6 +140,8 @@ pub struct WatchPolicy {
     pub clients: Clients,
     /// How API servers are reached.
     pub network: Network,
+    /// Does what may block: reading files, and running credential commands.
+    pub blocking: Arc<dyn Blocking>,
     /// Where random numbers come from.
     pub chance: Chance,
 }
@@ -168,6 +171,7 @@ impl Default for WatchPolicy {
             breakers: Breakers::default(),
             clients: Clients::default(),
             network: Network::default(),
+            blocking: Arc::new(Threads),
             chance: Chance::default(),
         }
     }

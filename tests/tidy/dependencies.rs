@@ -35,6 +35,7 @@ const RULES: &[Rule] = &[
     rule("clock", &["domain"], &[]),
     rule("docs", &[], &[]),
     rule("panics", &[], &[]),
+    rule("blocking", &["panics"], &[]),
     rule("config", &["domain"], &["strsim", "toml"]),
     rule("memory", &["config"], &[]),
     rule(
@@ -54,17 +55,25 @@ const RULES: &[Rule] = &[
     // The adapter: it knows neither shards nor how a group comes together.
     rule(
         "raft",
-        &["domain", "changes", "net", "panics", "proto", "telemetry"],
+        &[
+            "domain",
+            "blocking",
+            "changes",
+            "net",
+            "panics",
+            "proto",
+            "telemetry",
+        ],
         &["crc32c", "openraft", "prost", "tonic"],
     ),
     rule(
         "raft/storage",
-        &["domain", "panics", "raft", "proto"],
+        &["domain", "blocking", "panics", "raft", "proto"],
         &["crc32c", "openraft", "prost", "rand", "sled"],
     ),
     rule(
         "watcher",
-        &["domain", "config", "memory", "clock", "panics"],
+        &["domain", "blocking", "config", "memory", "clock", "panics"],
         &[
             "backoff",
             "base64",
@@ -97,6 +106,7 @@ const RULES: &[Rule] = &[
         "group",
         &[
             "domain",
+            "blocking",
             "config",
             "net",
             "raft",
@@ -169,6 +179,7 @@ const RULES: &[Rule] = &[
         "server",
         &[
             "domain",
+            "blocking",
             "config",
             "memory",
             "raft",

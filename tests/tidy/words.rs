@@ -38,6 +38,16 @@ const CONFINED: &[Confined] = &[
         instead: "ask the store",
     },
     Confined {
+        name: "spawn_blocking",
+        only_in: &[
+            "src/blocking.rs",
+            "src/cli/",
+            "src/raft/storage/truncation_tests.rs",
+            "benches/",
+        ],
+        instead: "use `blocking::blocking`, so that a simulated replica does it in its turn",
+    },
+    Confined {
         name: "SystemTime",
         only_in: &["src/clock.rs", "src/sim/", "tests/", "benches/"],
         instead: "use `clock::unix_now`",

@@ -23,7 +23,6 @@ use std::{
     fs::File,
     io,
     sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard},
-    thread::JoinHandle,
 };
 
 use tokio::sync::{Mutex, mpsc, oneshot, watch};
@@ -208,7 +207,7 @@ impl Queue {
 }
 
 /// The writer's thread, joined when the store is closed.
-type WriterThread = std::sync::Mutex<Option<JoinHandle<()>>>;
+type WriterEnd = std::sync::Mutex<Option<oneshot::Receiver<()>>>;
 
 fn closed() -> io::Error {
     io::Error::new(

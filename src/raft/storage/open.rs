@@ -12,10 +12,10 @@ use std::{
 };
 
 use prost::Message as _;
-use tokio::sync::{Mutex, mpsc, watch};
+use tokio::sync::{Mutex, mpsc, oneshot, watch};
 
 use super::{
-    Identity, Log, LogStore, OpenError, Queue, Shared, WriterThread, format,
+    Identity, Log, LogStore, OpenError, Queue, Shared, WriterEnd, format,
     high_water::{HighWater, Mark},
     keyspace::{self, EntryReader, KeyRange, meta},
     sled_error,
@@ -23,6 +23,7 @@ use super::{
     writer::{Op, QUEUE_MAX, Writer},
 };
 use crate::{
+    blocking::Blocking,
     domain::id::{GroupId, ReplicaId},
     panics::catch,
     proto::store::v1 as store,
@@ -45,12 +46,17 @@ pub struct Store {
     shared: Arc<Shared>,
     queue: Queue,
     identity: Identity,
-    writer: WriterThread,
+    writer: WriterEnd,
+    blocking: Arc<dyn Blocking>,
 }
 
 impl Store {
     /// Opens the data of replica `name`, or creates it if it does not exist. Blocks.
-    pub fn open(data_dir: &Path, name: &str) -> Result<Self, OpenError> {
+    pub fn open(
+        data_dir: &Path,
+        name: &str,
+        blocking: Arc<dyn Blocking>,
+    ) -> Result<Self, OpenError> {
         let dir = make_directories(data_dir)?;
         let lock_file = lock(&dir)?;
         let log_dir = dir.join("log");
@@ -59,7 +65,7 @@ impl Store {
         // From here on everything is read once and checked, on this thread.
         let opened = catch(|| Opened::check(db, &dir, name));
         let opened = opened.unwrap_or_else(|panic| Err(OpenError::Damaged(panic.message)))?;
-        opened.start(lock_file)
+        opened.start(lock_file, blocking)
     }
 
     /// This replica's id.
@@ -84,7 +90,13 @@ impl Store {
         Snapshots {
             shared: Arc::clone(&self.shared),
             queue: self.queue.clone(),
+            blocking: Arc::clone(&self.blocking),
         }
+    }
+
+    /// What does what may block.
+    pub(in crate::raft) fn blocking(&self) -> &dyn Blocking {
+        &*self.blocking
     }
 
     /// The group that the data belongs to.
@@ -125,13 +137,14 @@ impl Store {
     pub async fn close(&self) {
         // An error means that the writer has stopped already.
         drop(self.queue.send(Op::Close).await);
-        let thread = self
+        let ended = self
             .writer
             .lock()
             .unwrap_or_else(std::sync::PoisonError::into_inner)
             .take();
-        if let Some(thread) = thread {
-            drop(tokio::task::spawn_blocking(|| thread.join()).await);
+        if let Some(ended) = ended {
+            // It sends nothing: its end is what counts.
+            drop(ended.await);
         }
     }
 }
@@ -197,7 +210,7 @@ impl Opened {
         })
     }
 
-    fn start(self, lock_file: File) -> Result<Store, OpenError> {
+    fn start(self, lock_file: File, blocking: Arc<dyn Blocking>) -> Result<Store, OpenError> {
         let shared = Arc::new(Shared {
             tree: RwLock::new(Some(self.tree.clone())),
             log: RwLock::new(self.log),
@@ -214,14 +227,18 @@ impl Opened {
             self.high_water,
             self.garbage,
         );
-        let thread = thread::Builder::new()
-            .name("raft-writer".into())
-            .spawn(move || writer.run(queued))?;
+        let (sender, ended) = oneshot::channel();
+        let work = async move {
+            writer.run(queued).await;
+            drop(sender);
+        };
+        blocking.drive("raft-writer", Box::pin(work))?;
         Ok(Store {
             shared,
             queue: Queue { ops },
             identity: self.identity,
-            writer: std::sync::Mutex::new(Some(thread)),
+            writer: std::sync::Mutex::new(Some(ended)),
+            blocking,
         })
     }
 }

@@ -11,7 +11,11 @@ use super::{
     keyspace::{self, CHUNK_BYTES, meta},
     writer::Op,
 };
-use crate::{proto::store::v1::SnapshotRecord, raft::types::SnapshotMeta};
+use crate::{
+    blocking::{Blocking, blocking},
+    proto::store::v1::SnapshotRecord,
+    raft::types::SnapshotMeta,
+};
 
 /// Chunks written at once: about 256 KiB, so that a snapshot of any size delays an entry of the
 /// log by a few milliseconds only.
@@ -22,6 +26,7 @@ const CHUNKS_PER_WRITE: usize = 64;
 pub(in crate::raft) struct Snapshots {
     pub(super) shared: Arc<Shared>,
     pub(super) queue: Queue,
+    pub(super) blocking: Arc<dyn Blocking>,
 }
 
 impl Snapshots {
@@ -61,9 +66,7 @@ impl Snapshots {
     pub(in crate::raft) async fn load(&self) -> io::Result<Option<(SnapshotMeta, Bytes)>> {
         let _alone = self.shared.snapshot.lock().await;
         let shared = Arc::clone(&self.shared);
-        tokio::task::spawn_blocking(move || shared.with_tree(read_snapshot))
-            .await
-            .map_err(io::Error::other)?
+        blocking(&*self.blocking, move || shared.with_tree(read_snapshot)).await
     }
 }
 

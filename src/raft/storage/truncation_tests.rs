@@ -1,6 +1,12 @@
 //! Entries that are removed are removed whole, whatever ends the process meanwhile.
 
-use std::{fs, path::Path, sync::mpsc, thread, time::Duration};
+use std::{
+    fs,
+    path::Path,
+    sync::{Arc, mpsc},
+    thread,
+    time::Duration,
+};
 
 use openraft::{
     RaftLogReader as _, entry::RaftEntry as _, storage::IOFlushed, storage::RaftLogStorage as _,
@@ -10,6 +16,7 @@ use tempfile::TempDir;
 
 use super::{LogStore, Store, keyspace};
 use crate::{
+    blocking::Threads,
     domain::{
         cluster::Condition,
         command::Command,
@@ -71,7 +78,7 @@ fn copy_files(from: &Path, to: &Path) {
 #[tokio::test]
 async fn a_crash_while_an_entry_of_many_chunks_is_removed_leaves_it_whole_or_not_at_all() {
     let dir = TempDir::new().unwrap();
-    let store = Store::open(dir.path(), "replica-0").unwrap();
+    let store = Store::open(dir.path(), "replica-0", Arc::new(Threads)).unwrap();
     let mut log = store.log_store();
     let long = keyspace::CHUNK_BYTES * (UNSEEN_MAX + 200);
     append(&mut log, vec![entry(0, 10), entry(1, long)]).await;
@@ -99,7 +106,7 @@ async fn a_crash_while_an_entry_of_many_chunks_is_removed_leaves_it_whole_or_not
     let seen = tokio::task::spawn_blocking(move || seeing.join());
     assert!(seen.await.unwrap().unwrap() > UNSEEN_MAX);
 
-    let crashed = Store::open(copy.path(), "replica-0").unwrap();
+    let crashed = Store::open(copy.path(), "replica-0", Arc::new(Threads)).unwrap();
     let left = entries_in(&crashed).await;
     assert!(left == [0] || left == [0, 1], "{left:?}");
     crashed.close().await;

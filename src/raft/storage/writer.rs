@@ -21,7 +21,7 @@ use super::{
     sled_error,
 };
 use crate::{
-    panics::catch,
+    panics::{catch, contain},
     proto::store::v1 as store,
     raft::types::{LogId, TypeConfig, Vote},
 };
@@ -135,10 +135,10 @@ impl Writer {
     }
 
     /// Runs until it is stopped, or all its handles are gone, or it fails.
-    pub(super) fn run(mut self, mut ops: mpsc::Receiver<Op>) {
+    pub(super) async fn run(mut self, mut ops: mpsc::Receiver<Op>) {
         let shared = Arc::clone(&self.shared);
         // sled panics on damage and on some I/O errors; that is a failure like any other.
-        let end = catch(|| self.serve(&mut ops));
+        let end = contain(self.serve(&mut ops)).await;
         let failure = match end {
             Ok(Ok(())) => None,
             Ok(Err(error)) => Some(error),
@@ -157,10 +157,10 @@ impl Writer {
         shared.close();
     }
 
-    fn serve(&mut self, ops: &mut mpsc::Receiver<Op>) -> io::Result<()> {
+    async fn serve(&mut self, ops: &mut mpsc::Receiver<Op>) -> io::Result<()> {
         loop {
             let first = if self.garbage.is_empty() {
-                ops.blocking_recv()
+                ops.recv().await
             } else {
                 match ops.try_recv() {
                     Ok(op) => Some(op),
