@@ -10,7 +10,7 @@ use crate::{
     domain::{
         assignment::MoveReason,
         id::{ClusterId, Epoch, ReplicaId, Revision, ShardId},
-        preparation::{self, ANSWER_MARGIN, Outcome, PREPARE_TIMEOUT},
+        preparation::{self, ANSWER_MARGIN, Answer, Outcome, PREPARE_TIMEOUT},
     },
     net::Channels,
     proto::internal::v1::{
@@ -83,22 +83,23 @@ pub async fn prepare(
     channels: Channels,
     request: preparation::Request,
     revision: Revision,
-) -> Outcome {
+) -> Answer {
     let step = &request.step;
     let Some(receiver) = step.to else {
-        return Outcome::Failed;
+        return Outcome::Failed.into();
     };
     let answer = ask(&raft, &channels, receiver, &request, revision);
     let answer = tokio::time::timeout(request.timeout + ANSWER_MARGIN, answer).await;
     match answer.unwrap_or_else(|_| Err(Status::deadline_exceeded("timeout"))) {
-        Ok(()) => Outcome::Ready,
+        Ok(()) => Outcome::Ready.into(),
         Err(status) => {
-            let reason = status.message();
+            let reason = status.message().to_owned();
             tracing::info!(shard = %step.shard, %receiver, reason, "shard move not prepared");
-            match status.code() {
+            let outcome = match status.code() {
                 Code::FailedPrecondition => Outcome::Unfit,
                 _ => Outcome::Failed,
-            }
+            };
+            Answer { outcome, reason }
         }
     }
 }

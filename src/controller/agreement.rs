@@ -9,7 +9,7 @@ use crate::{
     domain::{
         command::Command,
         id::Revision,
-        preparation::{Outcome, Request},
+        preparation::{Answer, Request},
         state::State,
     },
     raft::{Leadership, ProposeError, Proposed, Raft},
@@ -28,11 +28,11 @@ pub(super) trait Agreement: Send + Sync + 'static {
     /// See [`Raft::propose`].
     fn propose(&self, command: Command) -> BoxFuture<'static, Result<Proposed, ProposeError>>;
     /// Asks the receiver of a move to open the watches of its shard, once it has applied `revision`.
-    fn prepare(&self, request: Request, revision: Revision) -> BoxFuture<'static, Outcome>;
+    fn prepare(&self, request: Request, revision: Revision) -> BoxFuture<'static, Answer>;
 }
 
 /// Asks the receiver of a move to open the watches of its shard, once it has applied a revision.
-pub type Prepare = Arc<dyn Fn(Request, Revision) -> BoxFuture<'static, Outcome> + Send + Sync>;
+pub type Prepare = Arc<dyn Fn(Request, Revision) -> BoxFuture<'static, Answer> + Send + Sync>;
 
 /// The group as this replica is part of it.
 pub(super) struct Group {
@@ -62,7 +62,7 @@ impl Agreement for Group {
         Box::pin(async move { raft.propose(command).await })
     }
 
-    fn prepare(&self, request: Request, revision: Revision) -> BoxFuture<'static, Outcome> {
+    fn prepare(&self, request: Request, revision: Revision) -> BoxFuture<'static, Answer> {
         (self.prepare)(request, revision)
     }
 }

@@ -19,9 +19,10 @@ use self::{
 };
 use crate::{
     domain::{
-        id::ReplicaId,
+        id::{ReplicaId, Revision, ShardId},
         leader::{Heartbeat, Observation},
         placement::Policy,
+        requested::NotMoved,
     },
     raft::Raft,
 };
@@ -36,6 +37,8 @@ enum Input {
     Heartbeat(Heartbeat, oneshot::Sender<Option<Grant>>),
     /// The process of a replica is known to have ended.
     Died(ReplicaId),
+    /// Move a shard to where a user wants it, or only see whether that is possible.
+    Move(MoveRequest, oneshot::Sender<Option<MoveAnswer>>),
     /// What does this leader observe?
     Observe(oneshot::Sender<Option<Observation>>),
 }
@@ -48,6 +51,20 @@ pub struct Grant {
     /// The replicas that take shards.
     pub active: Vec<ReplicaId>,
 }
+
+/// What a user wants.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct MoveRequest {
+    /// The shard.
+    pub shard: ShardId,
+    /// Who is to own it.
+    pub to: ReplicaId,
+    /// Only see whether that is possible.
+    pub validate_only: bool,
+}
+
+/// What came of it: a revision at which it is so.
+pub type MoveAnswer = Result<Revision, NotMoved>;
 
 /// The controller of this replica. Cheap to clone.
 #[derive(Clone)]
@@ -78,6 +95,13 @@ impl Controller {
     pub async fn mark_dead(&self, replica: ReplicaId) {
         // A loop that has ended needs to know nothing.
         drop(self.inputs.send(Input::Died(replica)).await);
+    }
+
+    /// Moves a shard to where a user wants it, once that replica has opened the watches. Answered when
+    /// it is there, or it is known why it is not; `None` where this replica does not lead, or no
+    /// longer does: then the shard may be there or not.
+    pub async fn move_shard(&self, request: MoveRequest) -> Option<MoveAnswer> {
+        self.ask(|answer| Input::Move(request, answer)).await
     }
 
     /// What this replica observes as the leader; `None` where it does not lead.

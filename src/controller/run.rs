@@ -12,11 +12,11 @@ use futures::{
     stream::FuturesUnordered,
 };
 use tokio::{
-    sync::{mpsc, watch},
+    sync::{mpsc, oneshot, watch},
     time::{Instant, Interval, MissedTickBehavior, interval},
 };
 
-use super::{Agreement, Grant, Input};
+use super::{Agreement, Grant, Input, MoveAnswer, MoveRequest};
 use crate::{
     clock::unix_now,
     domain::{
@@ -26,7 +26,8 @@ use crate::{
         lease,
         member::Availability,
         placement::{Observed, Policy, plan},
-        preparation::Outcome,
+        preparation::{Answer, Outcome},
+        requested::{Begun, NotMoved},
         state::State,
     },
     raft::{Leadership, ProposeError, Proposed},
@@ -39,6 +40,9 @@ pub(super) const TICK: Duration = Duration::from_millis(50);
 /// Most moves in one command, some 30 bytes each: a log entry takes at most two chunks of the store.
 /// The remaining moves come with the next plan.
 const MOVES_PER_COMMAND_MAX: usize = 256;
+
+/// Most users who wait for moves that they want. Several may wait for one move.
+const WAITING_MAX: usize = 1_024;
 
 /// Leads, while this replica does.
 pub(super) struct LeaderLoop {
@@ -60,7 +64,9 @@ struct Term {
     /// The one proposal that is under way.
     proposal: Option<Proposal>,
     /// Receivers that open the watches of shards.
-    preparing: FuturesUnordered<BoxFuture<'static, (Move, Outcome)>>,
+    preparing: FuturesUnordered<BoxFuture<'static, (Asked, Answer)>>,
+    /// Users who wait for a move that they want.
+    waiting: Vec<(Move, MoveWaiter)>,
     /// Nothing is planned on a state before this one: it would not show the last moves.
     planned_from: Revision,
     /// Nothing is proposed before this moment: the last proposal was refused.
@@ -70,6 +76,16 @@ struct Term {
     /// The availability of replicas as it was logged last.
     logged: BTreeMap<ReplicaId, Availability>,
 }
+
+/// What a receiver was asked for.
+enum Asked {
+    /// To take a shard.
+    Move(Move),
+    /// To see whether it could, for a user who waits.
+    Trial(Move, MoveWaiter),
+}
+
+type MoveWaiter = oneshot::Sender<Option<MoveAnswer>>;
 
 struct Proposal {
     /// None where it is about the health of a cluster.
@@ -88,7 +104,7 @@ enum Wakeup {
     /// The proposal has an answer, or none.
     Answer(Result<Proposed, ProposeError>),
     /// A receiver has opened the watches of a shard, or cannot.
-    Prepared(Move, Outcome),
+    Prepared(Asked, Answer),
     /// Time has passed.
     Tick,
     /// Raft has stopped, or nobody can send anything any more.
@@ -141,7 +157,7 @@ impl LeaderLoop {
                 Err(ProposeError::Stopped(_)) => Wakeup::Stopped,
                 answer => Wakeup::Answer(answer),
             },
-            Some(Some((step, outcome))) = prepared => Wakeup::Prepared(step, outcome),
+            Some(Some((asked, answer))) = prepared => Wakeup::Prepared(asked, answer),
             input = self.inputs.recv() => input.map_or(Wakeup::Stopped, Wakeup::Input),
             changed = self.state.changed(), if leads => {
                 changed.map_or(Wakeup::Stopped, |()| Wakeup::State)
@@ -168,6 +184,7 @@ impl LeaderLoop {
                     term.leader.mark_dead(replica);
                 }
             }
+            Wakeup::Input(Input::Move(request, waiter)) => self.move_shard(request, waiter, now),
             Wakeup::Input(Input::Observe(answer)) => {
                 let state = self.agreement.state();
                 let term = self.term.as_ref();
@@ -185,14 +202,19 @@ impl LeaderLoop {
                     term.take_answer(answer, now);
                 }
             }
-            Wakeup::Prepared(step, outcome) => {
+            Wakeup::Prepared(asked, answer) => {
                 if let Some(term) = &mut self.term {
-                    term.leader.prepared(&step, outcome, now);
+                    term.take_preparation(asked, &answer, &self.agreement.state(), now);
                 }
             }
             Wakeup::Leadership | Wakeup::Tick | Wakeup::Stopped => {}
         }
         self.propose_moves(now);
+        if let Some(term) = &mut self.term
+            && !term.waiting.is_empty()
+        {
+            term.answer_users(&self.agreement.state(), now);
+        }
     }
 
     /// A new term begins from nothing even where no other leader was seen in between: there may have
@@ -233,6 +255,42 @@ impl LeaderLoop {
         Some(Grant { lease, active })
     }
 
+    /// Begins a move that a user wants. Who does not lead says so by dropping the waiter.
+    fn move_shard(&mut self, request: MoveRequest, waiter: MoveWaiter, now: Duration) {
+        let Some(term) = &mut self.term else {
+            return;
+        };
+        if term.waiting.len() >= WAITING_MAX {
+            return answer(waiter, Err(NotMoved::Busy));
+        }
+        let state = self.agreement.state();
+        let MoveRequest { shard, to, .. } = request;
+        let request = if request.validate_only {
+            let tried = term.leader.try_wanted(&state, shard, to, now);
+            tried.map(|request| request.map(|request| (Begun::Ask(request), true)))
+        } else {
+            let begun = term.leader.want(&state, shard, to, now);
+            begun.map(|begun| Some((begun, false)))
+        };
+        let (request, asked) = match request {
+            Err(refused) => return answer(waiter, Err(refused)),
+            Ok(None | Some((Begun::Done, _))) => return answer(waiter, Ok(state.revision)),
+            Ok(Some((Begun::Joined(step), _))) => return term.waiting.push((step, waiter)),
+            Ok(Some((Begun::Ask(request), true))) => {
+                let asked = Asked::Trial(request.step.clone(), waiter);
+                (request, asked)
+            }
+            Ok(Some((Begun::Ask(request), false))) => {
+                term.waiting.push((request.step.clone(), waiter));
+                let asked = Asked::Move(request.step.clone());
+                (request, asked)
+            }
+        };
+        let prepared = self.agreement.prepare(request, state.revision);
+        let prepared = prepared.map(|answer| (asked, answer));
+        term.preparing.push(prepared.boxed());
+    }
+
     /// Compares what is agreed with what is observed, proposes what the planner asks for, and has
     /// planned moves prepared.
     fn propose_moves(&mut self, now: Duration) {
@@ -255,9 +313,9 @@ impl LeaderLoop {
         }
         let plan = plan(&state, &observed, &self.policy);
         for request in term.leader.prepare(plan.prepare, now) {
-            let step = request.step.clone();
-            let outcome = self.agreement.prepare(request, state.revision);
-            let prepared = outcome.map(|outcome| (step, outcome));
+            let asked = Asked::Move(request.step.clone());
+            let prepared = self.agreement.prepare(request, state.revision);
+            let prepared = prepared.map(|answer| (asked, answer));
             term.preparing.push(prepared.boxed());
         }
         let mut moves = plan.moves;
@@ -289,10 +347,51 @@ impl Term {
             leader: Leader::new(now, unled),
             proposal: None,
             preparing: FuturesUnordered::new(),
+            waiting: Vec::new(),
             planned_from: Revision(0),
             retry_at: Duration::ZERO,
             settled: None,
             logged: BTreeMap::new(),
+        }
+    }
+
+    /// What a receiver was asked for has come to an end.
+    fn take_preparation(&mut self, asked: Asked, prepared: &Answer, state: &State, now: Duration) {
+        match asked {
+            Asked::Move(step) => {
+                self.leader.prepared(&step, prepared.outcome, now);
+                let assignment = state.assignments.get(&step.shard);
+                // Where the shard has changed hands meanwhile, that is what came of it.
+                let is_current = assignment.is_some_and(|found| found.epoch() == step.epoch);
+                if is_current && prepared.outcome != Outcome::Ready {
+                    let refused = not_ready(state, &step, prepared);
+                    let waits = |(wanted, _): &mut (Move, MoveWaiter)| *wanted == step;
+                    for (_, waiter) in self.waiting.extract_if(.., waits) {
+                        answer(waiter, Err(refused.clone()));
+                    }
+                }
+            }
+            Asked::Trial(step, waiter) => {
+                self.leader.trial_ended();
+                answer(
+                    waiter,
+                    match prepared.outcome {
+                        Outcome::Ready => Ok(state.revision),
+                        _ => Err(not_ready(state, &step, prepared)),
+                    },
+                );
+            }
+        }
+    }
+
+    /// Answers users whose move has been made, or cannot be made any more.
+    fn answer_users(&mut self, state: &State, now: Duration) {
+        let waiting = std::mem::take(&mut self.waiting);
+        for (step, waiter) in waiting {
+            match self.leader.outcome_of_wanted(state, &step, now) {
+                None => self.waiting.push((step, waiter)),
+                Some(outcome) => answer(waiter, outcome.map(|()| state.revision)),
+            }
         }
     }
 
@@ -339,6 +438,21 @@ impl Term {
             }
         }
         self.logged.clone_from(replicas);
+    }
+}
+
+/// Who does not wait for the answer any more needs none.
+fn answer(waiter: MoveWaiter, answer: MoveAnswer) {
+    drop(waiter.send(Some(answer)));
+}
+
+fn not_ready(state: &State, step: &Move, answer: &Answer) -> NotMoved {
+    let member = step.to.and_then(|receiver| state.members.get(&receiver));
+    let receiver = member.map(|member| member.name.clone()).unwrap_or_default();
+    let reason = answer.reason.clone();
+    match answer.outcome {
+        Outcome::Unfit => NotMoved::OutOfReach { receiver, reason },
+        Outcome::Ready | Outcome::Failed => NotMoved::Late { receiver, reason },
     }
 }
 

@@ -36,6 +36,10 @@ pub enum MoveReason {
     Rebalance,
     /// Its owner could not reach its cluster, and the new one can.
     Reachability,
+    /// Its owner is drained.
+    Drained,
+    /// A user wanted it there.
+    Requested,
     /// Its owner became unavailable and no replica could take it.
     NoReplica,
     /// Its cluster was paused.

@@ -35,6 +35,16 @@ pub enum Command {
         /// The replica that the command is about.
         replica: ReplicaId,
     },
+    /// A replica is to own nothing, and to take nothing.
+    DrainMember {
+        /// Its id.
+        replica: ReplicaId,
+    },
+    /// A replica that was drained takes shards again.
+    ResumeMember {
+        /// Its id.
+        replica: ReplicaId,
+    },
     /// Begin to monitor a cluster.
     CreateCluster {
         /// What to monitor.
@@ -68,7 +78,8 @@ pub enum Command {
         /// The proposer's wall clock, for display only.
         at: UnixMillis,
     },
-    /// Give shards to owners. A move whose shard has changed hands meanwhile is left out.
+    /// Give shards to owners. A move whose shard has changed hands meanwhile, or whose receiver has
+    /// been drained, is left out.
     Assign {
         /// At most one per shard.
         moves: Vec<Move>,
@@ -226,6 +237,9 @@ pub enum Rejection {
          `quorumwatch members remove {0}`, then start this one again"
     )]
     MemberNameTaken(String, ReplicaId),
+    /// No such replica is registered.
+    #[error("the replica is not a member of the group")]
+    NoSuchMember,
     /// The text of a request was used for another write.
     #[error(
         "the request_id was used for another request before: use a new one for each request, and \

@@ -7,6 +7,7 @@
 use std::{collections::BTreeMap, time::Duration};
 
 use super::{
+    assignment::MoveReason,
     clock_offset::ClockOffset,
     command::{Command, Move},
     id::{Incarnation, ReplicaId, ShardId, StreamId},
@@ -14,6 +15,7 @@ use super::{
     member::Availability,
     placement::Observed,
     preparation::{Outcome, Preparations, Request},
+    requested::{Begun, NotMoved, REQUESTED_MAX},
     state::State,
 };
 
@@ -179,6 +181,111 @@ impl Leader {
         self.preparations.ended(step, outcome, now);
     }
 
+    /// Begins to move a shard to where a user wants it.
+    pub fn want(
+        &mut self,
+        state: &State,
+        shard: ShardId,
+        to: ReplicaId,
+        now: Duration,
+    ) -> Result<Begun, NotMoved> {
+        let Some(step) = self.check_wanted(state, shard, to, now)? else {
+            return Ok(Begun::Done);
+        };
+        match self.preparations.wanted(shard) {
+            Some(wanted) if *wanted == step => Ok(Begun::Joined(step)),
+            Some(wanted) if wanted.epoch == step.epoch => {
+                Err(NotMoved::Elsewhere(name_of(state, wanted.to)))
+            }
+            _ if self.preparations.requested() >= REQUESTED_MAX => Err(NotMoved::Busy),
+            _ => Ok(Begun::Ask(self.preparations.want(step, to, now))),
+        }
+    }
+
+    /// The same without moving it: whether the receiver could watch its cluster. `None` where the
+    /// shard is there already. Ends with [`Self::trial_ended`].
+    pub fn try_wanted(
+        &mut self,
+        state: &State,
+        shard: ShardId,
+        to: ReplicaId,
+        now: Duration,
+    ) -> Result<Option<Request>, NotMoved> {
+        let Some(step) = self.check_wanted(state, shard, to, now)? else {
+            return Ok(None);
+        };
+        if self.preparations.requested() >= REQUESTED_MAX {
+            return Err(NotMoved::Busy);
+        }
+        Ok(Some(self.preparations.begin_trial(step)))
+    }
+
+    /// The receiver of a trial has answered.
+    pub fn trial_ended(&mut self) {
+        self.preparations.trial_ended();
+    }
+
+    /// What came of a move that a user wanted; `None` while it is under way.
+    pub fn outcome_of_wanted(
+        &self,
+        state: &State,
+        step: &Move,
+        now: Duration,
+    ) -> Option<Result<(), NotMoved>> {
+        let Some(assignment) = state.assignments.get(&step.shard) else {
+            return Some(Err(NotMoved::NotYet("the shard does not exist")));
+        };
+        if assignment.epoch() != step.epoch {
+            let is_there = assignment.owner() == step.to;
+            return Some(is_there.then_some(()).ok_or(NotMoved::Overtaken));
+        }
+        if self.preparations.wanted(step.shard) == Some(step) {
+            return None;
+        }
+        let to = step.to?;
+        let refused = self.check_wanted(state, step.shard, to, now).err();
+        Some(Err(refused.unwrap_or_else(|| NotMoved::Late {
+            receiver: name_of(state, step.to),
+            reason: String::new(),
+        })))
+    }
+
+    /// The move, where the shard may go there; `None` where it is there already.
+    fn check_wanted(
+        &self,
+        state: &State,
+        shard: ShardId,
+        to: ReplicaId,
+        now: Duration,
+    ) -> Result<Option<Move>, NotMoved> {
+        let assignment = state.assignments.get(&shard);
+        let assignment = assignment.ok_or(NotMoved::NotYet("the shard does not exist"))?;
+        let member = state.members.get(&to);
+        let member = member.ok_or(NotMoved::NotYet("the replica is not a member"))?;
+        if !state.is_ownable(shard) {
+            return Err(NotMoved::Paused);
+        }
+        if assignment.owner() == Some(to) {
+            return Ok(None);
+        }
+        if member.drained {
+            return Err(NotMoved::Drained(member.name.clone()));
+        }
+        match self.availability(state, now).get(&to) {
+            Some(Availability::Active) => {}
+            Some(Availability::Suspect) => {
+                return Err(NotMoved::NotYet("the leader has not heard the replica yet"));
+            }
+            _ => return Err(NotMoved::NotActive(member.name.clone())),
+        }
+        Ok(Some(Move {
+            shard,
+            epoch: assignment.epoch(),
+            to: Some(to),
+            reason: MoveReason::Requested,
+        }))
+    }
+
     /// Planned moves that are to be committed now.
     pub fn due(&mut self, state: &State, now: Duration) -> Vec<Move> {
         let replicas = self.availability(state, now);
@@ -186,8 +293,8 @@ impl Leader {
         self.preparations.due(state, &replicas, &unreachable, now)
     }
 
-    /// A cluster that its owner cannot reach, and every other replica has failed to watch,
-    /// unless its health reports that already.
+    /// A cluster that its owner cannot reach, and every other replica that takes shards has failed
+    /// to watch, unless its health reports that already.
     pub fn outage_to_confirm(&self, state: &State, observed: &Observed) -> Option<Command> {
         observed.unreachable.keys().find_map(|&shard| {
             let assignment = state.assignments.get(&shard)?;
@@ -197,7 +304,9 @@ impl Leader {
                 .replicas
                 .iter()
                 .filter(|(replica, availability)| {
-                    **replica != owner && **availability == Availability::Active
+                    **replica != owner
+                        && **availability == Availability::Active
+                        && !state.is_drained(**replica)
                 })
                 .peekable();
             let is_to_be_told = others.peek().is_some()
@@ -270,6 +379,12 @@ impl Leader {
         let members = state.members.keys().copied();
         self.leases.availability(now, members)
     }
+}
+
+/// A replica as people know it.
+fn name_of(state: &State, replica: Option<ReplicaId>) -> String {
+    let member = replica.and_then(|replica| state.members.get(&replica));
+    member.map(|member| member.name.clone()).unwrap_or_default()
 }
 
 /// Shards whose owner has reported that their cluster is out of its reach.

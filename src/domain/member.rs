@@ -17,6 +17,9 @@ pub struct Member {
     pub incarnation: Incarnation,
     /// When it last started.
     pub started: UnixMillis,
+    /// Whether a user has drained it: it takes no shards, and those that it owns move to others, as
+    /// far as these can watch them. It keeps its vote. A restart changes nothing about it.
+    pub drained: bool,
 }
 
 /// The leader's opinion of a replica.

@@ -27,6 +27,7 @@ pub mod position;
 pub mod preparation;
 pub mod rate_limit;
 pub mod request;
+pub mod requested;
 pub mod shared_map;
 pub mod state;
 pub mod stream;

@@ -10,7 +10,7 @@ use std::{
 };
 
 use super::{
-    assignment::MoveReason,
+    assignment::{Assignment, MoveReason},
     command::Move,
     id::{Epoch, ReplicaId, ShardId},
     member::Availability,
@@ -62,6 +62,8 @@ const UNFIT_MAX: Duration = Duration::from_secs(300);
 #[derive(Clone, Debug, Default)]
 pub struct Preparations {
     attempts: BTreeMap<ShardId, Attempt>,
+    /// Receivers that are tried for users who move nothing.
+    trials: usize,
     tried: BTreeMap<(ShardId, ReplicaId), Tried>,
 }
 
@@ -96,6 +98,24 @@ pub enum Outcome {
     Failed,
 }
 
+/// What a receiver answered.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Answer {
+    /// How its attempt has ended.
+    pub outcome: Outcome,
+    /// Why it is not ready, for people. Never a credential.
+    pub reason: String,
+}
+
+impl From<Outcome> for Answer {
+    fn from(outcome: Outcome) -> Self {
+        Self {
+            outcome,
+            reason: String::new(),
+        }
+    }
+}
+
 /// How a replica has fared with a shard lately.
 #[derive(Clone, Copy, Debug)]
 struct Tried {
@@ -119,24 +139,61 @@ impl Preparations {
             {
                 continue;
             }
-            let timeout = self.timeout(&step, receiver);
-            // An owner that stops does not wait for the answer.
-            let margin = if is_handover {
-                Duration::ZERO
-            } else {
-                2 * ANSWER_MARGIN
-            };
-            let attempt = Attempt {
-                step: step.clone(),
-                receiver,
-                until: now + timeout + margin,
-                due_from: now,
-                outcome: None,
-            };
-            self.attempts.insert(step.shard, attempt);
-            begun.push(Request { step, timeout });
+            begun.push(self.start(step, receiver, now));
         }
         begun
+    }
+
+    /// Takes in a move that a user wants and gives the receiver's request, in place of a move of the
+    /// shard that is being prepared for another reason.
+    pub fn want(&mut self, step: Move, receiver: ReplicaId, now: Duration) -> Request {
+        self.start(step, receiver, now)
+    }
+
+    /// The move of this shard that a user wants, while it is being prepared.
+    pub fn wanted(&self, shard: ShardId) -> Option<&Move> {
+        let step = &self.attempts.get(&shard)?.step;
+        (step.reason == MoveReason::Requested).then_some(step)
+    }
+
+    /// How many moves are being prepared or tried for users.
+    pub fn requested(&self) -> usize {
+        let attempts = self.attempts.values();
+        let requested = attempts.filter(|attempt| attempt.step.reason == MoveReason::Requested);
+        requested.count() + self.trials
+    }
+
+    /// A receiver is to be tried that will not get the shard.
+    pub fn begin_trial(&mut self, step: Move) -> Request {
+        self.trials += 1;
+        Request {
+            step,
+            timeout: PREPARE_TIMEOUT,
+        }
+    }
+
+    /// It has answered.
+    pub fn trial_ended(&mut self) {
+        self.trials = self.trials.saturating_sub(1);
+    }
+
+    fn start(&mut self, step: Move, receiver: ReplicaId, now: Duration) -> Request {
+        let timeout = self.timeout(&step, receiver);
+        // An owner that stops does not wait for the answer.
+        let margin = if step.reason == MoveReason::Handover {
+            Duration::ZERO
+        } else {
+            2 * ANSWER_MARGIN
+        };
+        let attempt = Attempt {
+            step: step.clone(),
+            receiver,
+            until: now + timeout + margin,
+            due_from: now,
+            outcome: None,
+        };
+        self.attempts.insert(step.shard, attempt);
+        Request { step, timeout }
     }
 
     /// How the attempt of a receiver has ended.
@@ -173,10 +230,18 @@ impl Preparations {
         self.forget(state, now);
         self.attempts.retain(|shard, attempt| {
             // Another receiver is chosen by the next plan.
-            let is_there = replicas.get(&attempt.receiver) == Some(&Availability::Active);
+            let is_there = replicas.get(&attempt.receiver) == Some(&Availability::Active)
+                && !state.is_drained(attempt.receiver);
             // The owner reaches the cluster again: there is nothing to be gained.
-            let is_needless =
-                attempt.step.reason == MoveReason::Reachability && !unreachable.contains_key(shard);
+            let is_needless = match attempt.step.reason {
+                MoveReason::Reachability => !unreachable.contains_key(shard),
+                // The owner was resumed.
+                MoveReason::Drained => {
+                    let owner = state.assignments.get(shard).and_then(Assignment::owner);
+                    owner.is_none_or(|owner| !state.is_drained(owner))
+                }
+                _ => false,
+            };
             is_there && !is_needless
         });
         self.attempts

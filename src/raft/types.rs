@@ -27,6 +27,8 @@ impl fmt::Display for Request {
             Command::FoundGroup { .. } => "found-group",
             Command::RegisterMember { .. } => "register-member",
             Command::RemoveMember { .. } => "remove-member",
+            Command::DrainMember { .. } => "drain-member",
+            Command::ResumeMember { .. } => "resume-member",
             Command::CreateCluster { .. } => "create-cluster",
             Command::UpdateCluster { .. } => "update-cluster",
             Command::DeleteCluster { .. } => "delete-cluster",

@@ -70,6 +70,8 @@ fn move_reason(reason: MoveReason) -> v1::MoveReason {
         MoveReason::Handover => v1::MoveReason::Handover,
         MoveReason::Rebalance => v1::MoveReason::Rebalance,
         MoveReason::Reachability => v1::MoveReason::Reachability,
+        MoveReason::Drained => v1::MoveReason::Drained,
+        MoveReason::Requested => v1::MoveReason::Requested,
         MoveReason::NoReplica => v1::MoveReason::NoReplica,
         MoveReason::Paused => v1::MoveReason::Paused,
         MoveReason::Deleted => v1::MoveReason::Deleted,

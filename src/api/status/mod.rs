@@ -293,6 +293,7 @@ pub(super) fn propose_error(error: &ProposeError) -> Status {
 pub(super) fn rejected(rejection: &Rejection) -> Status {
     match rejection {
         Rejection::NameTaken(_) => plain(ErrorReason::ClusterExists, rejection),
+        Rejection::NoSuchMember => plain(ErrorReason::MemberNotFound, rejection),
         Rejection::NoSuchCluster => plain(ErrorReason::ClusterNotFound, rejection),
         Rejection::Renamed => invalid("cluster.name", rejection),
         Rejection::InvalidSpec(error) => invalid(error.field(), &error.message),

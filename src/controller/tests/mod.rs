@@ -23,7 +23,7 @@ use crate::{
         id::{Incarnation, ReplicaId, Revision, ShardId, StreamId, UnixMillis},
         lease::{HEARTBEAT_EVERY, MARGIN, QUORUM_SILENCE_MAX, TTL},
         member::Availability,
-        preparation::{HANDOVER_TIMEOUT, Outcome, Request},
+        preparation::{Answer, HANDOVER_TIMEOUT, Outcome, Request},
         state::State,
     },
     raft::{Leadership, ProposeError, Proposed},
@@ -31,6 +31,7 @@ use crate::{
 
 mod planned;
 mod reach;
+mod requested;
 
 const A: ReplicaId = ReplicaId(1);
 const B: ReplicaId = ReplicaId(2);
@@ -202,13 +203,13 @@ impl Agreement for Group {
         })))
     }
 
-    fn prepare(&self, request: Request, _: Revision) -> BoxFuture<'static, Outcome> {
+    fn prepare(&self, request: Request, _: Revision) -> BoxFuture<'static, Answer> {
         if self.are_ready.load(Ordering::Relaxed) {
-            return Box::pin(ready(Outcome::Ready));
+            return Box::pin(ready(Outcome::Ready.into()));
         }
         let (end, ended) = oneshot::channel();
         self.preparing.lock().unwrap().push((request.step, end));
-        Box::pin(async move { ended.await.unwrap_or(Outcome::Failed) })
+        Box::pin(async move { ended.await.unwrap_or(Outcome::Failed).into() })
     }
 }
 

@@ -123,6 +123,15 @@ impl Health {
         }
     }
 
+    /// What an owner reports.
+    pub fn new(condition: Condition, reason: &str, since: UnixMillis) -> Self {
+        Self {
+            condition,
+            reason: reason.to_owned(),
+            since,
+        }
+    }
+
     /// Whether it reports that no other replica can watch the cluster.
     pub fn is_confirmed_outage(&self) -> bool {
         self.reason.ends_with(CONFIRMED_OUTAGE)

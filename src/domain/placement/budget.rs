@@ -15,6 +15,9 @@ const REACHING_MAX: usize = 16;
 pub struct Policy {
     /// Most voluntary moves under way at a time; 0 turns rebalancing off.
     pub moves_in_flight_max: usize,
+    /// Most moves from drained replicas under way at a time. They do not use up the allowance of
+    /// voluntary moves: neither waits for the other.
+    pub drains_in_flight_max: usize,
 }
 
 impl Policy {
@@ -27,6 +30,7 @@ impl Default for Policy {
     fn default() -> Self {
         Self {
             moves_in_flight_max: Self::MOVES_IN_FLIGHT_MAX,
+            drains_in_flight_max: Self::MOVES_IN_FLIGHT_MAX,
         }
     }
 }
@@ -53,6 +57,15 @@ impl Budget {
         let reaching = preparing.filter(|(_, reason)| *reason == MoveReason::Reachability);
         Self {
             left: REACHING_MAX.saturating_sub(reaching.count()),
+        }
+    }
+
+    /// The allowance of moves from drained replicas.
+    pub(super) fn of_drains(policy: &Policy, observed: &Observed) -> Self {
+        let preparing = observed.preparing.values();
+        let draining = preparing.filter(|(_, reason)| *reason == MoveReason::Drained);
+        Self {
+            left: policy.drains_in_flight_max.saturating_sub(draining.count()),
         }
     }
 

@@ -4,15 +4,20 @@
 //! It is a function with a fixed point: once its moves are applied, it returns none. It never
 //! proposes anything itself; `controller` does that with its answer.
 //!
-//! Four phases, in this order, so that what is urgent comes first in a plan:
+//! Five phases, in this order, so that what is urgent comes first in a plan:
 //!
 //! 1. **evict**: shards whose owner is unavailable, or no longer a member, go to another replica,
 //!    or to nobody where no replica can take them. Those of an owner that is about to stop are
 //!    prepared at their receiver first.
 //! 2. **place**: shards that have no owner and may have one get one.
 //! 3. **reach**: shards whose owner cannot reach their cluster are tried by another replica.
-//! 4. **rebalance**: the counts of shards of two active replicas differ by one at most, with as few
-//!    moves as possible, and only when the leader is sure of every replica.
+//! 4. **drain**: shards of a replica that a user has drained go to others, as far as these can watch
+//!    them. What nobody else can watch stays.
+//! 5. **rebalance**: the counts of shards of two replicas that take shards differ by one at most,
+//!    with as few moves as possible, and only when the leader is sure of every replica.
+//!
+//! A replica takes shards while it is active and not drained. Where there is none, what has lost its
+//! owner has none.
 //!
 //! A move from an owner that works is planned: its receiver opens the watches first, and the move
 //! is committed once they are open ([`Plan::prepare`]). Other moves are committed at once.
@@ -71,6 +76,7 @@ pub fn plan(state: &State, observed: &Observed, policy: &Policy) -> Plan {
     draft.evict();
     draft.place();
     draft.reach();
+    draft.drain(&mut Budget::of_drains(policy, observed));
     draft.rebalance(&mut Budget::new(policy, observed));
     draft.plan
 }
@@ -91,6 +97,8 @@ pub fn takers(
         if *owner == leader {
             let led = state.assignments.values();
             let led = led.filter(|assignment| assignment.owner() == Some(leader));
+            let others = others.into_iter().filter(|id| !state.is_drained(*id));
+            let others: BTreeSet<ReplicaId> = others.collect();
             takers.extend(led.map(|assignment| (assignment.shard(), others.clone())));
             continue;
         }
@@ -126,14 +134,16 @@ fn evictions(state: &State, active: &BTreeSet<ReplicaId>) -> Vec<Move> {
 struct Draft<'a> {
     state: &'a State,
     observed: &'a Observed,
-    /// Active replicas, with what they would own once the plan so far is applied.
+    /// Replicas that take shards, with what they would own once the plan so far is applied.
     loads: BTreeMap<ReplicaId, Load<'a>>,
     /// Whether the leader is unsure of a replica.
     doubtful: bool,
+    /// Whether a drained replica has shards that move with a later plan.
+    has_more_to_drain: bool,
     plan: Plan,
 }
 
-/// What an active replica owns.
+/// What a replica that takes shards owns.
 #[derive(Default)]
 struct Load<'a> {
     /// What it owns already, and keeps so far.
@@ -155,12 +165,15 @@ impl<'a> Draft<'a> {
             observed,
             loads: BTreeMap::new(),
             doubtful: false,
+            has_more_to_drain: false,
             plan: Plan::default(),
         };
         for replica in state.members.keys() {
             match draft.availability(*replica) {
                 Availability::Active => {
-                    draft.loads.insert(*replica, Load::default());
+                    if !state.is_drained(*replica) {
+                        draft.loads.insert(*replica, Load::default());
+                    }
                 }
                 Availability::Suspect => draft.doubtful = true,
                 Availability::Unavailable => {}
@@ -182,16 +195,21 @@ impl<'a> Draft<'a> {
     fn owner_to_be(&self, assignment: &Assignment) -> Option<ReplicaId> {
         let receiver = self.receiver(assignment.shard())?;
         match self.observed.preparing.get(&assignment.shard())? {
-            // Most likely nobody can reach the cluster. What else moves must not rest on it.
-            (_, MoveReason::Reachability) => assignment.owner(),
+            // Most likely nobody can reach the cluster, and what a user wants may not be possible.
+            // What else moves must not rest on it.
+            (_, MoveReason::Reachability | MoveReason::Requested) => assignment.owner(),
             _ => Some(receiver),
         }
     }
 
-    /// The active replica that is preparing to take a shard.
+    /// The replica that is preparing to take a shard, where it may.
     fn receiver(&self, shard: ShardId) -> Option<ReplicaId> {
         let (receiver, _) = *self.observed.preparing.get(&shard)?;
-        (self.availability(receiver) == Availability::Active).then_some(receiver)
+        self.takes_shards(receiver).then_some(receiver)
+    }
+
+    fn takes_shards(&self, replica: ReplicaId) -> bool {
+        self.availability(replica) == Availability::Active && !self.state.is_drained(replica)
     }
 
     fn availability(&self, replica: ReplicaId) -> Availability {
@@ -286,14 +304,38 @@ impl<'a> Draft<'a> {
         }
     }
 
-    /// Phase 4. From the replica with the most to the one with the least until they differ by one
+    /// Phase 4. A shard whose owner cannot reach its cluster is left to phase 3, which moves it to
+    /// whoever can.
+    fn drain(&mut self, budget: &mut Budget) {
+        let (state, observed) = (self.state, self.observed);
+        for assignment in state.assignments.values() {
+            let shard = assignment.shard();
+            let is_to_go = assignment.owner().is_some_and(|owner| {
+                state.is_drained(owner) && self.availability(owner) == Availability::Active
+            });
+            if is_to_go
+                && !observed.preparing.contains_key(&shard)
+                && !observed.unreachable.contains_key(&shard)
+                && let Some(taker) = self.fit_takers(shard).min()
+            {
+                if !budget.take() {
+                    self.has_more_to_drain = true;
+                    return;
+                }
+                self.prepare(assignment, taker.replica(), MoveReason::Drained);
+            }
+        }
+    }
+
+    /// Phase 5. From the replica with the most to the one with the least until they differ by one
     /// at most: nobody both gives and takes, so no plan needs fewer moves. A giver never gives
     /// what this plan has just given to it, for only the one with the least was given anything.
     ///
     /// It waits while the leader is unsure of a replica: that one's shards may be about to move
-    /// anyway, and a new leader would otherwise even out a load that it does not know.
+    /// anyway, and a new leader would otherwise even out a load that it does not know. And while
+    /// there is more to come from a drained replica, which evens the load by itself.
     fn rebalance(&mut self, budget: &mut Budget) {
-        if self.doubtful {
+        if self.doubtful || self.has_more_to_drain {
             return;
         }
         // Replicas that can take nothing of what the one with the most owns.

@@ -4,7 +4,7 @@
 use std::cmp::Reverse;
 
 use super::super::{
-    assignment::Assignment,
+    assignment::{Assignment, MoveReason},
     id::{ReplicaId, ShardId, UnixMillis},
 };
 
@@ -54,9 +54,10 @@ impl GiverScore {
 }
 
 /// Which shard is given: the one that has stayed longest, so that a shard that has just moved is
-/// not moved again.
+/// not moved again; one that a user wanted where it is only where there is no other.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct ShardScore {
+    is_requested: bool,
     since: UnixMillis,
     shard: ShardId,
 }
@@ -64,6 +65,7 @@ pub(super) struct ShardScore {
 impl ShardScore {
     pub(super) fn of(assignment: &Assignment) -> Self {
         Self {
+            is_requested: assignment.reason() == MoveReason::Requested,
             since: assignment.since(),
             shard: assignment.shard(),
         }

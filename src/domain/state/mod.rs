@@ -76,6 +76,7 @@ impl State {
             };
         }
         let (group, members) = (self.group, self.members.len());
+        let drained = self.drained();
         let outcome = self
             .execute(command, &mut changes)
             .unwrap_or_else(Outcome::Rejected);
@@ -105,6 +106,7 @@ impl State {
             | Command::UpdateCluster { .. }
             | Command::DeleteCluster { .. }
             | Command::BeginEra(_) => !matches!(outcome, Outcome::Rejected(_)),
+            Command::DrainMember { .. } | Command::ResumeMember { .. } => self.drained() != drained,
         };
         self.add_streams(&mut changes.shards);
         Applied {
@@ -144,6 +146,18 @@ impl State {
         shards
             .filter(|assignment| assignment.owner() == Some(replica))
             .count()
+    }
+
+    /// Whether a replica is drained.
+    pub fn is_drained(&self, replica: ReplicaId) -> bool {
+        let member = self.members.get(&replica);
+        member.is_some_and(|member| member.drained)
+    }
+
+    /// How many replicas are drained.
+    fn drained(&self) -> usize {
+        let members = self.members.values();
+        members.filter(|member| member.drained).count()
     }
 
     /// What people call a shard: `cluster/slice`.
@@ -190,11 +204,14 @@ impl State {
                 client_address: client_address.clone(),
                 incarnation: Incarnation(self.revision.0),
                 started: *at,
+                drained: self.is_drained(*replica),
             }),
             Command::RemoveMember { replica } => {
                 self.members.remove(replica);
                 Ok(Outcome::Done)
             }
+            Command::DrainMember { replica } => self.set_drained(*replica, true),
+            Command::ResumeMember { replica } => self.set_drained(*replica, false),
             Command::CreateCluster { spec, at, .. } => self.create_cluster(spec, *at, changes),
             Command::UpdateCluster {
                 id,
@@ -229,11 +246,7 @@ impl State {
                 reason,
                 at,
             } => {
-                let health = Health {
-                    condition: *condition,
-                    reason: reason.clone(),
-                    since: *at,
-                };
+                let health = Health::new(*condition, reason, *at);
                 self.report_health(*shard, *epoch, health, changes)
             }
             Command::ConfirmOutage {
@@ -254,6 +267,12 @@ impl State {
         Ok(Outcome::Done)
     }
 
+    fn set_drained(&mut self, replica: ReplicaId, drained: bool) -> Result<Outcome, Rejection> {
+        let member = self.members.get_mut(&replica);
+        member.ok_or(Rejection::NoSuchMember)?.drained = drained;
+        Ok(Outcome::Done)
+    }
+
     fn assign_all(&mut self, moves: &[Move], at: UnixMillis, changes: &mut Changes) {
         for step in moves {
             self.assign(step, at, changes);
@@ -262,11 +281,12 @@ impl State {
 
     fn assign(&mut self, step: &Move, at: UnixMillis, changes: &mut Changes) {
         let current = self.assignments.get(&step.shard).map(Assignment::epoch);
-        let known = step
-            .to
-            .is_none_or(|owner| self.members.contains_key(&owner));
+        let takes = step.to.is_none_or(|owner| {
+            let member = self.members.get(&owner);
+            member.is_some_and(|member| !member.drained)
+        });
         let allowed = step.to.is_none() || self.is_ownable(step.shard);
-        if current == Some(step.epoch) && known && allowed {
+        if current == Some(step.epoch) && takes && allowed {
             self.give(step.shard, step.to, step.reason, at, changes);
         }
     }

@@ -5,7 +5,7 @@ use super::{
 };
 use crate::{
     domain::{
-        cluster::ClusterSpec,
+        cluster::{ClusterSpec, Condition},
         command::{BeginEra, CheckpointEntry, Command, Move},
         id::{ClusterId, Epoch, Era, ReplicaId, Revision, ShardId, StreamId, UnixMillis},
         position::Position,
@@ -36,6 +36,8 @@ impl From<&Command> for store::Command {
             Command::RemoveMember { replica } => Record::RemoveMember(store::RemoveMember {
                 replica_id: replica.0,
             }),
+            Command::DrainMember { replica } => drain_record(*replica),
+            Command::ResumeMember { replica } => resume_record(*replica),
             Command::CreateCluster {
                 spec,
                 request_id,
@@ -70,13 +72,7 @@ impl From<&Command> for store::Command {
                 condition,
                 reason,
                 at,
-            } => Record::ReportHealth(store::ReportHealth {
-                shard: Some((*shard).into()),
-                epoch: epoch.0,
-                condition: store::Condition::from(*condition).into(),
-                reason: reason.clone(),
-                at_ms: at.0,
-            }),
+            } => health_record(*shard, *epoch, *condition, reason, *at),
             Command::ConfirmOutage {
                 shard,
                 epoch,
@@ -87,6 +83,32 @@ impl From<&Command> for store::Command {
             command: Some(record),
         }
     }
+}
+
+fn drain_record(replica: ReplicaId) -> Record {
+    let replica_id = replica.0;
+    Record::DrainMember(store::DrainMember { replica_id })
+}
+
+fn resume_record(replica: ReplicaId) -> Record {
+    let replica_id = replica.0;
+    Record::ResumeMember(store::ResumeMember { replica_id })
+}
+
+fn health_record(
+    shard: ShardId,
+    epoch: Epoch,
+    condition: Condition,
+    reason: &str,
+    at: UnixMillis,
+) -> Record {
+    Record::ReportHealth(store::ReportHealth {
+        shard: Some(shard.into()),
+        epoch: epoch.0,
+        condition: store::Condition::from(condition).into(),
+        reason: reason.to_owned(),
+        at_ms: at.0,
+    })
 }
 
 fn outage_record(shard: ShardId, epoch: Epoch, reason: &str) -> Record {
@@ -151,6 +173,12 @@ impl TryFrom<store::Command> for Command {
                 at: UnixMillis(member.at_ms),
             },
             Record::RemoveMember(member) => Self::RemoveMember {
+                replica: ReplicaId(member.replica_id),
+            },
+            Record::DrainMember(member) => Self::DrainMember {
+                replica: ReplicaId(member.replica_id),
+            },
+            Record::ResumeMember(member) => Self::ResumeMember {
                 replica: ReplicaId(member.replica_id),
             },
             Record::CreateCluster(create) => Self::CreateCluster {

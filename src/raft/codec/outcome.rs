@@ -58,6 +58,7 @@ impl From<&Rejection> for store::Rejection {
                     replica_id: replica.0,
                 })
             }
+            Rejection::NoSuchMember => Record::NoSuchMember(store::Done {}),
             Rejection::RequestIdReused => Record::RequestIdReused(store::Done {}),
             Rejection::DuplicateCluster { of } => Record::DuplicateCluster(of.clone()),
             Rejection::StaleRun(revision) => Record::StaleRun(revision.0),
@@ -93,6 +94,7 @@ impl TryFrom<store::Rejection> for Rejection {
                 Self::MemberNameTaken(taken.name, ReplicaId(taken.replica_id))
             }
             Record::Full(limit) => Self::Full(known_text(&limit)),
+            Record::NoSuchMember(store::Done {}) => Self::NoSuchMember,
             Record::RequestIdReused(store::Done {}) => Self::RequestIdReused,
             Record::DuplicateCluster(of) => Self::DuplicateCluster { of },
             Record::StaleRun(revision) => Self::StaleRun(Revision(revision)),

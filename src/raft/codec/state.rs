@@ -164,6 +164,7 @@ impl From<&Member> for store::Member {
             client_address: member.client_address.clone(),
             incarnation: member.incarnation.0,
             started_ms: member.started.0,
+            drained: member.drained,
         }
     }
 }
@@ -177,6 +178,7 @@ impl From<store::Member> for Member {
             client_address: record.client_address,
             incarnation: Incarnation(record.incarnation),
             started: UnixMillis(record.started_ms),
+            drained: record.drained,
         }
     }
 }

@@ -51,7 +51,15 @@ fn check_growth(before: &State, after: &State) -> Result<(), TestCaseError> {
         prop_assert!(new.epoch() >= old.epoch());
         let handed_over = new.owner() != old.owner();
         prop_assert!(!handed_over || new.epoch() > old.epoch());
+        let drained = new.owner().is_some_and(|owner| after.is_drained(owner));
+        prop_assert!(new == old || !drained, "a drained replica takes nothing");
         prop_assert!(new.epoch() > old.epoch() || new == old);
+    }
+    for (id, old) in &before.members {
+        let Some(new) = after.members.get(id) else {
+            continue;
+        };
+        prop_assert!(new.drained == old.drained || new.incarnation == old.incarnation);
     }
     for (id, old) in &before.streams {
         let Some(new) = after.streams.get(id) else {

@@ -28,6 +28,8 @@ use crate::domain::{
 enum Step {
     Register(u64, &'static str),
     Remove(u64),
+    Drain(u64),
+    Resume(u64),
     Create(ClusterSpec, Named),
     Update(Index, ClusterSpec, bool, Named),
     Delete(Index, bool, Named),
@@ -108,6 +110,8 @@ fn any_step() -> impl Strategy<Value = Step> {
     prop_oneof![
         2 => (replica(), select(vec!["x", "y", "z"])).prop_map(|(id, name)| Step::Register(id, name)),
         1 => replica().prop_map(Step::Remove),
+        1 => replica().prop_map(Step::Drain),
+        1 => replica().prop_map(Step::Resume),
         3 => (any_spec(), named()).prop_map(|(spec, named)| Step::Create(spec, named)),
         2 => (index(), any_spec(), any::<bool>(), named())
             .prop_map(|(at, spec, expect, named)| Step::Update(at, spec, expect, named)),
@@ -162,6 +166,12 @@ fn command(state: &State, step: &Step) -> Command {
     match step {
         Step::Register(replica, name) => register(*replica, name),
         Step::Remove(replica) => Command::RemoveMember {
+            replica: ReplicaId(*replica),
+        },
+        Step::Drain(replica) => Command::DrainMember {
+            replica: ReplicaId(*replica),
+        },
+        Step::Resume(replica) => Command::ResumeMember {
             replica: ReplicaId(*replica),
         },
         Step::Create(spec, named) => Command::CreateCluster {

@@ -230,6 +230,32 @@ fn a_name_belongs_to_one_replica_until_that_one_is_removed() {
 }
 
 #[test]
+fn a_drained_replica_keeps_what_it_owns_and_is_given_nothing_until_it_is_resumed() {
+    let (mut state, Owned { shard, .. }) = owned();
+    let (replica, stranger) = (ReplicaId(1), ReplicaId(9));
+    let unknown = Command::DrainMember { replica: stranger };
+    assert_eq!(rejection(&mut state, &unknown), Rejection::NoSuchMember);
+    let drained = apply(&mut state, &Command::DrainMember { replica });
+    assert!(drained.changes_topology && drained.changes.is_empty());
+    let again = apply(&mut state, &Command::DrainMember { replica });
+    assert_eq!(
+        (again.outcome, again.changes_topology),
+        (Outcome::Done, false)
+    );
+    assert_eq!(state.assignments[&shard].owner(), Some(replica));
+    let none = assign(&state, shard, None);
+    apply(&mut state, &none);
+    let back = assign(&state, shard, Some(1));
+    assert!(apply(&mut state, &back).changes.is_empty());
+    // It starts again, and is drained still.
+    apply(&mut state, &register(1, "a"));
+    assert!(state.is_drained(replica));
+    apply(&mut state, &Command::ResumeMember { replica });
+    apply(&mut state, &back);
+    assert_eq!(state.assignments[&shard].owner(), Some(replica));
+}
+
+#[test]
 fn a_move_is_left_out_when_it_is_stale_or_goes_to_a_stranger() {
     let (mut state, Owned { shard, epoch, .. }) = owned();
     let step = |epoch, to| Command::Assign {

@@ -24,8 +24,8 @@ use crate::{
     raft::types::{Entry, Node, Request, SnapshotMeta, StoredMembership, Vote},
 };
 use samples::{
-    SHARD, cluster_commands, commands, log_id, membership, outcomes, owner_commands, request_id,
-    state,
+    SHARD, cluster_commands, commands, drained_state, log_id, membership, outcomes, owner_commands,
+    request_id, state,
 };
 
 const GOLDEN: &str = include_str!("../../../../tests/data/records-v2.txt");
@@ -96,6 +96,7 @@ fn commands_are_written_as_ever() {
 #[test]
 fn the_state_is_written_as_ever() {
     check_record::<_, store::State>("state", &state());
+    check_record::<_, store::State>("state-drained", &drained_state());
     let empty = State::default();
     assert_eq!(State::try_from(store::State::from(&empty)), Ok(empty));
 }
@@ -124,6 +125,26 @@ fn outcomes_read_back() {
         let bytes = store::Outcome::from(&outcome).encode_to_vec();
         let read = store::Outcome::decode(&*bytes).unwrap();
         assert_eq!(Outcome::try_from(read), Ok(outcome));
+    }
+}
+
+#[test]
+fn move_reasons_read_back() {
+    for reason in [
+        MoveReason::Created,
+        MoveReason::Placed,
+        MoveReason::Takeover,
+        MoveReason::Handover,
+        MoveReason::Rebalance,
+        MoveReason::Reachability,
+        MoveReason::Drained,
+        MoveReason::Requested,
+        MoveReason::NoReplica,
+        MoveReason::Paused,
+        MoveReason::Deleted,
+    ] {
+        let record = store::MoveReason::from(reason).into();
+        assert_eq!(super::move_reason(record), Ok(reason));
     }
 }
 

@@ -82,6 +82,18 @@ pub(super) fn commands() -> Vec<(&'static str, Command)> {
             },
         ),
         (
+            "drain-member",
+            Command::DrainMember {
+                replica: ReplicaId(9),
+            },
+        ),
+        (
+            "resume-member",
+            Command::ResumeMember {
+                replica: ReplicaId(9),
+            },
+        ),
+        (
             "assign",
             Command::Assign {
                 moves: vec![
@@ -250,6 +262,7 @@ pub(super) fn outcomes() -> Vec<Outcome> {
         Rejection::StaleEra(Some(Era(8))),
         Rejection::StaleEra(None),
         Rejection::StaleCheckpoint,
+        Rejection::NoSuchMember,
     ];
     outcomes.extend(rejections.map(Outcome::Rejected));
     outcomes
@@ -278,6 +291,7 @@ pub(super) fn state() -> State {
         client_address: "a:7000".into(),
         incarnation: Incarnation(2),
         started: AT,
+        drained: false,
     };
     let owner = Some(ReplicaId(9));
     let assignment = Assignment::restore(SHARD, owner, Epoch(2), MoveReason::Takeover, AT);
@@ -319,6 +333,18 @@ pub(super) fn state() -> State {
         requests: requests(),
         topology: Revision(41),
     }
+}
+
+/// What a member and an assignment may be besides.
+pub(super) fn drained_state() -> State {
+    let mut state = state();
+    for member in state.members.values_mut() {
+        member.drained = true;
+    }
+    let owner = Some(ReplicaId(9));
+    let drained = Assignment::restore(SHARD, owner, Epoch(3), MoveReason::Drained, AT);
+    state.assignments.insert(SHARD, drained);
+    state
 }
 
 fn requests() -> Requests {

@@ -97,6 +97,10 @@ const (
 	MoveReason_MOVE_REASON_DELETED MoveReason = 7
 	// Its owner reported that it is stopping.
 	MoveReason_MOVE_REASON_HANDOVER MoveReason = 8
+	// Its owner is drained: see GroupService.DrainMember.
+	MoveReason_MOVE_REASON_DRAINED MoveReason = 9
+	// A user wanted it there: see ShardService.MoveShard.
+	MoveReason_MOVE_REASON_REQUESTED MoveReason = 10
 	// Its owner could not reach its cluster, and the new one can.
 	MoveReason_MOVE_REASON_REACHABILITY MoveReason = 13
 )
@@ -113,6 +117,8 @@ var (
 		6:  "MOVE_REASON_PAUSED",
 		7:  "MOVE_REASON_DELETED",
 		8:  "MOVE_REASON_HANDOVER",
+		9:  "MOVE_REASON_DRAINED",
+		10: "MOVE_REASON_REQUESTED",
 		13: "MOVE_REASON_REACHABILITY",
 	}
 	MoveReason_value = map[string]int32{
@@ -125,6 +131,8 @@ var (
 		"MOVE_REASON_PAUSED":       6,
 		"MOVE_REASON_DELETED":      7,
 		"MOVE_REASON_HANDOVER":     8,
+		"MOVE_REASON_DRAINED":      9,
+		"MOVE_REASON_REQUESTED":    10,
 		"MOVE_REASON_REACHABILITY": 13,
 	}
 )
@@ -525,7 +533,7 @@ const file_quorumwatch_v1_shard_proto_rawDesc = "" +
 	"ShardPhase\x12\x1b\n" +
 	"\x17SHARD_PHASE_UNSPECIFIED\x10\x00\x12\x1a\n" +
 	"\x16SHARD_PHASE_UNASSIGNED\x10\x01\x12\x16\n" +
-	"\x12SHARD_PHASE_ACTIVE\x10\x02\"\x04\b\x03\x10\x03*\x18SHARD_PHASE_HANDING_OVER*\xf3\x02\n" +
+	"\x12SHARD_PHASE_ACTIVE\x10\x02\"\x04\b\x03\x10\x03*\x18SHARD_PHASE_HANDING_OVER*\xfb\x02\n" +
 	"\n" +
 	"MoveReason\x12\x1b\n" +
 	"\x17MOVE_REASON_UNSPECIFIED\x10\x00\x12\x17\n" +
@@ -536,8 +544,11 @@ const file_quorumwatch_v1_shard_proto_rawDesc = "" +
 	"\x16MOVE_REASON_NO_REPLICA\x10\x05\x12\x16\n" +
 	"\x12MOVE_REASON_PAUSED\x10\x06\x12\x17\n" +
 	"\x13MOVE_REASON_DELETED\x10\a\x12\x18\n" +
-	"\x14MOVE_REASON_HANDOVER\x10\b\x12\x1c\n" +
-	"\x18MOVE_REASON_REACHABILITY\x10\r\"\x04\b\t\x10\f*\x13MOVE_REASON_DRAINED*\x15MOVE_REASON_REQUESTED*\x17MOVE_REASON_UNREACHABLE*\x12MOVE_REASON_PINNED*\xae\x01\n" +
+	"\x14MOVE_REASON_HANDOVER\x10\b\x12\x17\n" +
+	"\x13MOVE_REASON_DRAINED\x10\t\x12\x19\n" +
+	"\x15MOVE_REASON_REQUESTED\x10\n" +
+	"\x12\x1c\n" +
+	"\x18MOVE_REASON_REACHABILITY\x10\r\"\x04\b\v\x10\f*\x17MOVE_REASON_UNREACHABLE*\x12MOVE_REASON_PINNED*\xae\x01\n" +
 	"\x0fShardChangeType\x12!\n" +
 	"\x1dSHARD_CHANGE_TYPE_UNSPECIFIED\x10\x00\x12\x1d\n" +
 	"\x19SHARD_CHANGE_TYPE_CREATED\x10\x01\x12\x1b\n" +

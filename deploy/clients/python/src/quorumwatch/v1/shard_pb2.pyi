@@ -28,6 +28,8 @@ class MoveReason(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     MOVE_REASON_PAUSED: _ClassVar[MoveReason]
     MOVE_REASON_DELETED: _ClassVar[MoveReason]
     MOVE_REASON_HANDOVER: _ClassVar[MoveReason]
+    MOVE_REASON_DRAINED: _ClassVar[MoveReason]
+    MOVE_REASON_REQUESTED: _ClassVar[MoveReason]
     MOVE_REASON_REACHABILITY: _ClassVar[MoveReason]
 
 class ShardChangeType(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
@@ -49,6 +51,8 @@ MOVE_REASON_NO_REPLICA: MoveReason
 MOVE_REASON_PAUSED: MoveReason
 MOVE_REASON_DELETED: MoveReason
 MOVE_REASON_HANDOVER: MoveReason
+MOVE_REASON_DRAINED: MoveReason
+MOVE_REASON_REQUESTED: MoveReason
 MOVE_REASON_REACHABILITY: MoveReason
 SHARD_CHANGE_TYPE_UNSPECIFIED: ShardChangeType
 SHARD_CHANGE_TYPE_CREATED: ShardChangeType

@@ -1,11 +1,9 @@
+mod drains;
+mod properties;
+
 use std::collections::{BTreeMap, BTreeSet};
 
-use proptest::{
-    collection::vec,
-    prelude::{Just, Strategy, any, prop_assert, prop_assert_eq, prop_oneof, proptest},
-};
-
-use super::{Observed, Plan, Policy, plan};
+use super::{Observed, Plan, Policy, plan, takers};
 use crate::domain::{
     assignment::{Assignment, MoveReason},
     cluster::{ClusterSpec, Resource, ResourceSelector, Source},
@@ -15,10 +13,15 @@ use crate::domain::{
     state::State,
 };
 
-/// No limit on voluntary moves.
-const UNLIMITED: Policy = Policy {
-    moves_in_flight_max: usize::MAX,
-};
+/// No limit on moves.
+const UNLIMITED: Policy = at_most(usize::MAX);
+
+const fn at_most(moves: usize) -> Policy {
+    Policy {
+        moves_in_flight_max: moves,
+        drains_in_flight_max: moves,
+    }
+}
 
 fn apply(state: &mut State, command: &Command) {
     let revision = Revision(state.revision.0 + 1);
@@ -37,6 +40,11 @@ fn register(state: &mut State, replica: u64) {
             at: UnixMillis(0),
         },
     );
+}
+
+fn drain(state: &mut State, replica: u64) {
+    let replica = ReplicaId(replica);
+    apply(state, &Command::DrainMember { replica });
 }
 
 fn spec(name: String, paused: bool) -> ClusterSpec {
@@ -93,11 +101,15 @@ fn state(replicas: u64, owners: &[u64]) -> State {
 }
 
 fn give(state: &mut State, shard: ShardId, owner: ReplicaId) {
+    give_for(state, shard, owner, MoveReason::Placed);
+}
+
+fn give_for(state: &mut State, shard: ShardId, owner: ReplicaId, reason: MoveReason) {
     let step = Move {
         shard,
         epoch: state.assignments[&shard].epoch(),
         to: Some(owner),
-        reason: MoveReason::Placed,
+        reason,
     };
     let moves = vec![step];
     carry_out(
@@ -134,18 +146,6 @@ fn counts(state: &State) -> BTreeMap<ReplicaId, usize> {
 fn reasons(plan: &Plan) -> Vec<(Option<u64>, MoveReason)> {
     let short = |step: &Move| (step.to.map(|owner| owner.0), step.reason);
     all_moves(plan).iter().map(short).collect()
-}
-
-/// The fewest moves that even out these counts: what everybody has above its fair share, when the
-/// ones with the most are those that keep one more.
-fn fewest_moves(counts: &BTreeMap<ReplicaId, usize>) -> usize {
-    let total: usize = counts.values().sum();
-    let (share, rest) = (total / counts.len(), total % counts.len());
-    let mut sorted: Vec<_> = counts.values().copied().collect();
-    sorted.sort_unstable_by(|a, b| b.cmp(a));
-    let fair = |index| share + usize::from(index < rest);
-    let above = |(index, count): (usize, usize)| count.saturating_sub(fair(index));
-    sorted.into_iter().enumerate().map(above).sum()
 }
 
 #[test]
@@ -274,9 +274,7 @@ fn few_clusters_are_tried_at_a_time_and_those_first_that_were_tried_least() {
         let failures = if index < 30 { 2 } else { 1 };
         seen.unreachable.insert(*shard, failures);
     }
-    let policy = Policy {
-        moves_in_flight_max: 0,
-    };
+    let policy = at_most(0);
     let mut tried = Vec::new();
     loop {
         let plan = plan(&state, &seen, &policy);
@@ -320,7 +318,7 @@ fn shards_of_a_removed_member_go_to_the_others() {
 }
 
 #[test]
-fn without_any_available_replica_shards_are_reported_as_unowned() {
+fn without_any_available_replica_shards_are_told_to_be_unowned() {
     let mut state = state(2, &[1, 2]);
     let lost = observed(&[Unavailable; 2]);
     let first = plan(&state, &lost, &Policy::default());
@@ -380,9 +378,7 @@ fn the_shard_that_stayed_longest_is_the_one_that_moves() {
 fn moves_under_way_use_up_the_allowance() {
     let state = state(2, &[1; 10]);
     let mut observed = all_active(&state);
-    let policy = Policy {
-        moves_in_flight_max: 3,
-    };
+    let policy = at_most(3);
     assert_eq!(plan(&state, &observed, &policy).prepare.len(), 3);
     observed.moves_in_flight = 2;
     assert_eq!(plan(&state, &observed, &policy).prepare.len(), 1);
@@ -390,189 +386,15 @@ fn moves_under_way_use_up_the_allowance() {
     assert_eq!(plan(&state, &observed, &policy).prepare.len(), 0);
 }
 
-/// Any state, with any opinion of its replicas.
-fn any_world() -> impl Strategy<Value = (State, Observed)> {
-    let replicas = 1u64..7;
-    replicas.prop_flat_map(|replicas| {
-        let availability = prop_oneof![
-            4 => Just(Active),
-            1 => Just(Suspect),
-            1 => Just(Unavailable),
-        ];
-        let shards = vec((0..=replicas, any::<bool>(), any::<bool>()), 0..40);
-        let availability = vec(availability, usize::try_from(replicas).unwrap());
-        (shards, availability, any::<bool>()).prop_map(move |(shards, availability, removed)| {
-            let owners: Vec<_> = shards.iter().map(|(owner, ..)| *owner).collect();
-            let mut state = state(replicas, &owners);
-            let ids: Vec<ClusterId> = state.clusters.keys().copied().collect();
-            for (id, (_, some, more)) in ids.into_iter().zip(shards) {
-                if some && more {
-                    pause(&mut state, id);
-                }
-            }
-            if removed {
-                let replica = ReplicaId(replicas);
-                apply(&mut state, &Command::RemoveMember { replica });
-            }
-            (state, observed(&availability))
-        })
-    })
+#[test]
+fn takers_are_named_for_each_shard_of_an_active_replica() {
+    // Replica 4 is gone, and its shard with it: that is for the leader.
+    let state = state(4, &[1, 1, 2, 3, 0, 4]);
+    let ids = |ids: &[u64]| -> BTreeSet<ReplicaId> { ids.iter().copied().map(ReplicaId).collect() };
+    let of = |n: usize| state.assignments.keys().nth(n).unwrap();
+    let named = takers(&state, &ids(&[1, 2, 3]), ReplicaId(3));
+    assert_eq!(named.len(), 4, "{named:?}");
+    assert_eq!([&named[of(0)], &named[of(1)]], [&ids(&[2]), &ids(&[3])]);
+    assert_eq!(named[of(3)], ids(&[1, 2]), "whoever leads next");
+    assert_eq!(takers(&state, &ids(&[1]), ReplicaId(2)), BTreeMap::new());
 }
-
-fn pause(state: &mut State, id: ClusterId) {
-    let spec = spec(state.clusters[&id].spec.name.clone(), true);
-    let (expected, at) = (None, UnixMillis(0));
-    apply(
-        state,
-        &Command::UpdateCluster {
-            id,
-            expected,
-            spec,
-            request_id: None,
-            at,
-        },
-    );
-}
-
-/// All replicas active and the load even: where a planner leaves a healthy group.
-fn settled_world() -> impl Strategy<Value = State> {
-    (1u64..8, 0usize..60).prop_map(|(replicas, shards)| {
-        let mut state = state(replicas, &vec![0; shards]);
-        let first = plan(&state, &all_active(&state), &UNLIMITED);
-        carry_out(&mut state, &first);
-        state
-    })
-}
-
-proptest! {
-    #[test]
-    fn a_plan_that_is_carried_out_leaves_nothing_to_plan((state, observed) in any_world()) {
-        let mut after = state.clone();
-        carry_out(&mut after, &plan(&state, &observed, &UNLIMITED));
-        prop_assert_eq!(plan(&after, &observed, &UNLIMITED), Plan::default());
-    }
-
-    #[test]
-    fn small_allowances_lead_to_the_same_rest_in_the_same_number_of_moves(
-        (state, observed) in any_world(),
-        moves_in_flight_max in 1usize..4,
-    ) {
-        let policy = Policy { moves_in_flight_max };
-        let whole = plan(&state, &observed, &UNLIMITED);
-        let mut after = state;
-        let mut moves = 0;
-        for _ in 0..=all_moves(&whole).len() {
-            let part = plan(&after, &observed, &policy);
-            let voluntary = |m: &&Move| m.reason == MoveReason::Rebalance;
-            prop_assert!(all_moves(&part).iter().filter(voluntary).count() <= moves_in_flight_max);
-            moves += all_moves(&part).len();
-            carry_out(&mut after, &part);
-        }
-        prop_assert_eq!(plan(&after, &observed, &policy), Plan::default());
-        prop_assert_eq!(moves, all_moves(&whole).len());
-    }
-
-    #[test]
-    fn plans_move_each_shard_once_and_only_to_active_members((state, observed) in any_world()) {
-        let plan = plan(&state, &observed, &UNLIMITED);
-        let shards: BTreeSet<_> = all_moves(&plan).iter().map(|step| step.shard).collect();
-        prop_assert_eq!(shards.len(), all_moves(&plan).len());
-        for step in &all_moves(&plan) {
-            let assignment = &state.assignments[&step.shard];
-            prop_assert_eq!(step.epoch, assignment.epoch());
-            prop_assert!(step.to != assignment.owner());
-            if let Some(to) = step.to {
-                prop_assert!(state.members.contains_key(&to));
-                prop_assert_eq!(observed.replicas.get(&to), Some(&Active));
-                prop_assert!(state.is_ownable(step.shard));
-            }
-        }
-    }
-
-    #[test]
-    fn with_every_opinion_settled_all_are_owned_and_the_load_is_even(
-        (state, mut observed) in any_world(),
-    ) {
-        for availability in observed.replicas.values_mut() {
-            if *availability == Suspect {
-                *availability = Active;
-            }
-        }
-        let mut after = state.clone();
-        carry_out(&mut after, &plan(&state, &observed, &UNLIMITED));
-        let active: BTreeMap<_, _> = counts(&after)
-            .into_iter()
-            .filter(|(id, _)| observed.replicas.get(id) == Some(&Active))
-            .collect();
-        for (shard, assignment) in &after.assignments {
-            let owned = assignment.owner().is_some_and(|owner| active.contains_key(&owner));
-            prop_assert_eq!(owned, after.is_ownable(*shard) && !active.is_empty());
-        }
-        if let (Some(most), Some(least)) = (active.values().max(), active.values().min()) {
-            prop_assert!(most - least <= 1);
-        }
-    }
-
-    #[test]
-    fn any_uneven_load_is_evened_with_the_fewest_moves(
-        replicas in 1u64..7,
-        owners in vec(1u64..7, 0..40),
-    ) {
-        let owners: Vec<_> = owners.iter().map(|owner| (owner - 1) % replicas + 1).collect();
-        let state = state(replicas, &owners);
-        let plan = plan(&state, &all_active(&state), &UNLIMITED);
-        prop_assert_eq!(all_moves(&plan).len(), fewest_moves(&counts(&state)));
-    }
-
-    #[test]
-    fn a_replica_that_joins_gets_its_share_and_nothing_else_moves(mut state in settled_world()) {
-        let newcomer = ReplicaId(100);
-        register(&mut state, newcomer.0);
-        let share = state.assignments.len() / state.members.len();
-        let plan = plan(&state, &all_active(&state), &UNLIMITED);
-        prop_assert_eq!(all_moves(&plan).len(), share);
-        prop_assert!(all_moves(&plan).iter().all(|step| step.to == Some(newcomer)));
-    }
-
-    #[test]
-    fn a_takeover_touches_only_the_shards_of_the_dead(
-        state in settled_world(),
-        dead in any::<proptest::sample::Index>(),
-    ) {
-        let ids: Vec<_> = state.members.keys().copied().collect();
-        let dead = ids[dead.index(ids.len())];
-        let mut observed = all_active(&state);
-        observed.replicas.insert(dead, Unavailable);
-        let plan = plan(&state, &observed, &UNLIMITED);
-        let moved: BTreeSet<_> = all_moves(&plan).iter().map(|step| step.shard).collect();
-        let owned: BTreeSet<_> = state
-            .assignments
-            .values()
-            .filter(|assignment| assignment.owner() == Some(dead))
-            .map(Assignment::shard)
-            .collect();
-        prop_assert_eq!(moved, owned);
-    }
-
-    #[test]
-    fn nothing_moves_voluntarily_while_a_replica_is_suspect((state, observed) in any_world()) {
-        let suspect = state
-            .members
-            .keys()
-            .any(|id| observed.replicas.get(id).is_none_or(|a| *a == Suspect));
-        let plan = plan(&state, &observed, &UNLIMITED);
-        let voluntary = all_moves(&plan).iter().any(|step| step.reason == MoveReason::Rebalance);
-        prop_assert!(!(suspect && voluntary));
-    }
-
-    #[test]
-    fn the_same_view_gives_the_same_plan((state, observed) in any_world()) {
-        let (other_state, other_observed) = (state.clone(), observed.clone());
-        prop_assert_eq!(
-            plan(&state, &observed, &UNLIMITED),
-            plan(&other_state, &other_observed, &UNLIMITED)
-        );
-    }
-}
-
-mod takers;
