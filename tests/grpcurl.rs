@@ -345,6 +345,28 @@ async fn watch_clusters_and_the_group(world: &World) {
     assert_eq!(first["answeredBy"], "a", "{first}");
 }
 
+async fn move_and_drain(world: &World) {
+    let method = "quorumwatch.v1.ShardService/MoveShard";
+    let moved = world
+        .call(method, &json!({ "name": "prod", "to": "a" }))
+        .await;
+    assert_eq!(moved["shard"]["owner"], "a", "it is there already: {moved}");
+    let stranger = json!({ "name": "prod", "to": "b" });
+    let error = world.refusal(method, &stranger).await;
+    assert!(error.contains("MEMBER_NOT_FOUND"), "{error}");
+    let name = json!({ "name": "a" });
+    let drain = "quorumwatch.v1.GroupService/DrainMember";
+    let drained = world.call(drain, &name).await;
+    assert_eq!(drained["member"]["draining"], true, "{drained}");
+    assert_eq!(
+        drained["member"]["shards"], 1,
+        "nobody else is there: {drained}"
+    );
+    let resume = "quorumwatch.v1.GroupService/ResumeMember";
+    let resumed = world.call(resume, &name).await;
+    assert!(resumed["member"].get("draining").is_none(), "{resumed}");
+}
+
 const SUBSCRIBE: &str = "quorumwatch.v1.EventService/Subscribe";
 
 async fn subscribe_and_resume(world: &World) {
@@ -427,6 +449,7 @@ async fn grpcurl_finds_and_uses_everything() {
     monitor_a_cluster(&world).await;
     watch_ownership(&world, ownership).await;
     watch_clusters_and_the_group(&world).await;
+    move_and_drain(&world).await;
     subscribe_and_resume(&world).await;
     list_what_exists(&world).await;
 }

@@ -7,18 +7,18 @@ use tonic::{Status, transport::Channel};
 
 use super::{
     reads::{Read, Reads},
-    status::{leader_silent, member_in_use, no_quorum},
+    status::{leader_silent, member_in_use, no_quorum, not_moved},
 };
 use crate::{
     domain::{
-        id::{ReplicaId, Revision, StreamId},
+        id::{ReplicaId, Revision, ShardId, StreamId},
         member::Availability,
     },
     group::Group,
     net::Channels,
     proto::internal::v1::{
-        ObserveRequest, ObserveResponse, RemoveRequest, leader_service_client::LeaderServiceClient,
-        remove_response,
+        MoveRequest, NotMovedKind, ObserveRequest, ObserveResponse, RemoveRequest,
+        leader_service_client::LeaderServiceClient, move_response, remove_response,
     },
     raft::Leadership,
 };
@@ -36,6 +36,9 @@ const PROBLEM_FRESH_FOR: Duration = Duration::from_secs(1);
 
 /// How long a leader may take to remove a replica: two changes of the membership and an entry.
 const REMOVED_TIMEOUT: Duration = Duration::from_secs(20);
+
+/// How long a leader may take to move a shard: the receiver opens the watches, and an entry.
+const MOVE_TIMEOUT: Duration = Duration::from_secs(20);
 
 /// Pause before the leader is asked again, if nothing better is known.
 const RETRY_PAUSE: Duration = Duration::from_millis(100);
@@ -87,6 +90,17 @@ pub(super) struct Observed {
     pub(super) version: String,
     /// By how much its clock is ahead of the leader's.
     pub(super) clock_offset_ms: Option<i64>,
+}
+
+/// Why a shard was not moved.
+#[derive(Debug)]
+pub(super) enum Unmoved {
+    /// It does not move there.
+    Refused(Box<Status>),
+    /// There is no leader.
+    NoLeader,
+    /// The leader did not answer, or could not: the same may be asked for again.
+    AskAgain(String),
 }
 
 impl LeaderView {
@@ -170,9 +184,7 @@ impl LeaderView {
             if Instant::now() >= leader_deadline {
                 return Err(no_quorum(self.problem().await));
             }
-            let mut changes = self.group.raft().leadership();
-            let changed = changes.wait_for(|now| *now != leadership);
-            drop(tokio::time::timeout(RETRY_PAUSE, changed).await);
+            self.wait_for_another(leadership).await;
         }
     }
 
@@ -198,6 +210,51 @@ impl LeaderView {
             Ok(Err(status)) => Err(leader_silent(status.message())),
             Err(_) => Err(leader_silent("timeout")),
         }
+    }
+
+    /// Has the leader move a shard; the revision at which it is there. What is there already does not
+    /// move again, so it may be asked for as often as needed.
+    pub(super) async fn move_shard(
+        &self,
+        shard: ShardId,
+        to: ReplicaId,
+        validate_only: bool,
+        timeout: Duration,
+    ) -> Result<Revision, Unmoved> {
+        let again = |why: &str| Err(Unmoved::AskAgain(why.to_owned()));
+        let leadership = *self.group.raft().leadership().borrow();
+        let Some(mut leader) = self.leader() else {
+            self.wait_for_another(leadership).await;
+            return Err(Unmoved::NoLeader);
+        };
+        let moved = leader.r#move(MoveRequest {
+            cluster_id: shard.cluster.0,
+            slice: shard.slice,
+            replica_id: to.0,
+            validate_only,
+        });
+        let moved = tokio::time::timeout(timeout.min(MOVE_TIMEOUT), moved).await;
+        let why = match moved {
+            Ok(Ok(moved)) => match moved.into_inner().result {
+                Some(move_response::Result::Revision(revision)) => return Ok(Revision(revision)),
+                Some(move_response::Result::NotMoved(refused)) => match refused.kind() {
+                    NotMovedKind::NotYet => refused.why,
+                    kind => return Err(Unmoved::Refused(Box::new(not_moved(kind, refused.why)))),
+                },
+                None => return again("it answered with nothing"),
+            },
+            Ok(Err(status)) => status.message().to_owned(),
+            Err(_) => return again("timeout"),
+        };
+        self.wait_for_another(leadership).await;
+        again(&why)
+    }
+
+    /// Waits a moment, or until the leader changes.
+    async fn wait_for_another(&self, leadership: Leadership) {
+        let mut changes = self.group.raft().leadership();
+        let changed = changes.wait_for(|now| *now != leadership);
+        drop(tokio::time::timeout(RETRY_PAUSE, changed).await);
     }
 
     fn leader(&self) -> Option<LeaderServiceClient<Channel>> {

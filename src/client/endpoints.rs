@@ -91,8 +91,9 @@ impl Endpoints {
         Err(round.failed(self))
     }
 
-    /// Makes a change whose request carries a `request_id`: the call is repeated, also elsewhere,
-    /// where its outcome is not known, and takes effect once all the same.
+    /// Makes a change whose request carries a `request_id`, or that does nothing where it is made
+    /// already: the call is repeated, also elsewhere, where its outcome is not known, and takes effect
+    /// once all the same.
     pub async fn write<T, A>(&self, call: impl Fn(Connection) -> A) -> Result<T, Error>
     where
         A: Future<Output = Result<Response<T>, Status>>,

@@ -187,7 +187,7 @@ pub(super) fn reaction(status: &Status) -> Reaction {
         | ErrorReason::ReplicaStopping
         | ErrorReason::ReplicaFull => Reaction::Elsewhere,
         ErrorReason::OutcomeUnknown | ErrorReason::SubscriberTooSlow => Reaction::Repeat,
-        ErrorReason::EtagMismatch => Reaction::Read,
+        ErrorReason::EtagMismatch | ErrorReason::ShardNotMoved => Reaction::Read,
         ErrorReason::Unspecified
         | ErrorReason::InvalidRequest
         | ErrorReason::CursorInvalid
@@ -199,6 +199,8 @@ pub(super) fn reaction(status: &Status) -> Reaction {
         | ErrorReason::MemberNotFound
         | ErrorReason::LimitReached
         | ErrorReason::MemberInUse
+        | ErrorReason::MemberTakesNone
+        | ErrorReason::ClusterOutOfReach
         | ErrorReason::TooLarge
         | ErrorReason::RequestIdReused
         | ErrorReason::Refused => Reaction::Fix,
@@ -324,7 +326,7 @@ mod tests {
             );
             seen += 1;
         }
-        assert_eq!(seen, 21);
+        assert_eq!(seen, 24);
     }
 
     #[test]

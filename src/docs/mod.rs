@@ -43,6 +43,9 @@ pub mod decisions {
     pub mod d0009_growth {
         #![doc = include_str!("decisions/0009-growth.md")]
     }
+    pub mod d0010_moves_on_request {
+        #![doc = include_str!("decisions/0010-moves-on-request.md")]
+    }
 }
 pub mod failures {
     #![doc = include_str!("failures.md")]

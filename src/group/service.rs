@@ -11,17 +11,19 @@ use tonic::{Request, Response, Status, Streaming};
 use super::{Group, RemoveError};
 use crate::{
     clock::unix_now,
-    controller::{Controller, Grant},
+    controller::{self, Controller, Grant},
     domain::{
-        id::{Incarnation, ReplicaId, StreamId},
+        id::{ClusterId, Incarnation, ReplicaId, ShardId, StreamId},
         leader::Heartbeat,
         member::Availability,
+        requested::NotMoved,
     },
     proto::internal::v1::{
-        HeartbeatRequest, HeartbeatResponse, HelloRequest, HelloResponse, JoinRequest,
-        JoinResponse, ObserveRequest, ObserveResponse, ObservedReplica, RemoveRequest,
-        RemoveResponse, StreamReport, leader_service_server::LeaderService,
-        membership_service_server::MembershipService, remove_response,
+        self as internal, HeartbeatRequest, HeartbeatResponse, HelloRequest, HelloResponse,
+        JoinRequest, JoinResponse, MoveRequest, MoveResponse, NotMovedKind, ObserveRequest,
+        ObserveResponse, ObservedReplica, RemoveRequest, RemoveResponse, StreamReport,
+        leader_service_server::LeaderService, membership_service_server::MembershipService,
+        move_response, remove_response,
     },
     raft::protocol,
 };
@@ -221,6 +223,48 @@ impl LeaderService for LeaderServer {
         Ok(Response::new(RemoveResponse {
             result: Some(result),
         }))
+    }
+
+    async fn r#move(
+        &self,
+        request: Request<MoveRequest>,
+    ) -> Result<Response<MoveResponse>, Status> {
+        let request = request.into_inner();
+        let shard = ShardId {
+            cluster: ClusterId(request.cluster_id),
+            slice: request.slice,
+        };
+        let moved = self.controller.move_shard(controller::MoveRequest {
+            shard,
+            to: ReplicaId(request.replica_id),
+            validate_only: request.validate_only,
+        });
+        let moved = moved.await.ok_or_else(|| {
+            Status::failed_precondition("this replica does not lead, or no longer does")
+        })?;
+        let result = match moved {
+            Ok(revision) => move_response::Result::Revision(revision.0),
+            Err(refused) => move_response::Result::NotMoved(not_moved(&refused)),
+        };
+        Ok(Response::new(MoveResponse {
+            result: Some(result),
+        }))
+    }
+}
+
+fn not_moved(refused: &NotMoved) -> internal::NotMoved {
+    let kind = match refused {
+        NotMoved::NotYet(_) => NotMovedKind::NotYet,
+        NotMoved::Drained(_) | NotMoved::NotActive(_) => NotMovedKind::TakesNone,
+        NotMoved::OutOfReach { .. } => NotMovedKind::OutOfReach,
+        NotMoved::Elsewhere(_) | NotMoved::Overtaken | NotMoved::Late { .. } => {
+            NotMovedKind::Overtaken
+        }
+        NotMoved::Paused | NotMoved::Busy => NotMovedKind::Refused,
+    };
+    internal::NotMoved {
+        kind: kind.into(),
+        why: refused.to_string(),
     }
 }
 

@@ -397,6 +397,7 @@ impl Replica {
             .add_service(EventServiceServer::new(events))
             .add_service(ShardServiceServer::new(Shards::new(
                 raft.clone(),
+                leader.clone(),
                 watches.clone(),
             )))
             .add_service(ClusterServiceServer::new(Clusters::new(

@@ -19,6 +19,7 @@ mod failures_peers;
 mod handover;
 mod load;
 mod memory;
+mod moves;
 mod outages;
 mod reachability;
 mod recovery;

@@ -125,12 +125,14 @@ func reactionTo(code codes.Code, reason string) Reaction {
 		quorumwatchv1.ErrorReason_ERROR_REASON_REPLICA_BEHIND,
 		quorumwatchv1.ErrorReason_ERROR_REASON_GROUP_NOT_FORMED,
 		quorumwatchv1.ErrorReason_ERROR_REASON_NO_QUORUM,
-		quorumwatchv1.ErrorReason_ERROR_REASON_REPLICA_STOPPING:
+		quorumwatchv1.ErrorReason_ERROR_REASON_REPLICA_STOPPING,
+		quorumwatchv1.ErrorReason_ERROR_REASON_REPLICA_FULL:
 		return Elsewhere
 	case quorumwatchv1.ErrorReason_ERROR_REASON_OUTCOME_UNKNOWN,
 		quorumwatchv1.ErrorReason_ERROR_REASON_SUBSCRIBER_TOO_SLOW:
 		return Repeat
-	case quorumwatchv1.ErrorReason_ERROR_REASON_ETAG_MISMATCH:
+	case quorumwatchv1.ErrorReason_ERROR_REASON_ETAG_MISMATCH,
+		quorumwatchv1.ErrorReason_ERROR_REASON_SHARD_NOT_MOVED:
 		return Read
 	}
 	return Fix

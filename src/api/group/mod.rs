@@ -12,17 +12,22 @@ use super::{
     convert::timestamp,
     observed::LeaderView,
     reads::{APPLY_TIMEOUT, Read, Reads, timeout},
-    status::{Kind, not_found, stopping},
+    status::{Kind, no_leader, not_found, outcome_unknown, propose_error, rejected, stopping},
     watch::{Ended, Outlet, Watches},
 };
 use crate::{
     clock::unix_now,
+    domain::{
+        command::{Command, Outcome},
+        id::ReplicaId,
+    },
     proto::v1::{
-        self, GetGroupRequest, GetGroupResponse, RemoveMemberRequest, RemoveMemberResponse,
+        self, DrainMemberRequest, DrainMemberResponse, GetGroupRequest, GetGroupResponse,
+        RemoveMemberRequest, RemoveMemberResponse, ResumeMemberRequest, ResumeMemberResponse,
         WatchGroupRequest, WatchGroupResponse, group_service_server::GroupService,
         watch_group_response::Update,
     },
-    raft::Raft,
+    raft::{ProposeError, Raft},
 };
 
 /// How often a watch polls the leader for what it observes, which is not in the log.
@@ -32,8 +37,8 @@ const ASK_EVERY: Duration = Duration::from_millis(500);
 /// is shown here.
 const LOOK_PAUSE: Duration = Duration::from_millis(100);
 
-/// How long a removal may take where its caller sets no deadline.
-const REMOVE_TIMEOUT: Duration = Duration::from_secs(30);
+/// How long a change of a member may take where its caller sets no deadline.
+const WRITE_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// `GroupService`.
 #[derive(Clone)]
@@ -69,6 +74,47 @@ impl Group {
             (false, false) => self.leader.problem().await,
         };
         shown::group(&read.state, &status, &view, problem)
+    }
+
+    /// The id of the member of this name.
+    async fn member_id(&self, name: &str, timeout: Duration) -> Result<ReplicaId, Status> {
+        let id_in = |read: &Read| read.state.member_named(name).map(|member| member.id);
+        if let Some(id) = id_in(&self.reads.now()) {
+            return Ok(id);
+        }
+        let read = self.leader.catch_up(&self.reads, timeout).await?;
+        id_in(&read).ok_or_else(|| not_found(Kind::Member, name))
+    }
+
+    /// Has the group agree on a change of a member, and shows the member then.
+    async fn change_member(
+        &self,
+        name: &str,
+        command: impl FnOnce(ReplicaId) -> Command,
+        timeout: Duration,
+    ) -> Result<(v1::Member, u64), Status> {
+        let deadline = Instant::now() + timeout;
+        let left = || deadline.duration_since(Instant::now());
+        let id = self.member_id(name, left()).await?;
+        let proposed = self.raft.submit_within(command(id), left()).await;
+        let proposed = match proposed {
+            Err(ProposeError::NoLeader) => return Err(no_leader(&self.leader.problem().await)),
+            proposed => proposed.map_err(|error| propose_error(&error))?,
+        };
+        if let Outcome::Rejected(rejection) = &proposed.outcome {
+            return Err(rejected(rejection));
+        }
+        let read = self
+            .reads
+            .at_least(proposed.revision.0, left().max(APPLY_TIMEOUT))
+            .await;
+        // It took effect, and repeated it does nothing.
+        let read =
+            read.map_err(|_| outcome_unknown("this replica has not applied the change yet"))?;
+        let members = self.group(&read).await.members;
+        let member = members.into_iter().find(|member| member.name == name);
+        let member = member.ok_or_else(|| not_found(Kind::Member, name))?;
+        Ok((member, read.revision.0))
     }
 
     /// Sends the group, then again whenever anything but the passing of time has changed it.
@@ -154,19 +200,36 @@ impl GroupService for Group {
         &self,
         request: Request<RemoveMemberRequest>,
     ) -> Result<Response<RemoveMemberResponse>, Status> {
-        let timeout = timeout(request.metadata(), REMOVE_TIMEOUT);
+        let timeout = timeout(request.metadata(), WRITE_TIMEOUT);
         let name = request.into_inner().name;
-        let id_in = |read: &Read| read.state.member_named(&name).map(|member| member.id);
-        let id = match id_in(&self.reads.now()) {
-            Some(id) => id,
-            None => {
-                let read = self.leader.catch_up(&self.reads, timeout).await?;
-                id_in(&read).ok_or_else(|| not_found(Kind::Member, &name))?
-            }
-        };
+        let id = self.member_id(&name, timeout).await?;
         let revision = self.leader.remove(id, timeout).await?.0;
         // Who reads here next should see it; that it is so is known in any case.
         drop(self.reads.at_least(revision, timeout).await);
         Ok(Response::new(RemoveMemberResponse { revision }))
+    }
+
+    async fn drain_member(
+        &self,
+        request: Request<DrainMemberRequest>,
+    ) -> Result<Response<DrainMemberResponse>, Status> {
+        let timeout = timeout(request.metadata(), WRITE_TIMEOUT);
+        let name = request.into_inner().name;
+        let drain = |replica| Command::DrainMember { replica };
+        let (member, revision) = self.change_member(&name, drain, timeout).await?;
+        let member = Some(member);
+        Ok(Response::new(DrainMemberResponse { member, revision }))
+    }
+
+    async fn resume_member(
+        &self,
+        request: Request<ResumeMemberRequest>,
+    ) -> Result<Response<ResumeMemberResponse>, Status> {
+        let timeout = timeout(request.metadata(), WRITE_TIMEOUT);
+        let name = request.into_inner().name;
+        let resume = |replica| Command::ResumeMember { replica };
+        let (member, revision) = self.change_member(&name, resume, timeout).await?;
+        let member = Some(member);
+        Ok(Response::new(ResumeMemberResponse { member, revision }))
     }
 }

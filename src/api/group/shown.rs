@@ -70,6 +70,7 @@ fn member(member: &Member, status: &Status, view: &View, shards: u32) -> v1::Mem
         silence: silent_ms.map(|silence| duration(i64::try_from(silence).unwrap_or(i64::MAX))),
         version: observed.map_or_else(String::new, |observed| observed.version.clone()),
         clock_offset: clock_offset_ms.map(duration),
+        draining: member.drained,
     }
 }
 

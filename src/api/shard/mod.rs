@@ -1,8 +1,9 @@
 //! `ShardService`.
 
+mod moving;
 mod select;
 
-use std::pin::Pin;
+use std::{pin::Pin, time::Duration};
 
 use prost::Message as _;
 use tokio_stream::Stream;
@@ -10,6 +11,7 @@ use tonic::{Request, Response, Status};
 
 use super::{
     convert,
+    observed::LeaderView,
     page::Paging,
     reads::{APPLY_TIMEOUT, Reads, timeout},
     token::Digest,
@@ -17,27 +19,33 @@ use super::{
 };
 use crate::{
     proto::v1::{
-        GetShardRequest, GetShardResponse, ListShardsRequest, ListShardsResponse,
-        WatchShardsRequest, WatchShardsResponse, shard_service_server::ShardService,
+        GetShardRequest, GetShardResponse, ListShardsRequest, ListShardsResponse, MoveShardRequest,
+        MoveShardResponse, WatchShardsRequest, WatchShardsResponse,
+        shard_service_server::ShardService,
     },
     raft::Raft,
 };
+
+/// How long a move may take where its caller sets no deadline.
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// `ShardService`.
 #[derive(Clone)]
 pub struct Shards {
     raft: Raft,
     reads: Reads,
+    leader: LeaderView,
     watches: Watches,
 }
 
 impl Shards {
-    /// Answers from what this replica has applied.
-    pub fn new(raft: Raft, watches: Watches) -> Self {
+    /// Answers from what this replica has applied; moves are for the leader.
+    pub fn new(raft: Raft, leader: LeaderView, watches: Watches) -> Self {
         let reads = Reads::new(&raft);
         Self {
             raft,
             reads,
+            leader,
             watches,
         }
     }
@@ -115,5 +123,14 @@ impl ShardService for Shards {
         let log = self.raft.changes().shards.clone();
         let watch = Watch::open(shards, self.reads.clone(), log, from).await?;
         Ok(Response::new(Box::pin(self.watches.serve(watch))))
+    }
+
+    async fn move_shard(
+        &self,
+        request: Request<MoveShardRequest>,
+    ) -> Result<Response<MoveShardResponse>, Status> {
+        let timeout = timeout(request.metadata(), REQUEST_TIMEOUT);
+        let moved = moving::move_shard(self, request.into_inner(), timeout);
+        moved.await.map(Response::new)
     }
 }

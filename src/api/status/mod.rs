@@ -10,7 +10,7 @@ use tonic_types::{ErrorDetails, StatusExt as _};
 
 use crate::{
     domain::{command::Rejection, cursor::InvalidCursor},
-    proto::v1::ErrorReason,
+    proto::{internal::v1::NotMovedKind, v1::ErrorReason},
     raft::ProposeError,
 };
 
@@ -85,11 +85,14 @@ fn code(reason: ErrorReason) -> Code {
         ErrorReason::ClusterNotFound | ErrorReason::ShardNotFound | ErrorReason::MemberNotFound => {
             Code::NotFound
         }
-        ErrorReason::EtagMismatch => Code::Aborted,
+        ErrorReason::EtagMismatch | ErrorReason::ShardNotMoved => Code::Aborted,
         ErrorReason::LimitReached | ErrorReason::ReplicaFull | ErrorReason::SubscriberTooSlow => {
             Code::ResourceExhausted
         }
-        ErrorReason::MemberInUse | ErrorReason::Refused => Code::FailedPrecondition,
+        ErrorReason::MemberInUse
+        | ErrorReason::MemberTakesNone
+        | ErrorReason::ClusterOutOfReach
+        | ErrorReason::Refused => Code::FailedPrecondition,
     }
 }
 
@@ -251,6 +254,19 @@ pub(super) fn not_found(kind: Kind, name: &str) -> Status {
 /// A member that may not be removed.
 pub(super) fn member_in_use(text: impl std::fmt::Display) -> Status {
     plain(ErrorReason::MemberInUse, text)
+}
+
+/// A shard that was not moved to where a user wants it.
+pub(super) fn not_moved(kind: NotMovedKind, text: impl std::fmt::Display) -> Status {
+    let reason = match kind {
+        NotMovedKind::TakesNone => ErrorReason::MemberTakesNone,
+        NotMovedKind::OutOfReach => ErrorReason::ClusterOutOfReach,
+        NotMovedKind::Refused => ErrorReason::Refused,
+        NotMovedKind::Unspecified | NotMovedKind::NotYet | NotMovedKind::Overtaken => {
+            ErrorReason::ShardNotMoved
+        }
+    };
+    plain(reason, format!("{text}; the shard was not moved"))
 }
 
 /// Another etag than the request names.

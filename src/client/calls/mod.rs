@@ -10,10 +10,11 @@ use uuid::Uuid;
 use super::{Connection, Endpoints, Error, Options, Subscription};
 use crate::proto::v1::{
     CreateClusterRequest, CreateClusterResponse, DeleteClusterRequest, DeleteClusterResponse,
-    GetClusterRequest, GetClusterResponse, GetGroupRequest, GetGroupResponse, GetShardRequest,
-    GetShardResponse, ListClustersRequest, ListClustersResponse, ListShardsRequest,
-    ListShardsResponse, RemoveMemberRequest, RemoveMemberResponse, UpdateClusterRequest,
-    UpdateClusterResponse,
+    DrainMemberRequest, DrainMemberResponse, GetClusterRequest, GetClusterResponse,
+    GetGroupRequest, GetGroupResponse, GetShardRequest, GetShardResponse, ListClustersRequest,
+    ListClustersResponse, ListShardsRequest, ListShardsResponse, MoveShardRequest,
+    MoveShardResponse, RemoveMemberRequest, RemoveMemberResponse, ResumeMemberRequest,
+    ResumeMemberResponse, UpdateClusterRequest, UpdateClusterResponse,
 };
 
 /// A `request_id` for one intended write.
@@ -192,6 +193,41 @@ impl Client {
             async move { replica.group().remove_member(request).await }
         };
         let answer = self.endpoints.write_once(call).await?;
+        self.wrote(answer.revision);
+        Ok(answer)
+    }
+
+    /// Drains a replica. It is empty when its `shards` are 0.
+    pub async fn drain_member(&self, name: &str) -> Result<DrainMemberResponse, Error> {
+        let call = |replica: Connection| {
+            let name = name.to_owned();
+            let request = DrainMemberRequest { name };
+            async move { replica.group().drain_member(request).await }
+        };
+        let answer = self.endpoints.write(call).await?;
+        self.wrote(answer.revision);
+        Ok(answer)
+    }
+
+    /// Lets a replica that was drained take shards again.
+    pub async fn resume_member(&self, name: &str) -> Result<ResumeMemberResponse, Error> {
+        let call = |replica: Connection| {
+            let name = name.to_owned();
+            let request = ResumeMemberRequest { name };
+            async move { replica.group().resume_member(request).await }
+        };
+        let answer = self.endpoints.write(call).await?;
+        self.wrote(answer.revision);
+        Ok(answer)
+    }
+
+    /// Moves a shard to a replica, once that one has opened its watches.
+    pub async fn move_shard(&self, request: MoveShardRequest) -> Result<MoveShardResponse, Error> {
+        let call = |replica: Connection| {
+            let request = request.clone();
+            async move { replica.shards().move_shard(request).await }
+        };
+        let answer = self.endpoints.write(call).await?;
         self.wrote(answer.revision);
         Ok(answer)
     }

@@ -4,12 +4,12 @@ use prost_types::FieldMask;
 use quorumwatch::{
     client::{Connection, Endpoint},
     proto::v1::{
-        Cluster, CreateClusterRequest, DeleteClusterRequest, GetClusterRequest, GetGroupRequest,
-        GetShardRequest, Group, ListClustersRequest, ListShardsRequest, RemoveMemberRequest, Shard,
-        SubscribeRequest, SubscribeResponse, UpdateClusterRequest, WatchShardsRequest,
-        WatchShardsResponse, cluster_service_client::ClusterServiceClient,
-        event_service_client::EventServiceClient, group_service_client::GroupServiceClient,
-        shard_service_client::ShardServiceClient,
+        Cluster, CreateClusterRequest, DeleteClusterRequest, DrainMemberRequest, GetClusterRequest,
+        GetGroupRequest, GetShardRequest, Group, ListClustersRequest, ListShardsRequest, Member,
+        MoveShardRequest, RemoveMemberRequest, ResumeMemberRequest, Shard, SubscribeRequest,
+        SubscribeResponse, UpdateClusterRequest, WatchShardsRequest, WatchShardsResponse,
+        cluster_service_client::ClusterServiceClient, event_service_client::EventServiceClient,
+        group_service_client::GroupServiceClient, shard_service_client::ShardServiceClient,
     },
 };
 use tokio::sync::OnceCell;
@@ -58,6 +58,36 @@ impl Client {
             .remove_member(RemoveMemberRequest { name })
             .await
             .map(drop)
+    }
+
+    pub(crate) async fn drain(&self, name: &str) -> Answer<Member> {
+        let mut client = GroupServiceClient::new(self.channel().await?);
+        let name = name.to_owned();
+        let drained = client.drain_member(DrainMemberRequest { name }).await?;
+        Ok(drained.into_inner().member.unwrap())
+    }
+
+    pub(crate) async fn resume(&self, name: &str) -> Answer<Member> {
+        let mut client = GroupServiceClient::new(self.channel().await?);
+        let name = name.to_owned();
+        let resumed = client.resume_member(ResumeMemberRequest { name }).await?;
+        Ok(resumed.into_inner().member.unwrap())
+    }
+
+    /// Moves a shard, or only sees whether it could move.
+    pub(crate) async fn move_shard(
+        &self,
+        name: &str,
+        to: &str,
+        validate_only: bool,
+    ) -> Answer<Shard> {
+        let request = MoveShardRequest {
+            name: name.to_owned(),
+            to: to.to_owned(),
+            validate_only,
+        };
+        let moved = self.shard_service().await?.move_shard(request).await?;
+        Ok(moved.into_inner().shard.unwrap())
     }
 
     pub(crate) async fn shards(&self) -> Answer<Vec<Shard>> {

@@ -78,6 +78,12 @@ const (
 	// ELSEWHERE. A limit of this replica is reached; `google.rpc.QuotaFailure` and the metadata `limit`
 	// name the configuration key that sets it. RESOURCE_EXHAUSTED.
 	ErrorReason_ERROR_REASON_REPLICA_FULL ErrorReason = 22
+	// FIX. The member takes no shards: it is drained, or not alive. FAILED_PRECONDITION.
+	ErrorReason_ERROR_REASON_MEMBER_TAKES_NONE ErrorReason = 23
+	// FIX. The member cannot watch the shard's cluster: it has not moved. FAILED_PRECONDITION.
+	ErrorReason_ERROR_REASON_CLUSTER_OUT_OF_REACH ErrorReason = 24
+	// READ. The shard has not moved: something came first, or it took too long. ABORTED.
+	ErrorReason_ERROR_REASON_SHARD_NOT_MOVED ErrorReason = 25
 )
 
 // Enum value maps for ErrorReason.
@@ -106,6 +112,9 @@ var (
 		20: "ERROR_REASON_SUBSCRIBER_TOO_SLOW",
 		21: "ERROR_REASON_REFUSED",
 		22: "ERROR_REASON_REPLICA_FULL",
+		23: "ERROR_REASON_MEMBER_TAKES_NONE",
+		24: "ERROR_REASON_CLUSTER_OUT_OF_REACH",
+		25: "ERROR_REASON_SHARD_NOT_MOVED",
 	}
 	ErrorReason_value = map[string]int32{
 		"ERROR_REASON_UNSPECIFIED":            0,
@@ -131,6 +140,9 @@ var (
 		"ERROR_REASON_SUBSCRIBER_TOO_SLOW":    20,
 		"ERROR_REASON_REFUSED":                21,
 		"ERROR_REASON_REPLICA_FULL":           22,
+		"ERROR_REASON_MEMBER_TAKES_NONE":      23,
+		"ERROR_REASON_CLUSTER_OUT_OF_REACH":   24,
+		"ERROR_REASON_SHARD_NOT_MOVED":        25,
 	}
 )
 
@@ -165,7 +177,7 @@ var File_quorumwatch_v1_error_proto protoreflect.FileDescriptor
 
 const file_quorumwatch_v1_error_proto_rawDesc = "" +
 	"\n" +
-	"\x1aquorumwatch/v1/error.proto\x12\x0equorumwatch.v1*\x87\x06\n" +
+	"\x1aquorumwatch/v1/error.proto\x12\x0equorumwatch.v1*\xf4\x06\n" +
 	"\vErrorReason\x12\x1c\n" +
 	"\x18ERROR_REASON_UNSPECIFIED\x10\x00\x12 \n" +
 	"\x1cERROR_REASON_INVALID_REQUEST\x10\x01\x12\x1f\n" +
@@ -190,7 +202,10 @@ const file_quorumwatch_v1_error_proto_rawDesc = "" +
 	"\x1eERROR_REASON_REQUEST_ID_REUSED\x10\x13\x12$\n" +
 	" ERROR_REASON_SUBSCRIBER_TOO_SLOW\x10\x14\x12\x18\n" +
 	"\x14ERROR_REASON_REFUSED\x10\x15\x12\x1d\n" +
-	"\x19ERROR_REASON_REPLICA_FULL\x10\x16BK\n" +
+	"\x19ERROR_REASON_REPLICA_FULL\x10\x16\x12\"\n" +
+	"\x1eERROR_REASON_MEMBER_TAKES_NONE\x10\x17\x12%\n" +
+	"!ERROR_REASON_CLUSTER_OUT_OF_REACH\x10\x18\x12 \n" +
+	"\x1cERROR_REASON_SHARD_NOT_MOVED\x10\x19BK\n" +
 	"\x12dev.quorumwatch.v1P\x01Z3quorumwatch.dev/client/quorumwatch/v1;quorumwatchv1b\x06proto3"
 
 var (

@@ -376,6 +376,208 @@ func (x *RemoveMemberResponse) GetRevision() uint64 {
 	return 0
 }
 
+// Which replica.
+type DrainMemberRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Its name.
+	Name          string `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *DrainMemberRequest) Reset() {
+	*x = DrainMemberRequest{}
+	mi := &file_quorumwatch_v1_group_service_proto_msgTypes[6]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *DrainMemberRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*DrainMemberRequest) ProtoMessage() {}
+
+func (x *DrainMemberRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_quorumwatch_v1_group_service_proto_msgTypes[6]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use DrainMemberRequest.ProtoReflect.Descriptor instead.
+func (*DrainMemberRequest) Descriptor() ([]byte, []int) {
+	return file_quorumwatch_v1_group_service_proto_rawDescGZIP(), []int{6}
+}
+
+func (x *DrainMemberRequest) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+// It is being drained.
+type DrainMemberResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The replica.
+	Member *Member `protobuf:"bytes,1,opt,name=member,proto3" json:"member,omitempty"`
+	// The revision at which this holds.
+	Revision      uint64 `protobuf:"varint,2,opt,name=revision,proto3" json:"revision,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *DrainMemberResponse) Reset() {
+	*x = DrainMemberResponse{}
+	mi := &file_quorumwatch_v1_group_service_proto_msgTypes[7]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *DrainMemberResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*DrainMemberResponse) ProtoMessage() {}
+
+func (x *DrainMemberResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_quorumwatch_v1_group_service_proto_msgTypes[7]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use DrainMemberResponse.ProtoReflect.Descriptor instead.
+func (*DrainMemberResponse) Descriptor() ([]byte, []int) {
+	return file_quorumwatch_v1_group_service_proto_rawDescGZIP(), []int{7}
+}
+
+func (x *DrainMemberResponse) GetMember() *Member {
+	if x != nil {
+		return x.Member
+	}
+	return nil
+}
+
+func (x *DrainMemberResponse) GetRevision() uint64 {
+	if x != nil {
+		return x.Revision
+	}
+	return 0
+}
+
+// Which replica.
+type ResumeMemberRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Its name.
+	Name          string `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ResumeMemberRequest) Reset() {
+	*x = ResumeMemberRequest{}
+	mi := &file_quorumwatch_v1_group_service_proto_msgTypes[8]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ResumeMemberRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ResumeMemberRequest) ProtoMessage() {}
+
+func (x *ResumeMemberRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_quorumwatch_v1_group_service_proto_msgTypes[8]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ResumeMemberRequest.ProtoReflect.Descriptor instead.
+func (*ResumeMemberRequest) Descriptor() ([]byte, []int) {
+	return file_quorumwatch_v1_group_service_proto_rawDescGZIP(), []int{8}
+}
+
+func (x *ResumeMemberRequest) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+// It takes shards again.
+type ResumeMemberResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The replica.
+	Member *Member `protobuf:"bytes,1,opt,name=member,proto3" json:"member,omitempty"`
+	// The revision at which this holds.
+	Revision      uint64 `protobuf:"varint,2,opt,name=revision,proto3" json:"revision,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ResumeMemberResponse) Reset() {
+	*x = ResumeMemberResponse{}
+	mi := &file_quorumwatch_v1_group_service_proto_msgTypes[9]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ResumeMemberResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ResumeMemberResponse) ProtoMessage() {}
+
+func (x *ResumeMemberResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_quorumwatch_v1_group_service_proto_msgTypes[9]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ResumeMemberResponse.ProtoReflect.Descriptor instead.
+func (*ResumeMemberResponse) Descriptor() ([]byte, []int) {
+	return file_quorumwatch_v1_group_service_proto_rawDescGZIP(), []int{9}
+}
+
+func (x *ResumeMemberResponse) GetMember() *Member {
+	if x != nil {
+		return x.Member
+	}
+	return nil
+}
+
+func (x *ResumeMemberResponse) GetRevision() uint64 {
+	if x != nil {
+		return x.Revision
+	}
+	return 0
+}
+
 var File_quorumwatch_v1_group_service_proto protoreflect.FileDescriptor
 
 const file_quorumwatch_v1_group_service_proto_rawDesc = "" +
@@ -400,12 +602,24 @@ const file_quorumwatch_v1_group_service_proto_rawDesc = "" +
 	"\x13RemoveMemberRequest\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\"2\n" +
 	"\x14RemoveMemberResponse\x12\x1a\n" +
-	"\brevision\x18\x01 \x01(\x04R\brevision2\x8f\x02\n" +
+	"\brevision\x18\x01 \x01(\x04R\brevision\"(\n" +
+	"\x12DrainMemberRequest\x12\x12\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\"a\n" +
+	"\x13DrainMemberResponse\x12.\n" +
+	"\x06member\x18\x01 \x01(\v2\x16.quorumwatch.v1.MemberR\x06member\x12\x1a\n" +
+	"\brevision\x18\x02 \x01(\x04R\brevision\")\n" +
+	"\x13ResumeMemberRequest\x12\x12\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\"b\n" +
+	"\x14ResumeMemberResponse\x12.\n" +
+	"\x06member\x18\x01 \x01(\v2\x16.quorumwatch.v1.MemberR\x06member\x12\x1a\n" +
+	"\brevision\x18\x02 \x01(\x04R\brevision2\xc2\x03\n" +
 	"\fGroupService\x12M\n" +
 	"\bGetGroup\x12\x1f.quorumwatch.v1.GetGroupRequest\x1a .quorumwatch.v1.GetGroupResponse\x12U\n" +
 	"\n" +
 	"WatchGroup\x12!.quorumwatch.v1.WatchGroupRequest\x1a\".quorumwatch.v1.WatchGroupResponse0\x01\x12Y\n" +
-	"\fRemoveMember\x12#.quorumwatch.v1.RemoveMemberRequest\x1a$.quorumwatch.v1.RemoveMemberResponseBK\n" +
+	"\fRemoveMember\x12#.quorumwatch.v1.RemoveMemberRequest\x1a$.quorumwatch.v1.RemoveMemberResponse\x12V\n" +
+	"\vDrainMember\x12\".quorumwatch.v1.DrainMemberRequest\x1a#.quorumwatch.v1.DrainMemberResponse\x12Y\n" +
+	"\fResumeMember\x12#.quorumwatch.v1.ResumeMemberRequest\x1a$.quorumwatch.v1.ResumeMemberResponseBK\n" +
 	"\x12dev.quorumwatch.v1P\x01Z3quorumwatch.dev/client/quorumwatch/v1;quorumwatchv1b\x06proto3"
 
 var (
@@ -420,7 +634,7 @@ func file_quorumwatch_v1_group_service_proto_rawDescGZIP() []byte {
 	return file_quorumwatch_v1_group_service_proto_rawDescData
 }
 
-var file_quorumwatch_v1_group_service_proto_msgTypes = make([]protoimpl.MessageInfo, 6)
+var file_quorumwatch_v1_group_service_proto_msgTypes = make([]protoimpl.MessageInfo, 10)
 var file_quorumwatch_v1_group_service_proto_goTypes = []any{
 	(*GetGroupRequest)(nil),      // 0: quorumwatch.v1.GetGroupRequest
 	(*GetGroupResponse)(nil),     // 1: quorumwatch.v1.GetGroupResponse
@@ -428,24 +642,35 @@ var file_quorumwatch_v1_group_service_proto_goTypes = []any{
 	(*WatchGroupResponse)(nil),   // 3: quorumwatch.v1.WatchGroupResponse
 	(*RemoveMemberRequest)(nil),  // 4: quorumwatch.v1.RemoveMemberRequest
 	(*RemoveMemberResponse)(nil), // 5: quorumwatch.v1.RemoveMemberResponse
-	(*Group)(nil),                // 6: quorumwatch.v1.Group
-	(*Heartbeat)(nil),            // 7: quorumwatch.v1.Heartbeat
+	(*DrainMemberRequest)(nil),   // 6: quorumwatch.v1.DrainMemberRequest
+	(*DrainMemberResponse)(nil),  // 7: quorumwatch.v1.DrainMemberResponse
+	(*ResumeMemberRequest)(nil),  // 8: quorumwatch.v1.ResumeMemberRequest
+	(*ResumeMemberResponse)(nil), // 9: quorumwatch.v1.ResumeMemberResponse
+	(*Group)(nil),                // 10: quorumwatch.v1.Group
+	(*Heartbeat)(nil),            // 11: quorumwatch.v1.Heartbeat
+	(*Member)(nil),               // 12: quorumwatch.v1.Member
 }
 var file_quorumwatch_v1_group_service_proto_depIdxs = []int32{
-	6, // 0: quorumwatch.v1.GetGroupResponse.group:type_name -> quorumwatch.v1.Group
-	6, // 1: quorumwatch.v1.WatchGroupResponse.group:type_name -> quorumwatch.v1.Group
-	7, // 2: quorumwatch.v1.WatchGroupResponse.heartbeat:type_name -> quorumwatch.v1.Heartbeat
-	0, // 3: quorumwatch.v1.GroupService.GetGroup:input_type -> quorumwatch.v1.GetGroupRequest
-	2, // 4: quorumwatch.v1.GroupService.WatchGroup:input_type -> quorumwatch.v1.WatchGroupRequest
-	4, // 5: quorumwatch.v1.GroupService.RemoveMember:input_type -> quorumwatch.v1.RemoveMemberRequest
-	1, // 6: quorumwatch.v1.GroupService.GetGroup:output_type -> quorumwatch.v1.GetGroupResponse
-	3, // 7: quorumwatch.v1.GroupService.WatchGroup:output_type -> quorumwatch.v1.WatchGroupResponse
-	5, // 8: quorumwatch.v1.GroupService.RemoveMember:output_type -> quorumwatch.v1.RemoveMemberResponse
-	6, // [6:9] is the sub-list for method output_type
-	3, // [3:6] is the sub-list for method input_type
-	3, // [3:3] is the sub-list for extension type_name
-	3, // [3:3] is the sub-list for extension extendee
-	0, // [0:3] is the sub-list for field type_name
+	10, // 0: quorumwatch.v1.GetGroupResponse.group:type_name -> quorumwatch.v1.Group
+	10, // 1: quorumwatch.v1.WatchGroupResponse.group:type_name -> quorumwatch.v1.Group
+	11, // 2: quorumwatch.v1.WatchGroupResponse.heartbeat:type_name -> quorumwatch.v1.Heartbeat
+	12, // 3: quorumwatch.v1.DrainMemberResponse.member:type_name -> quorumwatch.v1.Member
+	12, // 4: quorumwatch.v1.ResumeMemberResponse.member:type_name -> quorumwatch.v1.Member
+	0,  // 5: quorumwatch.v1.GroupService.GetGroup:input_type -> quorumwatch.v1.GetGroupRequest
+	2,  // 6: quorumwatch.v1.GroupService.WatchGroup:input_type -> quorumwatch.v1.WatchGroupRequest
+	4,  // 7: quorumwatch.v1.GroupService.RemoveMember:input_type -> quorumwatch.v1.RemoveMemberRequest
+	6,  // 8: quorumwatch.v1.GroupService.DrainMember:input_type -> quorumwatch.v1.DrainMemberRequest
+	8,  // 9: quorumwatch.v1.GroupService.ResumeMember:input_type -> quorumwatch.v1.ResumeMemberRequest
+	1,  // 10: quorumwatch.v1.GroupService.GetGroup:output_type -> quorumwatch.v1.GetGroupResponse
+	3,  // 11: quorumwatch.v1.GroupService.WatchGroup:output_type -> quorumwatch.v1.WatchGroupResponse
+	5,  // 12: quorumwatch.v1.GroupService.RemoveMember:output_type -> quorumwatch.v1.RemoveMemberResponse
+	7,  // 13: quorumwatch.v1.GroupService.DrainMember:output_type -> quorumwatch.v1.DrainMemberResponse
+	9,  // 14: quorumwatch.v1.GroupService.ResumeMember:output_type -> quorumwatch.v1.ResumeMemberResponse
+	10, // [10:15] is the sub-list for method output_type
+	5,  // [5:10] is the sub-list for method input_type
+	5,  // [5:5] is the sub-list for extension type_name
+	5,  // [5:5] is the sub-list for extension extendee
+	0,  // [0:5] is the sub-list for field type_name
 }
 
 func init() { file_quorumwatch_v1_group_service_proto_init() }
@@ -465,7 +690,7 @@ func file_quorumwatch_v1_group_service_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_quorumwatch_v1_group_service_proto_rawDesc), len(file_quorumwatch_v1_group_service_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   6,
+			NumMessages:   10,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -22,6 +22,8 @@ const (
 	GroupService_GetGroup_FullMethodName     = "/quorumwatch.v1.GroupService/GetGroup"
 	GroupService_WatchGroup_FullMethodName   = "/quorumwatch.v1.GroupService/WatchGroup"
 	GroupService_RemoveMember_FullMethodName = "/quorumwatch.v1.GroupService/RemoveMember"
+	GroupService_DrainMember_FullMethodName  = "/quorumwatch.v1.GroupService/DrainMember"
+	GroupService_ResumeMember_FullMethodName = "/quorumwatch.v1.GroupService/ResumeMember"
 )
 
 // GroupServiceClient is the client API for GroupService service.
@@ -30,16 +32,23 @@ const (
 //
 // The replicas that form the group.
 //
-// Reserved: DrainMember, ResumeMember, MoveShard, Rebalance, TransferLeadership.
+// Kept for later: Rebalance, TransferLeadership.
 type GroupServiceClient interface {
 	// The group, as the answering replica sees it.
 	GetGroup(ctx context.Context, in *GetGroupRequest, opts ...grpc.CallOption) (*GetGroupResponse, error)
-	// The group now, then again at each change: of the replicated state within 100 ms, of what the
-	// leader observes within half a second. Continues without a quorum, and reports that.
+	// The group now, then again at each change: of what the group has agreed on within 100 ms, of what
+	// the leader observes within half a second. It goes on where there is no quorum, and says so.
 	WatchGroup(ctx context.Context, in *WatchGroupRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[WatchGroupResponse], error)
-	// Removes a replica that is gone for good, so that another may take its name. Rejected while the
-	// replica is alive. Forwarded to the leader.
+	// Removes a replica that is gone for good, so that another may take its name. Refused while the
+	// replica is alive. Goes to the leader by itself.
 	RemoveMember(ctx context.Context, in *RemoveMemberRequest, opts ...grpc.CallOption) (*RemoveMemberResponse, error)
+	// Drains a replica: it takes no shards, and those that it owns move to others, each once another
+	// replica has opened its watches. What no other replica can watch stays with it. It keeps its
+	// vote, and is drained until it is resumed, also after restarts. Answered at once: it is empty
+	// when `Member.shards` is 0. Goes to the leader by itself; repeated, it changes nothing.
+	DrainMember(ctx context.Context, in *DrainMemberRequest, opts ...grpc.CallOption) (*DrainMemberResponse, error)
+	// Lets a replica that was drained take shards again. Repeated, it changes nothing.
+	ResumeMember(ctx context.Context, in *ResumeMemberRequest, opts ...grpc.CallOption) (*ResumeMemberResponse, error)
 }
 
 type groupServiceClient struct {
@@ -89,22 +98,49 @@ func (c *groupServiceClient) RemoveMember(ctx context.Context, in *RemoveMemberR
 	return out, nil
 }
 
+func (c *groupServiceClient) DrainMember(ctx context.Context, in *DrainMemberRequest, opts ...grpc.CallOption) (*DrainMemberResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(DrainMemberResponse)
+	err := c.cc.Invoke(ctx, GroupService_DrainMember_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *groupServiceClient) ResumeMember(ctx context.Context, in *ResumeMemberRequest, opts ...grpc.CallOption) (*ResumeMemberResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(ResumeMemberResponse)
+	err := c.cc.Invoke(ctx, GroupService_ResumeMember_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 // GroupServiceServer is the server API for GroupService service.
 // All implementations must embed UnimplementedGroupServiceServer
 // for forward compatibility.
 //
 // The replicas that form the group.
 //
-// Reserved: DrainMember, ResumeMember, MoveShard, Rebalance, TransferLeadership.
+// Kept for later: Rebalance, TransferLeadership.
 type GroupServiceServer interface {
 	// The group, as the answering replica sees it.
 	GetGroup(context.Context, *GetGroupRequest) (*GetGroupResponse, error)
-	// The group now, then again at each change: of the replicated state within 100 ms, of what the
-	// leader observes within half a second. Continues without a quorum, and reports that.
+	// The group now, then again at each change: of what the group has agreed on within 100 ms, of what
+	// the leader observes within half a second. It goes on where there is no quorum, and says so.
 	WatchGroup(*WatchGroupRequest, grpc.ServerStreamingServer[WatchGroupResponse]) error
-	// Removes a replica that is gone for good, so that another may take its name. Rejected while the
-	// replica is alive. Forwarded to the leader.
+	// Removes a replica that is gone for good, so that another may take its name. Refused while the
+	// replica is alive. Goes to the leader by itself.
 	RemoveMember(context.Context, *RemoveMemberRequest) (*RemoveMemberResponse, error)
+	// Drains a replica: it takes no shards, and those that it owns move to others, each once another
+	// replica has opened its watches. What no other replica can watch stays with it. It keeps its
+	// vote, and is drained until it is resumed, also after restarts. Answered at once: it is empty
+	// when `Member.shards` is 0. Goes to the leader by itself; repeated, it changes nothing.
+	DrainMember(context.Context, *DrainMemberRequest) (*DrainMemberResponse, error)
+	// Lets a replica that was drained take shards again. Repeated, it changes nothing.
+	ResumeMember(context.Context, *ResumeMemberRequest) (*ResumeMemberResponse, error)
 	mustEmbedUnimplementedGroupServiceServer()
 }
 
@@ -123,6 +159,12 @@ func (UnimplementedGroupServiceServer) WatchGroup(*WatchGroupRequest, grpc.Serve
 }
 func (UnimplementedGroupServiceServer) RemoveMember(context.Context, *RemoveMemberRequest) (*RemoveMemberResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method RemoveMember not implemented")
+}
+func (UnimplementedGroupServiceServer) DrainMember(context.Context, *DrainMemberRequest) (*DrainMemberResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method DrainMember not implemented")
+}
+func (UnimplementedGroupServiceServer) ResumeMember(context.Context, *ResumeMemberRequest) (*ResumeMemberResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method ResumeMember not implemented")
 }
 func (UnimplementedGroupServiceServer) mustEmbedUnimplementedGroupServiceServer() {}
 func (UnimplementedGroupServiceServer) testEmbeddedByValue()                      {}
@@ -192,6 +234,42 @@ func _GroupService_RemoveMember_Handler(srv interface{}, ctx context.Context, de
 	return interceptor(ctx, in, info, handler)
 }
 
+func _GroupService_DrainMember_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(DrainMemberRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(GroupServiceServer).DrainMember(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: GroupService_DrainMember_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(GroupServiceServer).DrainMember(ctx, req.(*DrainMemberRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _GroupService_ResumeMember_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(ResumeMemberRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(GroupServiceServer).ResumeMember(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: GroupService_ResumeMember_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(GroupServiceServer).ResumeMember(ctx, req.(*ResumeMemberRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 // GroupService_ServiceDesc is the grpc.ServiceDesc for GroupService service.
 // It's only intended for direct use with grpc.RegisterService,
 // and not to be introspected or modified (even as a copy)
@@ -206,6 +284,14 @@ var GroupService_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "RemoveMember",
 			Handler:    _GroupService_RemoveMember_Handler,
+		},
+		{
+			MethodName: "DrainMember",
+			Handler:    _GroupService_DrainMember_Handler,
+		},
+		{
+			MethodName: "ResumeMember",
+			Handler:    _GroupService_ResumeMember_Handler,
 		},
 	},
 	Streams: []grpc.StreamDesc{

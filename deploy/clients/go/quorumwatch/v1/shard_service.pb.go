@@ -536,6 +536,125 @@ func (x *ShardPage) GetShards() []*Shard {
 	return nil
 }
 
+// Which shard, and where to.
+type MoveShardRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// "cluster/slice", or the cluster's name for its slice 0.
+	Name string `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	// The name of the replica that is to own it.
+	To string `protobuf:"bytes,2,opt,name=to,proto3" json:"to,omitempty"`
+	// Only see whether that is possible: the replica opens the watches, and the shard does not move.
+	ValidateOnly  bool `protobuf:"varint,3,opt,name=validate_only,json=validateOnly,proto3" json:"validate_only,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *MoveShardRequest) Reset() {
+	*x = MoveShardRequest{}
+	mi := &file_quorumwatch_v1_shard_service_proto_msgTypes[7]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *MoveShardRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*MoveShardRequest) ProtoMessage() {}
+
+func (x *MoveShardRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_quorumwatch_v1_shard_service_proto_msgTypes[7]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use MoveShardRequest.ProtoReflect.Descriptor instead.
+func (*MoveShardRequest) Descriptor() ([]byte, []int) {
+	return file_quorumwatch_v1_shard_service_proto_rawDescGZIP(), []int{7}
+}
+
+func (x *MoveShardRequest) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *MoveShardRequest) GetTo() string {
+	if x != nil {
+		return x.To
+	}
+	return ""
+}
+
+func (x *MoveShardRequest) GetValidateOnly() bool {
+	if x != nil {
+		return x.ValidateOnly
+	}
+	return false
+}
+
+// The shard is there.
+type MoveShardResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The shard; with validate_only as it is now.
+	Shard *Shard `protobuf:"bytes,1,opt,name=shard,proto3" json:"shard,omitempty"`
+	// The revision at which this holds.
+	Revision      uint64 `protobuf:"varint,2,opt,name=revision,proto3" json:"revision,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *MoveShardResponse) Reset() {
+	*x = MoveShardResponse{}
+	mi := &file_quorumwatch_v1_shard_service_proto_msgTypes[8]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *MoveShardResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*MoveShardResponse) ProtoMessage() {}
+
+func (x *MoveShardResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_quorumwatch_v1_shard_service_proto_msgTypes[8]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use MoveShardResponse.ProtoReflect.Descriptor instead.
+func (*MoveShardResponse) Descriptor() ([]byte, []int) {
+	return file_quorumwatch_v1_shard_service_proto_rawDescGZIP(), []int{8}
+}
+
+func (x *MoveShardResponse) GetShard() *Shard {
+	if x != nil {
+		return x.Shard
+	}
+	return nil
+}
+
+func (x *MoveShardResponse) GetRevision() uint64 {
+	if x != nil {
+		return x.Revision
+	}
+	return 0
+}
+
 var File_quorumwatch_v1_shard_service_proto protoreflect.FileDescriptor
 
 const file_quorumwatch_v1_shard_service_proto_rawDesc = "" +
@@ -572,12 +691,20 @@ const file_quorumwatch_v1_shard_service_proto_rawDesc = "" +
 	"\theartbeat\x18\x06 \x01(\v2\x19.quorumwatch.v1.HeartbeatH\x00R\theartbeatB\b\n" +
 	"\x06update\":\n" +
 	"\tShardPage\x12-\n" +
-	"\x06shards\x18\x01 \x03(\v2\x15.quorumwatch.v1.ShardR\x06shards2\x8c\x02\n" +
+	"\x06shards\x18\x01 \x03(\v2\x15.quorumwatch.v1.ShardR\x06shards\"[\n" +
+	"\x10MoveShardRequest\x12\x12\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\x12\x0e\n" +
+	"\x02to\x18\x02 \x01(\tR\x02to\x12#\n" +
+	"\rvalidate_only\x18\x03 \x01(\bR\fvalidateOnly\"\\\n" +
+	"\x11MoveShardResponse\x12+\n" +
+	"\x05shard\x18\x01 \x01(\v2\x15.quorumwatch.v1.ShardR\x05shard\x12\x1a\n" +
+	"\brevision\x18\x02 \x01(\x04R\brevision2\xde\x02\n" +
 	"\fShardService\x12M\n" +
 	"\bGetShard\x12\x1f.quorumwatch.v1.GetShardRequest\x1a .quorumwatch.v1.GetShardResponse\x12S\n" +
 	"\n" +
 	"ListShards\x12!.quorumwatch.v1.ListShardsRequest\x1a\".quorumwatch.v1.ListShardsResponse\x12X\n" +
-	"\vWatchShards\x12\".quorumwatch.v1.WatchShardsRequest\x1a#.quorumwatch.v1.WatchShardsResponse0\x01BK\n" +
+	"\vWatchShards\x12\".quorumwatch.v1.WatchShardsRequest\x1a#.quorumwatch.v1.WatchShardsResponse0\x01\x12P\n" +
+	"\tMoveShard\x12 .quorumwatch.v1.MoveShardRequest\x1a!.quorumwatch.v1.MoveShardResponseBK\n" +
 	"\x12dev.quorumwatch.v1P\x01Z3quorumwatch.dev/client/quorumwatch/v1;quorumwatchv1b\x06proto3"
 
 var (
@@ -592,7 +719,7 @@ func file_quorumwatch_v1_shard_service_proto_rawDescGZIP() []byte {
 	return file_quorumwatch_v1_shard_service_proto_rawDescData
 }
 
-var file_quorumwatch_v1_shard_service_proto_msgTypes = make([]protoimpl.MessageInfo, 7)
+var file_quorumwatch_v1_shard_service_proto_msgTypes = make([]protoimpl.MessageInfo, 9)
 var file_quorumwatch_v1_shard_service_proto_goTypes = []any{
 	(*GetShardRequest)(nil),     // 0: quorumwatch.v1.GetShardRequest
 	(*GetShardResponse)(nil),    // 1: quorumwatch.v1.GetShardResponse
@@ -601,30 +728,35 @@ var file_quorumwatch_v1_shard_service_proto_goTypes = []any{
 	(*WatchShardsRequest)(nil),  // 4: quorumwatch.v1.WatchShardsRequest
 	(*WatchShardsResponse)(nil), // 5: quorumwatch.v1.WatchShardsResponse
 	(*ShardPage)(nil),           // 6: quorumwatch.v1.ShardPage
-	(*Shard)(nil),               // 7: quorumwatch.v1.Shard
-	(*SnapshotEnd)(nil),         // 8: quorumwatch.v1.SnapshotEnd
-	(*ShardChange)(nil),         // 9: quorumwatch.v1.ShardChange
-	(*Heartbeat)(nil),           // 10: quorumwatch.v1.Heartbeat
+	(*MoveShardRequest)(nil),    // 7: quorumwatch.v1.MoveShardRequest
+	(*MoveShardResponse)(nil),   // 8: quorumwatch.v1.MoveShardResponse
+	(*Shard)(nil),               // 9: quorumwatch.v1.Shard
+	(*SnapshotEnd)(nil),         // 10: quorumwatch.v1.SnapshotEnd
+	(*ShardChange)(nil),         // 11: quorumwatch.v1.ShardChange
+	(*Heartbeat)(nil),           // 12: quorumwatch.v1.Heartbeat
 }
 var file_quorumwatch_v1_shard_service_proto_depIdxs = []int32{
-	7,  // 0: quorumwatch.v1.GetShardResponse.shard:type_name -> quorumwatch.v1.Shard
-	7,  // 1: quorumwatch.v1.ListShardsResponse.shards:type_name -> quorumwatch.v1.Shard
+	9,  // 0: quorumwatch.v1.GetShardResponse.shard:type_name -> quorumwatch.v1.Shard
+	9,  // 1: quorumwatch.v1.ListShardsResponse.shards:type_name -> quorumwatch.v1.Shard
 	6,  // 2: quorumwatch.v1.WatchShardsResponse.snapshot:type_name -> quorumwatch.v1.ShardPage
-	8,  // 3: quorumwatch.v1.WatchShardsResponse.snapshot_end:type_name -> quorumwatch.v1.SnapshotEnd
-	9,  // 4: quorumwatch.v1.WatchShardsResponse.change:type_name -> quorumwatch.v1.ShardChange
-	10, // 5: quorumwatch.v1.WatchShardsResponse.heartbeat:type_name -> quorumwatch.v1.Heartbeat
-	7,  // 6: quorumwatch.v1.ShardPage.shards:type_name -> quorumwatch.v1.Shard
-	0,  // 7: quorumwatch.v1.ShardService.GetShard:input_type -> quorumwatch.v1.GetShardRequest
-	2,  // 8: quorumwatch.v1.ShardService.ListShards:input_type -> quorumwatch.v1.ListShardsRequest
-	4,  // 9: quorumwatch.v1.ShardService.WatchShards:input_type -> quorumwatch.v1.WatchShardsRequest
-	1,  // 10: quorumwatch.v1.ShardService.GetShard:output_type -> quorumwatch.v1.GetShardResponse
-	3,  // 11: quorumwatch.v1.ShardService.ListShards:output_type -> quorumwatch.v1.ListShardsResponse
-	5,  // 12: quorumwatch.v1.ShardService.WatchShards:output_type -> quorumwatch.v1.WatchShardsResponse
-	10, // [10:13] is the sub-list for method output_type
-	7,  // [7:10] is the sub-list for method input_type
-	7,  // [7:7] is the sub-list for extension type_name
-	7,  // [7:7] is the sub-list for extension extendee
-	0,  // [0:7] is the sub-list for field type_name
+	10, // 3: quorumwatch.v1.WatchShardsResponse.snapshot_end:type_name -> quorumwatch.v1.SnapshotEnd
+	11, // 4: quorumwatch.v1.WatchShardsResponse.change:type_name -> quorumwatch.v1.ShardChange
+	12, // 5: quorumwatch.v1.WatchShardsResponse.heartbeat:type_name -> quorumwatch.v1.Heartbeat
+	9,  // 6: quorumwatch.v1.ShardPage.shards:type_name -> quorumwatch.v1.Shard
+	9,  // 7: quorumwatch.v1.MoveShardResponse.shard:type_name -> quorumwatch.v1.Shard
+	0,  // 8: quorumwatch.v1.ShardService.GetShard:input_type -> quorumwatch.v1.GetShardRequest
+	2,  // 9: quorumwatch.v1.ShardService.ListShards:input_type -> quorumwatch.v1.ListShardsRequest
+	4,  // 10: quorumwatch.v1.ShardService.WatchShards:input_type -> quorumwatch.v1.WatchShardsRequest
+	7,  // 11: quorumwatch.v1.ShardService.MoveShard:input_type -> quorumwatch.v1.MoveShardRequest
+	1,  // 12: quorumwatch.v1.ShardService.GetShard:output_type -> quorumwatch.v1.GetShardResponse
+	3,  // 13: quorumwatch.v1.ShardService.ListShards:output_type -> quorumwatch.v1.ListShardsResponse
+	5,  // 14: quorumwatch.v1.ShardService.WatchShards:output_type -> quorumwatch.v1.WatchShardsResponse
+	8,  // 15: quorumwatch.v1.ShardService.MoveShard:output_type -> quorumwatch.v1.MoveShardResponse
+	12, // [12:16] is the sub-list for method output_type
+	8,  // [8:12] is the sub-list for method input_type
+	8,  // [8:8] is the sub-list for extension type_name
+	8,  // [8:8] is the sub-list for extension extendee
+	0,  // [0:8] is the sub-list for field type_name
 }
 
 func init() { file_quorumwatch_v1_shard_service_proto_init() }
@@ -646,7 +778,7 @@ func file_quorumwatch_v1_shard_service_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_quorumwatch_v1_shard_service_proto_rawDesc), len(file_quorumwatch_v1_shard_service_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   7,
+			NumMessages:   9,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -22,21 +22,30 @@ const (
 	ShardService_GetShard_FullMethodName    = "/quorumwatch.v1.ShardService/GetShard"
 	ShardService_ListShards_FullMethodName  = "/quorumwatch.v1.ShardService/ListShards"
 	ShardService_WatchShards_FullMethodName = "/quorumwatch.v1.ShardService/WatchShards"
+	ShardService_MoveShard_FullMethodName   = "/quorumwatch.v1.ShardService/MoveShard"
 )
 
 // ShardServiceClient is the client API for ShardService service.
 //
 // For semantics around ctx use and closing/ending streaming RPCs, please refer to https://pkg.go.dev/google.golang.org/grpc/?tab=doc#ClientConn.NewStream.
 //
-// Shard ownership. Any replica answers, from its applied state.
+// Who owns what. Any replica answers, from what it has applied; a move goes to the leader by itself.
 type ShardServiceClient interface {
 	// One shard.
 	GetShard(ctx context.Context, in *GetShardRequest, opts ...grpc.CallOption) (*GetShardResponse, error)
 	// Shards, by cluster name.
 	ListShards(ctx context.Context, in *ListShardsRequest, opts ...grpc.CallOption) (*ListShardsResponse, error)
-	// All shards, then every change as it is applied. Ends with NO_QUORUM at a replica that loses
-	// contact with a majority of the group, because what it sends could be out of date.
+	// All shards, then every change of one as it is applied. It ends with NO_QUORUM at a replica that
+	// loses contact with a majority of the group: nobody could see that what it sends is out of date.
 	WatchShards(ctx context.Context, in *WatchShardsRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[WatchShardsResponse], error)
+	// Moves a shard to a replica. Its owner publishes until that replica has opened every watch of the
+	// shard: subscribers miss nothing and get nothing twice. Answered when the replica owns it. Where
+	// it cannot watch the cluster, the shard stays, and the error says why. Repeated, it does nothing
+	// where the shard is there already.
+	//
+	// The shard is not pinned: it moves again where its owner is lost, drained, or cannot reach the
+	// cluster. Where the load is uneven then, other shards are moved to even it.
+	MoveShard(ctx context.Context, in *MoveShardRequest, opts ...grpc.CallOption) (*MoveShardResponse, error)
 }
 
 type shardServiceClient struct {
@@ -86,19 +95,37 @@ func (c *shardServiceClient) WatchShards(ctx context.Context, in *WatchShardsReq
 // This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
 type ShardService_WatchShardsClient = grpc.ServerStreamingClient[WatchShardsResponse]
 
+func (c *shardServiceClient) MoveShard(ctx context.Context, in *MoveShardRequest, opts ...grpc.CallOption) (*MoveShardResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(MoveShardResponse)
+	err := c.cc.Invoke(ctx, ShardService_MoveShard_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 // ShardServiceServer is the server API for ShardService service.
 // All implementations must embed UnimplementedShardServiceServer
 // for forward compatibility.
 //
-// Shard ownership. Any replica answers, from its applied state.
+// Who owns what. Any replica answers, from what it has applied; a move goes to the leader by itself.
 type ShardServiceServer interface {
 	// One shard.
 	GetShard(context.Context, *GetShardRequest) (*GetShardResponse, error)
 	// Shards, by cluster name.
 	ListShards(context.Context, *ListShardsRequest) (*ListShardsResponse, error)
-	// All shards, then every change as it is applied. Ends with NO_QUORUM at a replica that loses
-	// contact with a majority of the group, because what it sends could be out of date.
+	// All shards, then every change of one as it is applied. It ends with NO_QUORUM at a replica that
+	// loses contact with a majority of the group: nobody could see that what it sends is out of date.
 	WatchShards(*WatchShardsRequest, grpc.ServerStreamingServer[WatchShardsResponse]) error
+	// Moves a shard to a replica. Its owner publishes until that replica has opened every watch of the
+	// shard: subscribers miss nothing and get nothing twice. Answered when the replica owns it. Where
+	// it cannot watch the cluster, the shard stays, and the error says why. Repeated, it does nothing
+	// where the shard is there already.
+	//
+	// The shard is not pinned: it moves again where its owner is lost, drained, or cannot reach the
+	// cluster. Where the load is uneven then, other shards are moved to even it.
+	MoveShard(context.Context, *MoveShardRequest) (*MoveShardResponse, error)
 	mustEmbedUnimplementedShardServiceServer()
 }
 
@@ -117,6 +144,9 @@ func (UnimplementedShardServiceServer) ListShards(context.Context, *ListShardsRe
 }
 func (UnimplementedShardServiceServer) WatchShards(*WatchShardsRequest, grpc.ServerStreamingServer[WatchShardsResponse]) error {
 	return status.Error(codes.Unimplemented, "method WatchShards not implemented")
+}
+func (UnimplementedShardServiceServer) MoveShard(context.Context, *MoveShardRequest) (*MoveShardResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method MoveShard not implemented")
 }
 func (UnimplementedShardServiceServer) mustEmbedUnimplementedShardServiceServer() {}
 func (UnimplementedShardServiceServer) testEmbeddedByValue()                      {}
@@ -186,6 +216,24 @@ func _ShardService_WatchShards_Handler(srv interface{}, stream grpc.ServerStream
 // This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
 type ShardService_WatchShardsServer = grpc.ServerStreamingServer[WatchShardsResponse]
 
+func _ShardService_MoveShard_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(MoveShardRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(ShardServiceServer).MoveShard(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: ShardService_MoveShard_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(ShardServiceServer).MoveShard(ctx, req.(*MoveShardRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 // ShardService_ServiceDesc is the grpc.ServiceDesc for ShardService service.
 // It's only intended for direct use with grpc.RegisterService,
 // and not to be introspected or modified (even as a copy)
@@ -200,6 +248,10 @@ var ShardService_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "ListShards",
 			Handler:    _ShardService_ListShards_Handler,
+		},
+		{
+			MethodName: "MoveShard",
+			Handler:    _ShardService_MoveShard_Handler,
 		},
 	},
 	Streams: []grpc.StreamDesc{

@@ -43,6 +43,7 @@ _ELSEWHERE: Final = frozenset(
         ErrorReason.ERROR_REASON_GROUP_NOT_FORMED,
         ErrorReason.ERROR_REASON_NO_QUORUM,
         ErrorReason.ERROR_REASON_REPLICA_STOPPING,
+        ErrorReason.ERROR_REASON_REPLICA_FULL,
     }
 )
 _REPEAT: Final = frozenset(
@@ -51,7 +52,12 @@ _REPEAT: Final = frozenset(
         ErrorReason.ERROR_REASON_SUBSCRIBER_TOO_SLOW,
     }
 )
-_READ: Final = frozenset({ErrorReason.ERROR_REASON_ETAG_MISMATCH})
+_READ: Final = frozenset(
+    {
+        ErrorReason.ERROR_REASON_ETAG_MISMATCH,
+        ErrorReason.ERROR_REASON_SHARD_NOT_MOVED,
+    }
+)
 _CURSOR: Final = frozenset(
     {
         "CURSOR_INVALID",

@@ -26,7 +26,7 @@ from google.protobuf import duration_pb2 as google_dot_protobuf_dot_duration__pb
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1aquorumwatch/v1/group.proto\x12\x0equorumwatch.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\x85\x01\n\x05Group\x12\x10\n\x08group_id\x18\x01 \x01(\t\x12\x0e\n\x06leader\x18\x02 \x01(\t\x12\x0c\n\x04term\x18\x03 \x01(\x04\x12\'\n\x07members\x18\x04 \x03(\x0b\x32\x16.quorumwatch.v1.Member\x12\x12\n\nhas_quorum\x18\x05 \x01(\x08\x12\x0f\n\x07problem\x18\x06 \x01(\t\"\x84\x03\n\x06Member\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x12\n\nreplica_id\x18\x02 \x01(\t\x12(\n\x04role\x18\x03 \x01(\x0e\x32\x1a.quorumwatch.v1.MemberRole\x12\x14\n\x0cpeer_address\x18\x04 \x01(\t\x12\x16\n\x0e\x63lient_address\x18\x05 \x01(\t\x12,\n\x06health\x18\x06 \x01(\x0e\x32\x1c.quorumwatch.v1.MemberHealth\x12.\n\nstart_time\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0e\n\x06shards\x18\x08 \x01(\r\x12*\n\x07silence\x18\t \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x0f\n\x07version\x18\n \x01(\t\x12/\n\x0c\x63lock_offset\x18\x0b \x01(\x0b\x32\x19.google.protobuf.DurationJ\x04\x08\x0c\x10\x10R\x08\x64rainingR\x04zoneR\x04loadR\x08\x63\x61pacity*\x8d\x01\n\nMemberRole\x12\x1b\n\x17MEMBER_ROLE_UNSPECIFIED\x10\x00\x12\x1a\n\x16MEMBER_ROLE_REGISTERED\x10\x01\x12\x17\n\x13MEMBER_ROLE_LEARNER\x10\x02\x12\x15\n\x11MEMBER_ROLE_VOTER\x10\x03\x12\x16\n\x12MEMBER_ROLE_LEADER\x10\x04*\x9c\x01\n\x0cMemberHealth\x12\x1d\n\x19MEMBER_HEALTH_UNSPECIFIED\x10\x00\x12\x19\n\x15MEMBER_HEALTH_UNKNOWN\x10\x01\x12\x18\n\x14MEMBER_HEALTH_ACTIVE\x10\x02\x12\x19\n\x15MEMBER_HEALTH_SUSPECT\x10\x03\x12\x1d\n\x19MEMBER_HEALTH_UNAVAILABLE\x10\x04\x42K\n\x12\x64\x65v.quorumwatch.v1P\x01Z3quorumwatch.dev/client/quorumwatch/v1;quorumwatchv1b\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1aquorumwatch/v1/group.proto\x12\x0equorumwatch.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\x85\x01\n\x05Group\x12\x10\n\x08group_id\x18\x01 \x01(\t\x12\x0e\n\x06leader\x18\x02 \x01(\t\x12\x0c\n\x04term\x18\x03 \x01(\x04\x12\'\n\x07members\x18\x04 \x03(\x0b\x32\x16.quorumwatch.v1.Member\x12\x12\n\nhas_quorum\x18\x05 \x01(\x08\x12\x0f\n\x07problem\x18\x06 \x01(\t\"\x8c\x03\n\x06Member\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x12\n\nreplica_id\x18\x02 \x01(\t\x12(\n\x04role\x18\x03 \x01(\x0e\x32\x1a.quorumwatch.v1.MemberRole\x12\x14\n\x0cpeer_address\x18\x04 \x01(\t\x12\x16\n\x0e\x63lient_address\x18\x05 \x01(\t\x12,\n\x06health\x18\x06 \x01(\x0e\x32\x1c.quorumwatch.v1.MemberHealth\x12.\n\nstart_time\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0e\n\x06shards\x18\x08 \x01(\r\x12*\n\x07silence\x18\t \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x0f\n\x07version\x18\n \x01(\t\x12/\n\x0c\x63lock_offset\x18\x0b \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x10\n\x08\x64raining\x18\x0c \x01(\x08J\x04\x08\r\x10\x10R\x04zoneR\x04loadR\x08\x63\x61pacity*\x8d\x01\n\nMemberRole\x12\x1b\n\x17MEMBER_ROLE_UNSPECIFIED\x10\x00\x12\x1a\n\x16MEMBER_ROLE_REGISTERED\x10\x01\x12\x17\n\x13MEMBER_ROLE_LEARNER\x10\x02\x12\x15\n\x11MEMBER_ROLE_VOTER\x10\x03\x12\x16\n\x12MEMBER_ROLE_LEADER\x10\x04*\x9c\x01\n\x0cMemberHealth\x12\x1d\n\x19MEMBER_HEALTH_UNSPECIFIED\x10\x00\x12\x19\n\x15MEMBER_HEALTH_UNKNOWN\x10\x01\x12\x18\n\x14MEMBER_HEALTH_ACTIVE\x10\x02\x12\x19\n\x15MEMBER_HEALTH_SUSPECT\x10\x03\x12\x1d\n\x19MEMBER_HEALTH_UNAVAILABLE\x10\x04\x42K\n\x12\x64\x65v.quorumwatch.v1P\x01Z3quorumwatch.dev/client/quorumwatch/v1;quorumwatchv1b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -34,12 +34,12 @@ _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'quorumwatch.v1.group_pb2', 
 if not _descriptor._USE_C_DESCRIPTORS:
   _globals['DESCRIPTOR']._loaded_options = None
   _globals['DESCRIPTOR']._serialized_options = b'\n\022dev.quorumwatch.v1P\001Z3quorumwatch.dev/client/quorumwatch/v1;quorumwatchv1'
-  _globals['_MEMBERROLE']._serialized_start=639
-  _globals['_MEMBERROLE']._serialized_end=780
-  _globals['_MEMBERHEALTH']._serialized_start=783
-  _globals['_MEMBERHEALTH']._serialized_end=939
+  _globals['_MEMBERROLE']._serialized_start=647
+  _globals['_MEMBERROLE']._serialized_end=788
+  _globals['_MEMBERHEALTH']._serialized_start=791
+  _globals['_MEMBERHEALTH']._serialized_end=947
   _globals['_GROUP']._serialized_start=112
   _globals['_GROUP']._serialized_end=245
   _globals['_MEMBER']._serialized_start=248
-  _globals['_MEMBER']._serialized_end=636
+  _globals['_MEMBER']._serialized_end=644
 # @@protoc_insertion_point(module_scope)

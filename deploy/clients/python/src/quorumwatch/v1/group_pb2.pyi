@@ -54,7 +54,7 @@ class Group(_message.Message):
     def __init__(self, group_id: _Optional[str] = ..., leader: _Optional[str] = ..., term: _Optional[int] = ..., members: _Optional[_Iterable[_Union[Member, _Mapping]]] = ..., has_quorum: _Optional[bool] = ..., problem: _Optional[str] = ...) -> None: ...
 
 class Member(_message.Message):
-    __slots__ = ("name", "replica_id", "role", "peer_address", "client_address", "health", "start_time", "shards", "silence", "version", "clock_offset")
+    __slots__ = ("name", "replica_id", "role", "peer_address", "client_address", "health", "start_time", "shards", "silence", "version", "clock_offset", "draining")
     NAME_FIELD_NUMBER: _ClassVar[int]
     REPLICA_ID_FIELD_NUMBER: _ClassVar[int]
     ROLE_FIELD_NUMBER: _ClassVar[int]
@@ -66,6 +66,7 @@ class Member(_message.Message):
     SILENCE_FIELD_NUMBER: _ClassVar[int]
     VERSION_FIELD_NUMBER: _ClassVar[int]
     CLOCK_OFFSET_FIELD_NUMBER: _ClassVar[int]
+    DRAINING_FIELD_NUMBER: _ClassVar[int]
     name: str
     replica_id: str
     role: MemberRole
@@ -77,4 +78,5 @@ class Member(_message.Message):
     silence: _duration_pb2.Duration
     version: str
     clock_offset: _duration_pb2.Duration
-    def __init__(self, name: _Optional[str] = ..., replica_id: _Optional[str] = ..., role: _Optional[_Union[MemberRole, str]] = ..., peer_address: _Optional[str] = ..., client_address: _Optional[str] = ..., health: _Optional[_Union[MemberHealth, str]] = ..., start_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., shards: _Optional[int] = ..., silence: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., version: _Optional[str] = ..., clock_offset: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ...) -> None: ...
+    draining: bool
+    def __init__(self, name: _Optional[str] = ..., replica_id: _Optional[str] = ..., role: _Optional[_Union[MemberRole, str]] = ..., peer_address: _Optional[str] = ..., client_address: _Optional[str] = ..., health: _Optional[_Union[MemberHealth, str]] = ..., start_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., shards: _Optional[int] = ..., silence: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., version: _Optional[str] = ..., clock_offset: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., draining: _Optional[bool] = ...) -> None: ...

@@ -26,7 +26,7 @@ from quorumwatch.v1 import group_pb2 as quorumwatch_dot_v1_dot_group__pb2
 from quorumwatch.v1 import watch_pb2 as quorumwatch_dot_v1_dot_watch__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\"quorumwatch/v1/group_service.proto\x12\x0equorumwatch.v1\x1a\x1aquorumwatch/v1/group.proto\x1a\x1aquorumwatch/v1/watch.proto\"\'\n\x0fGetGroupRequest\x12\x14\n\x0cmin_revision\x18\x01 \x01(\x04\"_\n\x10GetGroupResponse\x12$\n\x05group\x18\x01 \x01(\x0b\x32\x15.quorumwatch.v1.Group\x12\x10\n\x08revision\x18\x02 \x01(\x04\x12\x13\n\x0b\x61nswered_by\x18\x03 \x01(\t\")\n\x11WatchGroupRequest\x12\x14\n\x0cmin_revision\x18\x01 \x01(\x04\"\x9d\x01\n\x12WatchGroupResponse\x12\x10\n\x08revision\x18\x01 \x01(\x04\x12\x13\n\x0b\x61nswered_by\x18\x02 \x01(\t\x12&\n\x05group\x18\x03 \x01(\x0b\x32\x15.quorumwatch.v1.GroupH\x00\x12.\n\theartbeat\x18\x04 \x01(\x0b\x32\x19.quorumwatch.v1.HeartbeatH\x00\x42\x08\n\x06update\"#\n\x13RemoveMemberRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\"(\n\x14RemoveMemberResponse\x12\x10\n\x08revision\x18\x01 \x01(\x04\x32\x8f\x02\n\x0cGroupService\x12M\n\x08GetGroup\x12\x1f.quorumwatch.v1.GetGroupRequest\x1a .quorumwatch.v1.GetGroupResponse\x12U\n\nWatchGroup\x12!.quorumwatch.v1.WatchGroupRequest\x1a\".quorumwatch.v1.WatchGroupResponse0\x01\x12Y\n\x0cRemoveMember\x12#.quorumwatch.v1.RemoveMemberRequest\x1a$.quorumwatch.v1.RemoveMemberResponseBK\n\x12\x64\x65v.quorumwatch.v1P\x01Z3quorumwatch.dev/client/quorumwatch/v1;quorumwatchv1b\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\"quorumwatch/v1/group_service.proto\x12\x0equorumwatch.v1\x1a\x1aquorumwatch/v1/group.proto\x1a\x1aquorumwatch/v1/watch.proto\"\'\n\x0fGetGroupRequest\x12\x14\n\x0cmin_revision\x18\x01 \x01(\x04\"_\n\x10GetGroupResponse\x12$\n\x05group\x18\x01 \x01(\x0b\x32\x15.quorumwatch.v1.Group\x12\x10\n\x08revision\x18\x02 \x01(\x04\x12\x13\n\x0b\x61nswered_by\x18\x03 \x01(\t\")\n\x11WatchGroupRequest\x12\x14\n\x0cmin_revision\x18\x01 \x01(\x04\"\x9d\x01\n\x12WatchGroupResponse\x12\x10\n\x08revision\x18\x01 \x01(\x04\x12\x13\n\x0b\x61nswered_by\x18\x02 \x01(\t\x12&\n\x05group\x18\x03 \x01(\x0b\x32\x15.quorumwatch.v1.GroupH\x00\x12.\n\theartbeat\x18\x04 \x01(\x0b\x32\x19.quorumwatch.v1.HeartbeatH\x00\x42\x08\n\x06update\"#\n\x13RemoveMemberRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\"(\n\x14RemoveMemberResponse\x12\x10\n\x08revision\x18\x01 \x01(\x04\"\"\n\x12\x44rainMemberRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\"O\n\x13\x44rainMemberResponse\x12&\n\x06member\x18\x01 \x01(\x0b\x32\x16.quorumwatch.v1.Member\x12\x10\n\x08revision\x18\x02 \x01(\x04\"#\n\x13ResumeMemberRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\"P\n\x14ResumeMemberResponse\x12&\n\x06member\x18\x01 \x01(\x0b\x32\x16.quorumwatch.v1.Member\x12\x10\n\x08revision\x18\x02 \x01(\x04\x32\xc2\x03\n\x0cGroupService\x12M\n\x08GetGroup\x12\x1f.quorumwatch.v1.GetGroupRequest\x1a .quorumwatch.v1.GetGroupResponse\x12U\n\nWatchGroup\x12!.quorumwatch.v1.WatchGroupRequest\x1a\".quorumwatch.v1.WatchGroupResponse0\x01\x12Y\n\x0cRemoveMember\x12#.quorumwatch.v1.RemoveMemberRequest\x1a$.quorumwatch.v1.RemoveMemberResponse\x12V\n\x0b\x44rainMember\x12\".quorumwatch.v1.DrainMemberRequest\x1a#.quorumwatch.v1.DrainMemberResponse\x12Y\n\x0cResumeMember\x12#.quorumwatch.v1.ResumeMemberRequest\x1a$.quorumwatch.v1.ResumeMemberResponseBK\n\x12\x64\x65v.quorumwatch.v1P\x01Z3quorumwatch.dev/client/quorumwatch/v1;quorumwatchv1b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -46,6 +46,14 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_REMOVEMEMBERREQUEST']._serialized_end=486
   _globals['_REMOVEMEMBERRESPONSE']._serialized_start=488
   _globals['_REMOVEMEMBERRESPONSE']._serialized_end=528
-  _globals['_GROUPSERVICE']._serialized_start=531
-  _globals['_GROUPSERVICE']._serialized_end=802
+  _globals['_DRAINMEMBERREQUEST']._serialized_start=530
+  _globals['_DRAINMEMBERREQUEST']._serialized_end=564
+  _globals['_DRAINMEMBERRESPONSE']._serialized_start=566
+  _globals['_DRAINMEMBERRESPONSE']._serialized_end=645
+  _globals['_RESUMEMEMBERREQUEST']._serialized_start=647
+  _globals['_RESUMEMEMBERREQUEST']._serialized_end=682
+  _globals['_RESUMEMEMBERRESPONSE']._serialized_start=684
+  _globals['_RESUMEMEMBERRESPONSE']._serialized_end=764
+  _globals['_GROUPSERVICE']._serialized_start=767
+  _globals['_GROUPSERVICE']._serialized_end=1217
 # @@protoc_insertion_point(module_scope)

@@ -52,3 +52,31 @@ class RemoveMemberResponse(_message.Message):
     REVISION_FIELD_NUMBER: _ClassVar[int]
     revision: int
     def __init__(self, revision: _Optional[int] = ...) -> None: ...
+
+class DrainMemberRequest(_message.Message):
+    __slots__ = ("name",)
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    name: str
+    def __init__(self, name: _Optional[str] = ...) -> None: ...
+
+class DrainMemberResponse(_message.Message):
+    __slots__ = ("member", "revision")
+    MEMBER_FIELD_NUMBER: _ClassVar[int]
+    REVISION_FIELD_NUMBER: _ClassVar[int]
+    member: _group_pb2.Member
+    revision: int
+    def __init__(self, member: _Optional[_Union[_group_pb2.Member, _Mapping]] = ..., revision: _Optional[int] = ...) -> None: ...
+
+class ResumeMemberRequest(_message.Message):
+    __slots__ = ("name",)
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    name: str
+    def __init__(self, name: _Optional[str] = ...) -> None: ...
+
+class ResumeMemberResponse(_message.Message):
+    __slots__ = ("member", "revision")
+    MEMBER_FIELD_NUMBER: _ClassVar[int]
+    REVISION_FIELD_NUMBER: _ClassVar[int]
+    member: _group_pb2.Member
+    revision: int
+    def __init__(self, member: _Optional[_Union[_group_pb2.Member, _Mapping]] = ..., revision: _Optional[int] = ...) -> None: ...

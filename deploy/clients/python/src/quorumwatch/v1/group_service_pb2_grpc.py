@@ -28,7 +28,7 @@ if _version_not_supported:
 class GroupServiceStub:
     """The replicas that form the group.
 
-    Reserved: DrainMember, ResumeMember, MoveShard, Rebalance, TransferLeadership.
+    Kept for later: Rebalance, TransferLeadership.
     """
 
     def __init__(self, channel):
@@ -52,12 +52,22 @@ class GroupServiceStub:
                 request_serializer=quorumwatch_dot_v1_dot_group__service__pb2.RemoveMemberRequest.SerializeToString,
                 response_deserializer=quorumwatch_dot_v1_dot_group__service__pb2.RemoveMemberResponse.FromString,
                 _registered_method=True)
+        self.DrainMember = channel.unary_unary(
+                '/quorumwatch.v1.GroupService/DrainMember',
+                request_serializer=quorumwatch_dot_v1_dot_group__service__pb2.DrainMemberRequest.SerializeToString,
+                response_deserializer=quorumwatch_dot_v1_dot_group__service__pb2.DrainMemberResponse.FromString,
+                _registered_method=True)
+        self.ResumeMember = channel.unary_unary(
+                '/quorumwatch.v1.GroupService/ResumeMember',
+                request_serializer=quorumwatch_dot_v1_dot_group__service__pb2.ResumeMemberRequest.SerializeToString,
+                response_deserializer=quorumwatch_dot_v1_dot_group__service__pb2.ResumeMemberResponse.FromString,
+                _registered_method=True)
 
 
 class GroupServiceServicer:
     """The replicas that form the group.
 
-    Reserved: DrainMember, ResumeMember, MoveShard, Rebalance, TransferLeadership.
+    Kept for later: Rebalance, TransferLeadership.
     """
 
     def GetGroup(self, request, context):
@@ -68,16 +78,33 @@ class GroupServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def WatchGroup(self, request, context):
-        """The group now, then again at each change: of the replicated state within 100 ms, of what the
-        leader observes within half a second. Continues without a quorum, and reports that.
+        """The group now, then again at each change: of what the group has agreed on within 100 ms, of what
+        the leader observes within half a second. It goes on where there is no quorum, and says so.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def RemoveMember(self, request, context):
-        """Removes a replica that is gone for good, so that another may take its name. Rejected while the
-        replica is alive. Forwarded to the leader.
+        """Removes a replica that is gone for good, so that another may take its name. Refused while the
+        replica is alive. Goes to the leader by itself.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def DrainMember(self, request, context):
+        """Drains a replica: it takes no shards, and those that it owns move to others, each once another
+        replica has opened its watches. What no other replica can watch stays with it. It keeps its
+        vote, and is drained until it is resumed, also after restarts. Answered at once: it is empty
+        when `Member.shards` is 0. Goes to the leader by itself; repeated, it changes nothing.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ResumeMember(self, request, context):
+        """Lets a replica that was drained take shards again. Repeated, it changes nothing.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -101,6 +128,16 @@ def add_GroupServiceServicer_to_server(servicer, server):
                     request_deserializer=quorumwatch_dot_v1_dot_group__service__pb2.RemoveMemberRequest.FromString,
                     response_serializer=quorumwatch_dot_v1_dot_group__service__pb2.RemoveMemberResponse.SerializeToString,
             ),
+            'DrainMember': grpc.unary_unary_rpc_method_handler(
+                    servicer.DrainMember,
+                    request_deserializer=quorumwatch_dot_v1_dot_group__service__pb2.DrainMemberRequest.FromString,
+                    response_serializer=quorumwatch_dot_v1_dot_group__service__pb2.DrainMemberResponse.SerializeToString,
+            ),
+            'ResumeMember': grpc.unary_unary_rpc_method_handler(
+                    servicer.ResumeMember,
+                    request_deserializer=quorumwatch_dot_v1_dot_group__service__pb2.ResumeMemberRequest.FromString,
+                    response_serializer=quorumwatch_dot_v1_dot_group__service__pb2.ResumeMemberResponse.SerializeToString,
+            ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
             'quorumwatch.v1.GroupService', rpc_method_handlers)
@@ -112,7 +149,7 @@ def add_GroupServiceServicer_to_server(servicer, server):
 class GroupService:
     """The replicas that form the group.
 
-    Reserved: DrainMember, ResumeMember, MoveShard, Rebalance, TransferLeadership.
+    Kept for later: Rebalance, TransferLeadership.
     """
 
     @staticmethod
@@ -186,6 +223,60 @@ class GroupService:
             '/quorumwatch.v1.GroupService/RemoveMember',
             quorumwatch_dot_v1_dot_group__service__pb2.RemoveMemberRequest.SerializeToString,
             quorumwatch_dot_v1_dot_group__service__pb2.RemoveMemberResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def DrainMember(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/quorumwatch.v1.GroupService/DrainMember',
+            quorumwatch_dot_v1_dot_group__service__pb2.DrainMemberRequest.SerializeToString,
+            quorumwatch_dot_v1_dot_group__service__pb2.DrainMemberResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ResumeMember(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/quorumwatch.v1.GroupService/ResumeMember',
+            quorumwatch_dot_v1_dot_group__service__pb2.ResumeMemberRequest.SerializeToString,
+            quorumwatch_dot_v1_dot_group__service__pb2.ResumeMemberResponse.FromString,
             options,
             channel_credentials,
             insecure,

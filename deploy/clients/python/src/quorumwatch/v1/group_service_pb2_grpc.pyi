@@ -29,7 +29,7 @@ GRPC_VERSION: str
 class GroupServiceStub:
     """The replicas that form the group.
 
-    Reserved: DrainMember, ResumeMember, MoveShard, Rebalance, TransferLeadership.
+    Kept for later: Rebalance, TransferLeadership.
     """
 
     @_typing.overload
@@ -39,37 +39,53 @@ class GroupServiceStub:
     GetGroup: _grpc.UnaryUnaryMultiCallable[_group_service_pb2.GetGroupRequest, _group_service_pb2.GetGroupResponse]
     """The group, as the answering replica sees it."""
     WatchGroup: _grpc.UnaryStreamMultiCallable[_group_service_pb2.WatchGroupRequest, _group_service_pb2.WatchGroupResponse]
-    """The group now, then again at each change: of the replicated state within 100 ms, of what the
-    leader observes within half a second. Continues without a quorum, and reports that.
+    """The group now, then again at each change: of what the group has agreed on within 100 ms, of what
+    the leader observes within half a second. It goes on where there is no quorum, and says so.
     """
     RemoveMember: _grpc.UnaryUnaryMultiCallable[_group_service_pb2.RemoveMemberRequest, _group_service_pb2.RemoveMemberResponse]
-    """Removes a replica that is gone for good, so that another may take its name. Rejected while the
-    replica is alive. Forwarded to the leader.
+    """Removes a replica that is gone for good, so that another may take its name. Refused while the
+    replica is alive. Goes to the leader by itself.
     """
+    DrainMember: _grpc.UnaryUnaryMultiCallable[_group_service_pb2.DrainMemberRequest, _group_service_pb2.DrainMemberResponse]
+    """Drains a replica: it takes no shards, and those that it owns move to others, each once another
+    replica has opened its watches. What no other replica can watch stays with it. It keeps its
+    vote, and is drained until it is resumed, also after restarts. Answered at once: it is empty
+    when `Member.shards` is 0. Goes to the leader by itself; repeated, it changes nothing.
+    """
+    ResumeMember: _grpc.UnaryUnaryMultiCallable[_group_service_pb2.ResumeMemberRequest, _group_service_pb2.ResumeMemberResponse]
+    """Lets a replica that was drained take shards again. Repeated, it changes nothing."""
 
 @_typing.type_check_only
 class GroupServiceAsyncStub(GroupServiceStub):
     """The replicas that form the group.
 
-    Reserved: DrainMember, ResumeMember, MoveShard, Rebalance, TransferLeadership.
+    Kept for later: Rebalance, TransferLeadership.
     """
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     GetGroup: _aio.UnaryUnaryMultiCallable[_group_service_pb2.GetGroupRequest, _group_service_pb2.GetGroupResponse]  # type: ignore[assignment]
     """The group, as the answering replica sees it."""
     WatchGroup: _aio.UnaryStreamMultiCallable[_group_service_pb2.WatchGroupRequest, _group_service_pb2.WatchGroupResponse]  # type: ignore[assignment]
-    """The group now, then again at each change: of the replicated state within 100 ms, of what the
-    leader observes within half a second. Continues without a quorum, and reports that.
+    """The group now, then again at each change: of what the group has agreed on within 100 ms, of what
+    the leader observes within half a second. It goes on where there is no quorum, and says so.
     """
     RemoveMember: _aio.UnaryUnaryMultiCallable[_group_service_pb2.RemoveMemberRequest, _group_service_pb2.RemoveMemberResponse]  # type: ignore[assignment]
-    """Removes a replica that is gone for good, so that another may take its name. Rejected while the
-    replica is alive. Forwarded to the leader.
+    """Removes a replica that is gone for good, so that another may take its name. Refused while the
+    replica is alive. Goes to the leader by itself.
     """
+    DrainMember: _aio.UnaryUnaryMultiCallable[_group_service_pb2.DrainMemberRequest, _group_service_pb2.DrainMemberResponse]  # type: ignore[assignment]
+    """Drains a replica: it takes no shards, and those that it owns move to others, each once another
+    replica has opened its watches. What no other replica can watch stays with it. It keeps its
+    vote, and is drained until it is resumed, also after restarts. Answered at once: it is empty
+    when `Member.shards` is 0. Goes to the leader by itself; repeated, it changes nothing.
+    """
+    ResumeMember: _aio.UnaryUnaryMultiCallable[_group_service_pb2.ResumeMemberRequest, _group_service_pb2.ResumeMemberResponse]  # type: ignore[assignment]
+    """Lets a replica that was drained take shards again. Repeated, it changes nothing."""
 
 class GroupServiceServicer(metaclass=_abc_1.ABCMeta):
     """The replicas that form the group.
 
-    Reserved: DrainMember, ResumeMember, MoveShard, Rebalance, TransferLeadership.
+    Kept for later: Rebalance, TransferLeadership.
     """
 
     @_abc_1.abstractmethod
@@ -86,8 +102,8 @@ class GroupServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _group_service_pb2.WatchGroupRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_group_service_pb2.WatchGroupResponse], _abc.AsyncIterator[_group_service_pb2.WatchGroupResponse]]:
-        """The group now, then again at each change: of the replicated state within 100 ms, of what the
-        leader observes within half a second. Continues without a quorum, and reports that.
+        """The group now, then again at each change: of what the group has agreed on within 100 ms, of what
+        the leader observes within half a second. It goes on where there is no quorum, and says so.
         """
 
     @_abc_1.abstractmethod
@@ -96,8 +112,28 @@ class GroupServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _group_service_pb2.RemoveMemberRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_group_service_pb2.RemoveMemberResponse, _abc.Awaitable[_group_service_pb2.RemoveMemberResponse]]:
-        """Removes a replica that is gone for good, so that another may take its name. Rejected while the
-        replica is alive. Forwarded to the leader.
+        """Removes a replica that is gone for good, so that another may take its name. Refused while the
+        replica is alive. Goes to the leader by itself.
         """
+
+    @_abc_1.abstractmethod
+    def DrainMember(
+        self,
+        request: _group_service_pb2.DrainMemberRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_group_service_pb2.DrainMemberResponse, _abc.Awaitable[_group_service_pb2.DrainMemberResponse]]:
+        """Drains a replica: it takes no shards, and those that it owns move to others, each once another
+        replica has opened its watches. What no other replica can watch stays with it. It keeps its
+        vote, and is drained until it is resumed, also after restarts. Answered at once: it is empty
+        when `Member.shards` is 0. Goes to the leader by itself; repeated, it changes nothing.
+        """
+
+    @_abc_1.abstractmethod
+    def ResumeMember(
+        self,
+        request: _group_service_pb2.ResumeMemberRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_group_service_pb2.ResumeMemberResponse, _abc.Awaitable[_group_service_pb2.ResumeMemberResponse]]:
+        """Lets a replica that was drained take shards again. Repeated, it changes nothing."""
 
 def add_GroupServiceServicer_to_server(servicer: GroupServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

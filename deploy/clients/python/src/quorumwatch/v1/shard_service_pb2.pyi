@@ -81,3 +81,21 @@ class ShardPage(_message.Message):
     SHARDS_FIELD_NUMBER: _ClassVar[int]
     shards: _containers.RepeatedCompositeFieldContainer[_shard_pb2.Shard]
     def __init__(self, shards: _Optional[_Iterable[_Union[_shard_pb2.Shard, _Mapping]]] = ...) -> None: ...
+
+class MoveShardRequest(_message.Message):
+    __slots__ = ("name", "to", "validate_only")
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    TO_FIELD_NUMBER: _ClassVar[int]
+    VALIDATE_ONLY_FIELD_NUMBER: _ClassVar[int]
+    name: str
+    to: str
+    validate_only: bool
+    def __init__(self, name: _Optional[str] = ..., to: _Optional[str] = ..., validate_only: _Optional[bool] = ...) -> None: ...
+
+class MoveShardResponse(_message.Message):
+    __slots__ = ("shard", "revision")
+    SHARD_FIELD_NUMBER: _ClassVar[int]
+    REVISION_FIELD_NUMBER: _ClassVar[int]
+    shard: _shard_pb2.Shard
+    revision: int
+    def __init__(self, shard: _Optional[_Union[_shard_pb2.Shard, _Mapping]] = ..., revision: _Optional[int] = ...) -> None: ...

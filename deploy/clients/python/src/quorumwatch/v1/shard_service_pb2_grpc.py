@@ -26,7 +26,7 @@ if _version_not_supported:
 
 
 class ShardServiceStub:
-    """Shard ownership. Any replica answers, from its applied state.
+    """Who owns what. Any replica answers, from what it has applied; a move goes to the leader by itself.
     """
 
     def __init__(self, channel):
@@ -50,10 +50,15 @@ class ShardServiceStub:
                 request_serializer=quorumwatch_dot_v1_dot_shard__service__pb2.WatchShardsRequest.SerializeToString,
                 response_deserializer=quorumwatch_dot_v1_dot_shard__service__pb2.WatchShardsResponse.FromString,
                 _registered_method=True)
+        self.MoveShard = channel.unary_unary(
+                '/quorumwatch.v1.ShardService/MoveShard',
+                request_serializer=quorumwatch_dot_v1_dot_shard__service__pb2.MoveShardRequest.SerializeToString,
+                response_deserializer=quorumwatch_dot_v1_dot_shard__service__pb2.MoveShardResponse.FromString,
+                _registered_method=True)
 
 
 class ShardServiceServicer:
-    """Shard ownership. Any replica answers, from its applied state.
+    """Who owns what. Any replica answers, from what it has applied; a move goes to the leader by itself.
     """
 
     def GetShard(self, request, context):
@@ -71,8 +76,21 @@ class ShardServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def WatchShards(self, request, context):
-        """All shards, then every change as it is applied. Ends with NO_QUORUM at a replica that loses
-        contact with a majority of the group, because what it sends could be out of date.
+        """All shards, then every change of one as it is applied. It ends with NO_QUORUM at a replica that
+        loses contact with a majority of the group: nobody could see that what it sends is out of date.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def MoveShard(self, request, context):
+        """Moves a shard to a replica. Its owner publishes until that replica has opened every watch of the
+        shard: subscribers miss nothing and get nothing twice. Answered when the replica owns it. Where
+        it cannot watch the cluster, the shard stays, and the error says why. Repeated, it does nothing
+        where the shard is there already.
+
+        The shard is not pinned: it moves again where its owner is lost, drained, or cannot reach the
+        cluster. Where the load is uneven then, other shards are moved to even it.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -96,6 +114,11 @@ def add_ShardServiceServicer_to_server(servicer, server):
                     request_deserializer=quorumwatch_dot_v1_dot_shard__service__pb2.WatchShardsRequest.FromString,
                     response_serializer=quorumwatch_dot_v1_dot_shard__service__pb2.WatchShardsResponse.SerializeToString,
             ),
+            'MoveShard': grpc.unary_unary_rpc_method_handler(
+                    servicer.MoveShard,
+                    request_deserializer=quorumwatch_dot_v1_dot_shard__service__pb2.MoveShardRequest.FromString,
+                    response_serializer=quorumwatch_dot_v1_dot_shard__service__pb2.MoveShardResponse.SerializeToString,
+            ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
             'quorumwatch.v1.ShardService', rpc_method_handlers)
@@ -105,7 +128,7 @@ def add_ShardServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class ShardService:
-    """Shard ownership. Any replica answers, from its applied state.
+    """Who owns what. Any replica answers, from what it has applied; a move goes to the leader by itself.
     """
 
     @staticmethod
@@ -179,6 +202,33 @@ class ShardService:
             '/quorumwatch.v1.ShardService/WatchShards',
             quorumwatch_dot_v1_dot_shard__service__pb2.WatchShardsRequest.SerializeToString,
             quorumwatch_dot_v1_dot_shard__service__pb2.WatchShardsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def MoveShard(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/quorumwatch.v1.ShardService/MoveShard',
+            quorumwatch_dot_v1_dot_shard__service__pb2.MoveShardRequest.SerializeToString,
+            quorumwatch_dot_v1_dot_shard__service__pb2.MoveShardResponse.FromString,
             options,
             channel_credentials,
             insecure,

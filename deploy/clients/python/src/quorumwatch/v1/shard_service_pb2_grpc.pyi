@@ -27,7 +27,7 @@ GRPC_GENERATED_VERSION: str
 GRPC_VERSION: str
 
 class ShardServiceStub:
-    """Shard ownership. Any replica answers, from its applied state."""
+    """Who owns what. Any replica answers, from what it has applied; a move goes to the leader by itself."""
 
     @_typing.overload
     def __new__(cls, channel: _grpc.Channel) -> _Self: ...
@@ -38,13 +38,22 @@ class ShardServiceStub:
     ListShards: _grpc.UnaryUnaryMultiCallable[_shard_service_pb2.ListShardsRequest, _shard_service_pb2.ListShardsResponse]
     """Shards, by cluster name."""
     WatchShards: _grpc.UnaryStreamMultiCallable[_shard_service_pb2.WatchShardsRequest, _shard_service_pb2.WatchShardsResponse]
-    """All shards, then every change as it is applied. Ends with NO_QUORUM at a replica that loses
-    contact with a majority of the group, because what it sends could be out of date.
+    """All shards, then every change of one as it is applied. It ends with NO_QUORUM at a replica that
+    loses contact with a majority of the group: nobody could see that what it sends is out of date.
+    """
+    MoveShard: _grpc.UnaryUnaryMultiCallable[_shard_service_pb2.MoveShardRequest, _shard_service_pb2.MoveShardResponse]
+    """Moves a shard to a replica. Its owner publishes until that replica has opened every watch of the
+    shard: subscribers miss nothing and get nothing twice. Answered when the replica owns it. Where
+    it cannot watch the cluster, the shard stays, and the error says why. Repeated, it does nothing
+    where the shard is there already.
+
+    The shard is not pinned: it moves again where its owner is lost, drained, or cannot reach the
+    cluster. Where the load is uneven then, other shards are moved to even it.
     """
 
 @_typing.type_check_only
 class ShardServiceAsyncStub(ShardServiceStub):
-    """Shard ownership. Any replica answers, from its applied state."""
+    """Who owns what. Any replica answers, from what it has applied; a move goes to the leader by itself."""
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     GetShard: _aio.UnaryUnaryMultiCallable[_shard_service_pb2.GetShardRequest, _shard_service_pb2.GetShardResponse]  # type: ignore[assignment]
@@ -52,12 +61,21 @@ class ShardServiceAsyncStub(ShardServiceStub):
     ListShards: _aio.UnaryUnaryMultiCallable[_shard_service_pb2.ListShardsRequest, _shard_service_pb2.ListShardsResponse]  # type: ignore[assignment]
     """Shards, by cluster name."""
     WatchShards: _aio.UnaryStreamMultiCallable[_shard_service_pb2.WatchShardsRequest, _shard_service_pb2.WatchShardsResponse]  # type: ignore[assignment]
-    """All shards, then every change as it is applied. Ends with NO_QUORUM at a replica that loses
-    contact with a majority of the group, because what it sends could be out of date.
+    """All shards, then every change of one as it is applied. It ends with NO_QUORUM at a replica that
+    loses contact with a majority of the group: nobody could see that what it sends is out of date.
+    """
+    MoveShard: _aio.UnaryUnaryMultiCallable[_shard_service_pb2.MoveShardRequest, _shard_service_pb2.MoveShardResponse]  # type: ignore[assignment]
+    """Moves a shard to a replica. Its owner publishes until that replica has opened every watch of the
+    shard: subscribers miss nothing and get nothing twice. Answered when the replica owns it. Where
+    it cannot watch the cluster, the shard stays, and the error says why. Repeated, it does nothing
+    where the shard is there already.
+
+    The shard is not pinned: it moves again where its owner is lost, drained, or cannot reach the
+    cluster. Where the load is uneven then, other shards are moved to even it.
     """
 
 class ShardServiceServicer(metaclass=_abc_1.ABCMeta):
-    """Shard ownership. Any replica answers, from its applied state."""
+    """Who owns what. Any replica answers, from what it has applied; a move goes to the leader by itself."""
 
     @_abc_1.abstractmethod
     def GetShard(
@@ -81,8 +99,23 @@ class ShardServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _shard_service_pb2.WatchShardsRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_shard_service_pb2.WatchShardsResponse], _abc.AsyncIterator[_shard_service_pb2.WatchShardsResponse]]:
-        """All shards, then every change as it is applied. Ends with NO_QUORUM at a replica that loses
-        contact with a majority of the group, because what it sends could be out of date.
+        """All shards, then every change of one as it is applied. It ends with NO_QUORUM at a replica that
+        loses contact with a majority of the group: nobody could see that what it sends is out of date.
+        """
+
+    @_abc_1.abstractmethod
+    def MoveShard(
+        self,
+        request: _shard_service_pb2.MoveShardRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_shard_service_pb2.MoveShardResponse, _abc.Awaitable[_shard_service_pb2.MoveShardResponse]]:
+        """Moves a shard to a replica. Its owner publishes until that replica has opened every watch of the
+        shard: subscribers miss nothing and get nothing twice. Answered when the replica owns it. Where
+        it cannot watch the cluster, the shard stays, and the error says why. Repeated, it does nothing
+        where the shard is there already.
+
+        The shard is not pinned: it moves again where its owner is lost, drained, or cannot reach the
+        cluster. Where the load is uneven then, other shards are moved to even it.
         """
 
 def add_ShardServiceServicer_to_server(servicer: ShardServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...
