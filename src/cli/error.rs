@@ -43,6 +43,9 @@ pub enum Error {
     /// Interrupted by Ctrl-C before it was complete.
     #[error("interrupted")]
     Interrupted,
+    /// A drain has not come to its end: why.
+    #[error("{0}")]
+    NotDrained(String),
     /// `status` found something wrong, and has shown it.
     #[error("something is wrong")]
     Unhealthy,

@@ -16,20 +16,26 @@ use super::{
     terminal::Colour,
     time::{age, instant},
 };
-use crate::proto::v1::{ListShardsRequest, Shard, WatchShardsRequest};
+use crate::proto::v1::{ListShardsRequest, MoveShardRequest, Shard, WatchShardsRequest};
 use moves::Moves;
 pub(super) use moves::reason;
 
-/// Show which replica owns each shard, and every change.
+/// Show which replica owns each shard, and every change; or move a shard.
 #[derive(Debug, clap::Args)]
-#[command(after_help = "\
+#[command(
+    args_conflicts_with_subcommands = true,
+    after_help = "\
 Examples:
   quorumwatch shards                  who owns what
   quorumwatch shards prod-eu          one of them, with its streams and checkpoints
   quorumwatch shards --owner a        what a owns
   quorumwatch shards --unowned        shards without an owner
-  quorumwatch shards --watch          every change of ownership, as it happens")]
+  quorumwatch shards --watch          every change of ownership, as it happens
+  quorumwatch shards move prod-eu --to b"
+)]
 pub(super) struct Arguments {
+    #[command(subcommand)]
+    change: Option<Change>,
     #[command(flatten)]
     connection: Connection,
     #[command(flatten)]
@@ -58,7 +64,62 @@ pub(super) struct Arguments {
     color: Colour,
 }
 
+#[derive(Debug, clap::Subcommand)]
+enum Change {
+    /// Move a shard to a replica, once that one has opened its watches
+    Move {
+        /// Which one: "cluster/slice", or the cluster's name
+        #[arg(value_name = "SHARD")]
+        name: String,
+        /// The replica that is to own it
+        #[arg(long, value_name = "REPLICA")]
+        to: String,
+        /// Only see whether the replica can watch the cluster: the shard does not move
+        #[arg(long, visible_alias = "dry-run")]
+        validate_only: bool,
+        #[command(flatten)]
+        connection: Connection,
+        #[command(flatten)]
+        output: Output,
+    },
+}
+
+/// Moves a shard.
+async fn change(change: Change) -> Result<(), Error> {
+    let Change::Move {
+        name,
+        to,
+        validate_only,
+        connection,
+        output,
+    } = change;
+    let request = MoveShardRequest {
+        name,
+        to: to.clone(),
+        validate_only,
+    };
+    let answer = connection.client()?.move_shard(request).await?;
+    let shard = answer.shard.unwrap_or_default();
+    match output.format {
+        Format::Json => output::write_json(&mut output::open(), &Json::of(&shard))?,
+        Format::Table if validate_only && shard.owner != to => {
+            output::note(&format!("{to} can watch {}; it was not moved", shard.name));
+        }
+        Format::Table => {
+            let Shard { name, epoch, .. } = &shard;
+            output::note(&format!(
+                "{name} is owned by {}, epoch {epoch}",
+                or_dash(&shard.owner)
+            ));
+        }
+    }
+    Ok(())
+}
+
 pub(super) async fn run(arguments: Arguments) -> Result<(), Error> {
+    if let Some(wanted) = arguments.change {
+        return change(wanted).await;
+    }
     let client = arguments.connection.client()?;
     let format = arguments.output.format;
     let mut out = output::open();

@@ -63,7 +63,10 @@ impl Moves {
         };
         let tone = match shard.reason() {
             _ if change.r#type() != ShardChangeType::Moved => Tone::Plain,
-            MoveReason::Takeover | MoveReason::Reachability => Tone::Move,
+            MoveReason::Takeover
+            | MoveReason::Reachability
+            | MoveReason::Drained
+            | MoveReason::Requested => Tone::Move,
             MoveReason::NoReplica => Tone::Bad,
             _ => Tone::Plain,
         };

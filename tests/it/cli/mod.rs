@@ -4,6 +4,7 @@ mod alone;
 mod events;
 mod group;
 mod mistakes;
+mod moves;
 
 use std::{
     collections::{BTreeMap, VecDeque},

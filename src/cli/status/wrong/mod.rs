@@ -103,6 +103,7 @@ pub(super) fn findings(seen: &Seen) -> Vec<Finding> {
     } else {
         findings.extend(opinions_missing(seen));
         findings.extend(seen.group.members.iter().filter_map(member));
+        findings.extend(drained(seen));
         findings.extend(seen.group.members.iter().filter_map(clock));
         findings.extend(margin(seen));
     }
@@ -194,6 +195,35 @@ fn member(member: &Member) -> Option<Finding> {
     }
 }
 
+/// Replicas that take no shards because somebody said so.
+fn drained(seen: &Seen) -> Option<Finding> {
+    let drained = || seen.group.members.iter().filter(|member| member.draining);
+    let takes = |member: &Member| member.health() == MemberHealth::Active && !member.draining;
+    let names: Vec<_> = drained().map(|member| &member.name).collect();
+    let first = names.first()?;
+    let listed = listed(names.iter().copied());
+    let to_do = format!(
+        "`quorumwatch members resume {first}` lets it take shards again, when what it was drained \
+         for is done"
+    );
+    if !seen.group.members.iter().any(takes) {
+        let what = format!(
+            "no replica takes shards ({listed} drained): each keeps what it has, and what is new or \
+             loses its owner is not watched"
+        );
+        return Some(Finding::wrong(what, to_do));
+    }
+    let left: u32 = drained().map(|member| member.shards).sum();
+    let what = match left {
+        0 => format!("drained, and owning nothing: {listed}"),
+        left => format!(
+            "being drained: {listed}, {left} shards are still to move. What no other replica can \
+             watch stays"
+        ),
+    };
+    Some(Finding::note(what, to_do))
+}
+
 /// A leader without a quorum, or one with nothing to spare.
 fn margin(seen: &Seen) -> Option<Finding> {
     let voters = seen.voters();
@@ -261,8 +291,8 @@ fn unowned(seen: &Seen) -> Option<Finding> {
     };
     Some(Finding::wrong(
         what,
-        "the leader assigns them to active replicas within a second; if there is none, start one. \
-         They resume where they stopped",
+        "the leader assigns them to active replicas that are not drained within a second; if there \
+         is none, start or resume one. They resume where they stopped",
     ))
 }
 

@@ -301,3 +301,33 @@ fn a_leader_that_reaches_nobody_has_no_quorum() {
     seen.group.has_quorum = false;
     assert!(only(&seen).contains("the group has no quorum"));
 }
+
+#[test]
+fn drained_replicas_are_a_note_and_wrong_where_nobody_else_takes_shards() {
+    let mut seen = healthy();
+    let drain = |seen: &mut Seen, index: usize, shards| {
+        let member = &mut seen.group.members[index];
+        (member.draining, member.shards) = (true, shards);
+    };
+    drain(&mut seen, 1, 0);
+    let note = findings(&seen).remove(0);
+    assert!(!note.is_wrong());
+    assert_eq!(note.what, "drained, and owning nothing: b");
+    assert!(
+        note.to_do.starts_with("`quorumwatch members resume b`"),
+        "{note:?}"
+    );
+    drain(&mut seen, 2, 3);
+    let note = findings(&seen).remove(0);
+    assert!(!note.is_wrong());
+    assert!(
+        note.what.starts_with("being drained: b, c, 3 shards"),
+        "{note:?}"
+    );
+    seen.group.members[0].health = MemberHealth::Unavailable.into();
+    let found = findings(&seen);
+    let wrong = found
+        .iter()
+        .find(|finding| finding.what.starts_with("no replica takes"));
+    assert!(wrong.is_some_and(Finding::is_wrong), "{found:?}");
+}

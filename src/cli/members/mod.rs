@@ -1,5 +1,7 @@
 //! `quorumwatch members`: the replicas of the group.
 
+mod drain;
+
 use std::io::{self, IsTerminal as _, Write};
 
 use tokio_util::sync::CancellationToken;
@@ -24,7 +26,7 @@ use crate::{
     },
 };
 
-/// Show the replicas of the group, or remove one that is gone for good.
+/// Show the replicas of the group, drain one before maintenance, or remove one that is gone for good.
 #[derive(Debug, clap::Args)]
 #[command(
     args_conflicts_with_subcommands = true,
@@ -33,6 +35,8 @@ Examples:
   quorumwatch members
   quorumwatch members --watch
   quorumwatch members -o json
+  quorumwatch members drain quorumwatch-2
+  quorumwatch members resume quorumwatch-2
   quorumwatch members remove quorumwatch-2"
 )]
 pub(super) struct Arguments {
@@ -58,23 +62,76 @@ enum Change {
         #[command(flatten)]
         output: Output,
     },
+    /// Move every shard of a replica to others, and wait until it owns nothing
+    ///
+    /// It keeps its vote and takes no shards until it is resumed, also after restarts. What no other
+    /// replica can watch stays with it. Ctrl-C ends the waiting, not the drain.
+    Drain {
+        /// The replica's name
+        name: String,
+        /// Do not wait until it owns nothing
+        #[arg(long)]
+        no_wait: bool,
+        #[command(flatten)]
+        connection: Connection,
+        #[command(flatten)]
+        output: Output,
+    },
+    /// Let a replica that was drained take shards again
+    Resume {
+        /// The replica's name
+        name: String,
+        #[command(flatten)]
+        connection: Connection,
+        #[command(flatten)]
+        output: Output,
+    },
+}
+
+async fn change(change: Change) -> Result<(), Error> {
+    let (output, json, note) = match change {
+        Change::Remove {
+            name,
+            connection,
+            output,
+        } => {
+            let answer = connection.client()?.remove_member(&name).await?;
+            let note = format!("{name} is no longer a member");
+            (output, Json::of(&answer), note)
+        }
+        Change::Drain {
+            name,
+            no_wait,
+            connection,
+            output,
+        } => {
+            let member = drain::drain(&connection.client()?, &name, !no_wait).await?;
+            let note = drain::outcome(&member);
+            (output, Json::of(&member), note)
+        }
+        Change::Resume {
+            name,
+            connection,
+            output,
+        } => {
+            let answer = connection.client()?.resume_member(&name).await?;
+            let member = answer.member.unwrap_or_default();
+            let note = format!("{name} takes shards again");
+            (output, Json::of(&member), note)
+        }
+    };
+    match output.format {
+        Format::Json => output::write_json(&mut output::open(), &json),
+        Format::Table => {
+            output::note(&note);
+            Ok(())
+        }
+    }
 }
 
 pub(super) async fn run(arguments: Arguments) -> Result<(), Error> {
-    if let Some(Change::Remove {
-        name,
-        connection,
-        output,
-    }) = arguments.change
-    {
-        let answer = connection.client()?.remove_member(&name).await?;
-        return match output.format {
-            Format::Json => output::write_json(&mut output::open(), &Json::of(&answer)),
-            Format::Table => {
-                output::note(&format!("{name} is no longer a member"));
-                Ok(())
-            }
-        };
+    if let Some(wanted) = arguments.change {
+        return change(wanted).await;
     }
     let client = arguments.connection.client()?;
     let mut out = output::open();
@@ -170,6 +227,16 @@ pub(super) const HEAD: [&str; 10] = [
 /// Which of the columns shows the health.
 pub(super) const HEALTH: usize = 2;
 
+/// `active`, `active, draining`, `active, drained`.
+fn health(member: &Member) -> String {
+    let health = word(member.health().as_str_name(), "MEMBER_HEALTH_");
+    match (member.draining, member.shards) {
+        (false, _) => health,
+        (true, 0) => format!("{health}, drained"),
+        (true, _) => format!("{health}, draining"),
+    }
+}
+
 /// The table row of a replica.
 pub(super) fn row(member: &Member) -> [String; 10] {
     let started = member.start_time.as_ref().and_then(instant);
@@ -177,7 +244,7 @@ pub(super) fn row(member: &Member) -> [String; 10] {
     [
         member.name.clone(),
         word(member.role().as_str_name(), "MEMBER_ROLE_"),
-        word(member.health().as_str_name(), "MEMBER_HEALTH_"),
+        health(member),
         member.shards.to_string(),
         short_or_dash(member.silence.as_ref()),
         started.map_or_else(|| "-".into(), |at| age(&at)),
@@ -190,8 +257,21 @@ pub(super) fn row(member: &Member) -> [String; 10] {
 
 #[cfg(test)]
 mod tests {
-    use super::{GetGroupResponse, Member, write};
+    use super::{GetGroupResponse, Member, health, write};
     use crate::proto::v1::{Group, MemberHealth, MemberRole};
+
+    #[test]
+    fn a_drained_replica_is_shown_as_one() {
+        let mut member = Member {
+            health: MemberHealth::Active.into(),
+            draining: true,
+            shards: 2,
+            ..Member::default()
+        };
+        assert_eq!(health(&member), "active, draining");
+        member.shards = 0;
+        assert_eq!(health(&member), "active, drained");
+    }
 
     #[test]
     fn a_group_is_shown_with_its_members_and_what_is_wrong_with_it() {
