@@ -23,7 +23,7 @@ const (
 	_ = protoimpl.EnforceVersion(protoimpl.MaxVersion - 20)
 )
 
-// A replica's part in Raft.
+// A replica's Raft role.
 type MemberRole int32
 
 const (
@@ -31,11 +31,11 @@ const (
 	MemberRole_MEMBER_ROLE_UNSPECIFIED MemberRole = 0
 	// Registered, but not in the committed membership.
 	MemberRole_MEMBER_ROLE_REGISTERED MemberRole = 1
-	// Follows without a vote.
+	// Learner: receives the log, has no vote.
 	MemberRole_MEMBER_ROLE_LEARNER MemberRole = 2
-	// Votes, and does not lead.
+	// Follower with a vote.
 	MemberRole_MEMBER_ROLE_VOTER MemberRole = 3
-	// Leads.
+	// The leader.
 	MemberRole_MEMBER_ROLE_LEADER MemberRole = 4
 )
 
@@ -84,7 +84,7 @@ func (MemberRole) EnumDescriptor() ([]byte, []int) {
 	return file_quorumwatch_v1_group_proto_rawDescGZIP(), []int{0}
 }
 
-// Whether the leader holds a replica for alive.
+// Whether the leader considers a replica alive.
 type MemberHealth int32
 
 const (
@@ -94,7 +94,7 @@ const (
 	MemberHealth_MEMBER_HEALTH_UNKNOWN MemberHealth = 1
 	// Holds a lease.
 	MemberHealth_MEMBER_HEALTH_ACTIVE MemberHealth = 2
-	// Not heard by this leader yet.
+	// No heartbeat to this leader yet.
 	MemberHealth_MEMBER_HEALTH_SUSPECT MemberHealth = 3
 	// Its lease expired, or its process is known to be dead.
 	MemberHealth_MEMBER_HEALTH_UNAVAILABLE MemberHealth = 4
@@ -150,16 +150,16 @@ type Group struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The group's identity.
 	GroupId string `protobuf:"bytes,1,opt,name=group_id,json=groupId,proto3" json:"group_id,omitempty"`
-	// The leader's name; empty where there is none.
+	// The leader's name; empty without a leader.
 	Leader string `protobuf:"bytes,2,opt,name=leader,proto3" json:"leader,omitempty"`
 	// Raft's term.
 	Term uint64 `protobuf:"varint,3,opt,name=term,proto3" json:"term,omitempty"`
 	// Its members.
 	Members []*Member `protobuf:"bytes,4,rep,name=members,proto3" json:"members,omitempty"`
-	// Whether a majority of the voters works together, as far as the answering replica knows.
-	// Where none does, what is shown is what the answering replica knew last, and writes are refused.
+	// Whether the group has a quorum, as far as the answering replica knows. Without a quorum, this
+	// is the last state that the answering replica knows, and writes fail.
 	HasQuorum bool `protobuf:"varint,5,opt,name=has_quorum,json=hasQuorum,proto3" json:"has_quorum,omitempty"`
-	// What is wrong with the group as a whole and what to do, for people; empty where nothing is.
+	// Problems of the group as a whole and their remedies, as readable text; empty if there are none.
 	Problem       string `protobuf:"bytes,6,opt,name=problem,proto3" json:"problem,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -242,27 +242,27 @@ type Member struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Its stable name.
 	Name string `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
-	// Its id: drawn once, kept with its data.
+	// Its id: generated once, stored with its data.
 	ReplicaId string `protobuf:"bytes,2,opt,name=replica_id,json=replicaId,proto3" json:"replica_id,omitempty"`
-	// Its part in Raft.
+	// Its Raft role.
 	Role MemberRole `protobuf:"varint,3,opt,name=role,proto3,enum=quorumwatch.v1.MemberRole" json:"role,omitempty"`
 	// `host:port` of its peer listener.
 	PeerAddress string `protobuf:"bytes,4,opt,name=peer_address,json=peerAddress,proto3" json:"peer_address,omitempty"`
 	// `host:port` of its client listener.
 	ClientAddress string `protobuf:"bytes,5,opt,name=client_address,json=clientAddress,proto3" json:"client_address,omitempty"`
-	// Whether the leader holds it for alive.
+	// Whether the leader considers it alive.
 	Health MemberHealth `protobuf:"varint,6,opt,name=health,proto3,enum=quorumwatch.v1.MemberHealth" json:"health,omitempty"`
 	// When it last started.
 	StartTime *timestamppb.Timestamp `protobuf:"bytes,7,opt,name=start_time,json=startTime,proto3" json:"start_time,omitempty"`
 	// How many shards it owns.
 	Shards uint32 `protobuf:"varint,8,opt,name=shards,proto3" json:"shards,omitempty"`
-	// For how long the leader has not heard from it; not set where no leader answers.
+	// Time since its last heartbeat to the leader; not set if no leader answers.
 	Silence *durationpb.Duration `protobuf:"bytes,9,opt,name=silence,proto3" json:"silence,omitempty"`
-	// Its software version; empty where the leader has not heard it.
+	// Its software version; empty before its first heartbeat to this leader.
 	Version string `protobuf:"bytes,10,opt,name=version,proto3" json:"version,omitempty"`
-	// By how much its wall clock is ahead of the leader's; negative where it is behind. Not set where
-	// the leader does not know it. Leases do not depend on it; the times that are shown, and the
-	// validity of certificates and tokens, do.
+	// How far its wall clock is ahead of the leader's; negative if it is behind. Not set if unknown
+	// to the leader. Leases do not depend on it; displayed times, and the validity of certificates
+	// and tokens, do.
 	ClockOffset *durationpb.Duration `protobuf:"bytes,11,opt,name=clock_offset,json=clockOffset,proto3" json:"clock_offset,omitempty"`
 	// Whether it is drained: it takes no shards, and those that it owns move to others. It is empty
 	// when `shards` is 0.

@@ -32,15 +32,15 @@ const (
 //
 // The replicas that form the group.
 //
-// Kept for later: Rebalance, TransferLeadership.
+// Reserved: Rebalance, TransferLeadership.
 type GroupServiceClient interface {
 	// The group, as the answering replica sees it.
 	GetGroup(ctx context.Context, in *GetGroupRequest, opts ...grpc.CallOption) (*GetGroupResponse, error)
-	// The group now, then again at each change: of what the group has agreed on within 100 ms, of what
-	// the leader observes within half a second. It goes on where there is no quorum, and says so.
+	// The group now, then again at each change: of the replicated state within 100 ms, of what the
+	// leader observes within half a second. Continues without a quorum, and reports that.
 	WatchGroup(ctx context.Context, in *WatchGroupRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[WatchGroupResponse], error)
-	// Removes a replica that is gone for good, so that another may take its name. Refused while the
-	// replica is alive. Goes to the leader by itself.
+	// Removes a replica that is gone for good, so that another may take its name. Rejected while the
+	// replica is alive. Forwarded to the leader.
 	RemoveMember(ctx context.Context, in *RemoveMemberRequest, opts ...grpc.CallOption) (*RemoveMemberResponse, error)
 	// Drains a replica: it takes no shards, and those that it owns move to others, each once another
 	// replica has opened its watches. What no other replica can watch stays with it. It keeps its
@@ -124,15 +124,15 @@ func (c *groupServiceClient) ResumeMember(ctx context.Context, in *ResumeMemberR
 //
 // The replicas that form the group.
 //
-// Kept for later: Rebalance, TransferLeadership.
+// Reserved: Rebalance, TransferLeadership.
 type GroupServiceServer interface {
 	// The group, as the answering replica sees it.
 	GetGroup(context.Context, *GetGroupRequest) (*GetGroupResponse, error)
-	// The group now, then again at each change: of what the group has agreed on within 100 ms, of what
-	// the leader observes within half a second. It goes on where there is no quorum, and says so.
+	// The group now, then again at each change: of the replicated state within 100 ms, of what the
+	// leader observes within half a second. Continues without a quorum, and reports that.
 	WatchGroup(*WatchGroupRequest, grpc.ServerStreamingServer[WatchGroupResponse]) error
-	// Removes a replica that is gone for good, so that another may take its name. Refused while the
-	// replica is alive. Goes to the leader by itself.
+	// Removes a replica that is gone for good, so that another may take its name. Rejected while the
+	// replica is alive. Forwarded to the leader.
 	RemoveMember(context.Context, *RemoveMemberRequest) (*RemoveMemberResponse, error)
 	// Drains a replica: it takes no shards, and those that it owns move to others, each once another
 	// replica has opened its watches. What no other replica can watch stays with it. It keeps its

@@ -29,14 +29,14 @@ const (
 //
 // For semantics around ctx use and closing/ending streaming RPCs, please refer to https://pkg.go.dev/google.golang.org/grpc/?tab=doc#ClientConn.NewStream.
 //
-// Who owns what. Any replica answers, from what it has applied; a move goes to the leader by itself.
+// Shard ownership. Any replica answers, from its applied state; moves are forwarded to the leader.
 type ShardServiceClient interface {
 	// One shard.
 	GetShard(ctx context.Context, in *GetShardRequest, opts ...grpc.CallOption) (*GetShardResponse, error)
 	// Shards, by cluster name.
 	ListShards(ctx context.Context, in *ListShardsRequest, opts ...grpc.CallOption) (*ListShardsResponse, error)
-	// All shards, then every change of one as it is applied. It ends with NO_QUORUM at a replica that
-	// loses contact with a majority of the group: nobody could see that what it sends is out of date.
+	// All shards, then every change as it is applied. Ends with NO_QUORUM at a replica that loses
+	// contact with a majority of the group, because what it sends could be out of date.
 	WatchShards(ctx context.Context, in *WatchShardsRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[WatchShardsResponse], error)
 	// Moves a shard to a replica. Its owner publishes until that replica has opened every watch of the
 	// shard: subscribers miss nothing and get nothing twice. Answered when the replica owns it. Where
@@ -109,14 +109,14 @@ func (c *shardServiceClient) MoveShard(ctx context.Context, in *MoveShardRequest
 // All implementations must embed UnimplementedShardServiceServer
 // for forward compatibility.
 //
-// Who owns what. Any replica answers, from what it has applied; a move goes to the leader by itself.
+// Shard ownership. Any replica answers, from its applied state; moves are forwarded to the leader.
 type ShardServiceServer interface {
 	// One shard.
 	GetShard(context.Context, *GetShardRequest) (*GetShardResponse, error)
 	// Shards, by cluster name.
 	ListShards(context.Context, *ListShardsRequest) (*ListShardsResponse, error)
-	// All shards, then every change of one as it is applied. It ends with NO_QUORUM at a replica that
-	// loses contact with a majority of the group: nobody could see that what it sends is out of date.
+	// All shards, then every change as it is applied. Ends with NO_QUORUM at a replica that loses
+	// contact with a majority of the group, because what it sends could be out of date.
 	WatchShards(*WatchShardsRequest, grpc.ServerStreamingServer[WatchShardsResponse]) error
 	// Moves a shard to a replica. Its owner publishes until that replica has opened every watch of the
 	// shard: subscribers miss nothing and get nothing twice. Answered when the replica owns it. Where

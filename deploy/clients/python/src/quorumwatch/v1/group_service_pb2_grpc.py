@@ -28,7 +28,7 @@ if _version_not_supported:
 class GroupServiceStub:
     """The replicas that form the group.
 
-    Kept for later: Rebalance, TransferLeadership.
+    Reserved: Rebalance, TransferLeadership.
     """
 
     def __init__(self, channel):
@@ -67,7 +67,7 @@ class GroupServiceStub:
 class GroupServiceServicer:
     """The replicas that form the group.
 
-    Kept for later: Rebalance, TransferLeadership.
+    Reserved: Rebalance, TransferLeadership.
     """
 
     def GetGroup(self, request, context):
@@ -78,16 +78,16 @@ class GroupServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def WatchGroup(self, request, context):
-        """The group now, then again at each change: of what the group has agreed on within 100 ms, of what
-        the leader observes within half a second. It goes on where there is no quorum, and says so.
+        """The group now, then again at each change: of the replicated state within 100 ms, of what the
+        leader observes within half a second. Continues without a quorum, and reports that.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def RemoveMember(self, request, context):
-        """Removes a replica that is gone for good, so that another may take its name. Refused while the
-        replica is alive. Goes to the leader by itself.
+        """Removes a replica that is gone for good, so that another may take its name. Rejected while the
+        replica is alive. Forwarded to the leader.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -149,7 +149,7 @@ def add_GroupServiceServicer_to_server(servicer, server):
 class GroupService:
     """The replicas that form the group.
 
-    Kept for later: Rebalance, TransferLeadership.
+    Reserved: Rebalance, TransferLeadership.
     """
 
     @staticmethod

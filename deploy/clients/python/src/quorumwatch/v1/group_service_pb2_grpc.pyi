@@ -29,7 +29,7 @@ GRPC_VERSION: str
 class GroupServiceStub:
     """The replicas that form the group.
 
-    Kept for later: Rebalance, TransferLeadership.
+    Reserved: Rebalance, TransferLeadership.
     """
 
     @_typing.overload
@@ -39,12 +39,12 @@ class GroupServiceStub:
     GetGroup: _grpc.UnaryUnaryMultiCallable[_group_service_pb2.GetGroupRequest, _group_service_pb2.GetGroupResponse]
     """The group, as the answering replica sees it."""
     WatchGroup: _grpc.UnaryStreamMultiCallable[_group_service_pb2.WatchGroupRequest, _group_service_pb2.WatchGroupResponse]
-    """The group now, then again at each change: of what the group has agreed on within 100 ms, of what
-    the leader observes within half a second. It goes on where there is no quorum, and says so.
+    """The group now, then again at each change: of the replicated state within 100 ms, of what the
+    leader observes within half a second. Continues without a quorum, and reports that.
     """
     RemoveMember: _grpc.UnaryUnaryMultiCallable[_group_service_pb2.RemoveMemberRequest, _group_service_pb2.RemoveMemberResponse]
-    """Removes a replica that is gone for good, so that another may take its name. Refused while the
-    replica is alive. Goes to the leader by itself.
+    """Removes a replica that is gone for good, so that another may take its name. Rejected while the
+    replica is alive. Forwarded to the leader.
     """
     DrainMember: _grpc.UnaryUnaryMultiCallable[_group_service_pb2.DrainMemberRequest, _group_service_pb2.DrainMemberResponse]
     """Drains a replica: it takes no shards, and those that it owns move to others, each once another
@@ -59,19 +59,19 @@ class GroupServiceStub:
 class GroupServiceAsyncStub(GroupServiceStub):
     """The replicas that form the group.
 
-    Kept for later: Rebalance, TransferLeadership.
+    Reserved: Rebalance, TransferLeadership.
     """
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     GetGroup: _aio.UnaryUnaryMultiCallable[_group_service_pb2.GetGroupRequest, _group_service_pb2.GetGroupResponse]  # type: ignore[assignment]
     """The group, as the answering replica sees it."""
     WatchGroup: _aio.UnaryStreamMultiCallable[_group_service_pb2.WatchGroupRequest, _group_service_pb2.WatchGroupResponse]  # type: ignore[assignment]
-    """The group now, then again at each change: of what the group has agreed on within 100 ms, of what
-    the leader observes within half a second. It goes on where there is no quorum, and says so.
+    """The group now, then again at each change: of the replicated state within 100 ms, of what the
+    leader observes within half a second. Continues without a quorum, and reports that.
     """
     RemoveMember: _aio.UnaryUnaryMultiCallable[_group_service_pb2.RemoveMemberRequest, _group_service_pb2.RemoveMemberResponse]  # type: ignore[assignment]
-    """Removes a replica that is gone for good, so that another may take its name. Refused while the
-    replica is alive. Goes to the leader by itself.
+    """Removes a replica that is gone for good, so that another may take its name. Rejected while the
+    replica is alive. Forwarded to the leader.
     """
     DrainMember: _aio.UnaryUnaryMultiCallable[_group_service_pb2.DrainMemberRequest, _group_service_pb2.DrainMemberResponse]  # type: ignore[assignment]
     """Drains a replica: it takes no shards, and those that it owns move to others, each once another
@@ -85,7 +85,7 @@ class GroupServiceAsyncStub(GroupServiceStub):
 class GroupServiceServicer(metaclass=_abc_1.ABCMeta):
     """The replicas that form the group.
 
-    Kept for later: Rebalance, TransferLeadership.
+    Reserved: Rebalance, TransferLeadership.
     """
 
     @_abc_1.abstractmethod
@@ -102,8 +102,8 @@ class GroupServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _group_service_pb2.WatchGroupRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_group_service_pb2.WatchGroupResponse], _abc.AsyncIterator[_group_service_pb2.WatchGroupResponse]]:
-        """The group now, then again at each change: of what the group has agreed on within 100 ms, of what
-        the leader observes within half a second. It goes on where there is no quorum, and says so.
+        """The group now, then again at each change: of the replicated state within 100 ms, of what the
+        leader observes within half a second. Continues without a quorum, and reports that.
         """
 
     @_abc_1.abstractmethod
@@ -112,8 +112,8 @@ class GroupServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _group_service_pb2.RemoveMemberRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_group_service_pb2.RemoveMemberResponse, _abc.Awaitable[_group_service_pb2.RemoveMemberResponse]]:
-        """Removes a replica that is gone for good, so that another may take its name. Refused while the
-        replica is alive. Goes to the leader by itself.
+        """Removes a replica that is gone for good, so that another may take its name. Rejected while the
+        replica is alive. Forwarded to the leader.
         """
 
     @_abc_1.abstractmethod

@@ -26,7 +26,7 @@ if _version_not_supported:
 
 
 class ShardServiceStub:
-    """Who owns what. Any replica answers, from what it has applied; a move goes to the leader by itself.
+    """Shard ownership. Any replica answers, from its applied state; moves are forwarded to the leader.
     """
 
     def __init__(self, channel):
@@ -58,7 +58,7 @@ class ShardServiceStub:
 
 
 class ShardServiceServicer:
-    """Who owns what. Any replica answers, from what it has applied; a move goes to the leader by itself.
+    """Shard ownership. Any replica answers, from its applied state; moves are forwarded to the leader.
     """
 
     def GetShard(self, request, context):
@@ -76,8 +76,8 @@ class ShardServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def WatchShards(self, request, context):
-        """All shards, then every change of one as it is applied. It ends with NO_QUORUM at a replica that
-        loses contact with a majority of the group: nobody could see that what it sends is out of date.
+        """All shards, then every change as it is applied. Ends with NO_QUORUM at a replica that loses
+        contact with a majority of the group, because what it sends could be out of date.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -128,7 +128,7 @@ def add_ShardServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class ShardService:
-    """Who owns what. Any replica answers, from what it has applied; a move goes to the leader by itself.
+    """Shard ownership. Any replica answers, from its applied state; moves are forwarded to the leader.
     """
 
     @staticmethod

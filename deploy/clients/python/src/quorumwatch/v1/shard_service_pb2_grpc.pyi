@@ -27,7 +27,7 @@ GRPC_GENERATED_VERSION: str
 GRPC_VERSION: str
 
 class ShardServiceStub:
-    """Who owns what. Any replica answers, from what it has applied; a move goes to the leader by itself."""
+    """Shard ownership. Any replica answers, from its applied state; moves are forwarded to the leader."""
 
     @_typing.overload
     def __new__(cls, channel: _grpc.Channel) -> _Self: ...
@@ -38,8 +38,8 @@ class ShardServiceStub:
     ListShards: _grpc.UnaryUnaryMultiCallable[_shard_service_pb2.ListShardsRequest, _shard_service_pb2.ListShardsResponse]
     """Shards, by cluster name."""
     WatchShards: _grpc.UnaryStreamMultiCallable[_shard_service_pb2.WatchShardsRequest, _shard_service_pb2.WatchShardsResponse]
-    """All shards, then every change of one as it is applied. It ends with NO_QUORUM at a replica that
-    loses contact with a majority of the group: nobody could see that what it sends is out of date.
+    """All shards, then every change as it is applied. Ends with NO_QUORUM at a replica that loses
+    contact with a majority of the group, because what it sends could be out of date.
     """
     MoveShard: _grpc.UnaryUnaryMultiCallable[_shard_service_pb2.MoveShardRequest, _shard_service_pb2.MoveShardResponse]
     """Moves a shard to a replica. Its owner publishes until that replica has opened every watch of the
@@ -53,7 +53,7 @@ class ShardServiceStub:
 
 @_typing.type_check_only
 class ShardServiceAsyncStub(ShardServiceStub):
-    """Who owns what. Any replica answers, from what it has applied; a move goes to the leader by itself."""
+    """Shard ownership. Any replica answers, from its applied state; moves are forwarded to the leader."""
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     GetShard: _aio.UnaryUnaryMultiCallable[_shard_service_pb2.GetShardRequest, _shard_service_pb2.GetShardResponse]  # type: ignore[assignment]
@@ -61,8 +61,8 @@ class ShardServiceAsyncStub(ShardServiceStub):
     ListShards: _aio.UnaryUnaryMultiCallable[_shard_service_pb2.ListShardsRequest, _shard_service_pb2.ListShardsResponse]  # type: ignore[assignment]
     """Shards, by cluster name."""
     WatchShards: _aio.UnaryStreamMultiCallable[_shard_service_pb2.WatchShardsRequest, _shard_service_pb2.WatchShardsResponse]  # type: ignore[assignment]
-    """All shards, then every change of one as it is applied. It ends with NO_QUORUM at a replica that
-    loses contact with a majority of the group: nobody could see that what it sends is out of date.
+    """All shards, then every change as it is applied. Ends with NO_QUORUM at a replica that loses
+    contact with a majority of the group, because what it sends could be out of date.
     """
     MoveShard: _aio.UnaryUnaryMultiCallable[_shard_service_pb2.MoveShardRequest, _shard_service_pb2.MoveShardResponse]  # type: ignore[assignment]
     """Moves a shard to a replica. Its owner publishes until that replica has opened every watch of the
@@ -75,7 +75,7 @@ class ShardServiceAsyncStub(ShardServiceStub):
     """
 
 class ShardServiceServicer(metaclass=_abc_1.ABCMeta):
-    """Who owns what. Any replica answers, from what it has applied; a move goes to the leader by itself."""
+    """Shard ownership. Any replica answers, from its applied state; moves are forwarded to the leader."""
 
     @_abc_1.abstractmethod
     def GetShard(
@@ -99,8 +99,8 @@ class ShardServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _shard_service_pb2.WatchShardsRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_shard_service_pb2.WatchShardsResponse], _abc.AsyncIterator[_shard_service_pb2.WatchShardsResponse]]:
-        """All shards, then every change of one as it is applied. It ends with NO_QUORUM at a replica that
-        loses contact with a majority of the group: nobody could see that what it sends is out of date.
+        """All shards, then every change as it is applied. Ends with NO_QUORUM at a replica that loses
+        contact with a majority of the group, because what it sends could be out of date.
         """
 
     @_abc_1.abstractmethod
