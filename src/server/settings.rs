@@ -1,6 +1,6 @@
 //! What the configuration means to the parts of a replica.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::sync::Arc;
 
 use crate::{
     blocking::Blocking,
@@ -9,7 +9,7 @@ use crate::{
     group,
     memory::Budgets,
     raft,
-    watcher::{CredentialPolicy, InlineKubeconfig, WatchPolicy},
+    watcher::{CredentialPolicy, WatchPolicy},
 };
 
 /// Who the replica is and whom it forms a group with.
@@ -45,16 +45,9 @@ pub(super) fn watch_policy(
 
 /// What a replica of this configuration allows kubeconfigs to do.
 pub fn credentials(config: &Serve) -> CredentialPolicy {
-    let configured = config.sources.iter().map(|(name, source)| {
-        let kubeconfig = InlineKubeconfig {
-            yaml: source.kubeconfig.expose().to_owned(),
-            context: source.context.clone(),
-        };
-        (name.clone(), kubeconfig)
-    });
     CredentialPolicy {
         kubeconfig_dirs: config.kubeconfig_dirs.clone(),
-        configured: configured.collect::<BTreeMap<_, _>>(),
+        configured: config.sources.clone(),
         allow_exec: config.allow_exec.clone(),
         allow_file_references: config.allow_file_references,
         ..CredentialPolicy::default()

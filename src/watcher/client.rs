@@ -429,7 +429,8 @@ impl ApiServer {
             Source::Configured { name } => {
                 let configured = credentials.configured(name)?;
                 let place = format!("the kubeconfig in [sources.{name}]");
-                (parse(&place, &configured.yaml)?, &configured.context)
+                let yaml = configured.kubeconfig.expose();
+                (parse(&place, yaml)?, &configured.context)
             }
         };
         credentials.admit(&kubeconfig, context)?;

@@ -3,7 +3,6 @@
 
 use std::{
     collections::BTreeMap,
-    fmt,
     path::{Path, PathBuf},
     sync::{Arc, Mutex, PoisonError},
 };
@@ -11,7 +10,7 @@ use std::{
 use kube::config::{AuthInfo, Cluster, ExecInteractiveMode, Kubeconfig, KubeconfigError};
 use rustls_platform_verifier::Verifier;
 
-use crate::panics;
+use crate::{config::ConfiguredSource, panics};
 
 /// What this replica allows kubeconfigs to do.
 #[derive(Clone, Debug, Default)]
@@ -19,7 +18,7 @@ pub struct CredentialPolicy {
     /// Directories that may contain kubeconfig files, at any depth.
     pub kubeconfig_dirs: Vec<PathBuf>,
     /// Kubeconfigs of this replica's own configuration, by name.
-    pub configured: BTreeMap<String, InlineKubeconfig>,
+    pub configured: BTreeMap<String, ConfiguredSource>,
     /// Commands that a credential plugin may run, exactly as the kubeconfig names them.
     pub allow_exec: Vec<String>,
     /// Whether a kubeconfig may refer to files (`tokenFile`, `client-certificate` and so on).
@@ -50,23 +49,6 @@ impl PlatformTrust {
     #[cfg(test)]
     pub(super) fn is_read(&self) -> bool {
         self.0.lock().unwrap().is_some()
-    }
-}
-
-/// A kubeconfig as text. Its `Debug` does not show it.
-#[derive(Clone, Default)]
-pub struct InlineKubeconfig {
-    /// YAML.
-    pub yaml: String,
-    /// The context to use; empty for its current context.
-    pub context: String,
-}
-
-impl fmt::Debug for InlineKubeconfig {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("InlineKubeconfig")
-            .field("context", &self.context)
-            .finish_non_exhaustive()
     }
 }
 
@@ -298,7 +280,7 @@ impl CredentialPolicy {
     }
 
     /// The kubeconfig of that name.
-    pub(super) fn configured(&self, name: &str) -> Result<&InlineKubeconfig, CredentialError> {
+    pub(super) fn configured(&self, name: &str) -> Result<&ConfiguredSource, CredentialError> {
         self.configured
             .get(name)
             .ok_or_else(|| CredentialError::NotConfigured(name.to_owned()))

@@ -60,9 +60,7 @@ mod warm;
 pub use breaker::{Breaker, BreakerStatus, Breakers};
 pub use chance::Chance;
 pub use client::Clients;
-pub use credentials::{
-    CredentialError, CredentialPolicy, InlineKubeconfig, PlatformTrust, reject_credentials,
-};
+pub use credentials::{CredentialError, CredentialPolicy, PlatformTrust, reject_credentials};
 pub use history::StreamHistory;
 pub use network::{Answer, Asked, Network, Server};
 pub use queue::Signals;

@@ -3,6 +3,7 @@
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use quorumwatch::{
+    config::{ConfiguredSource, Secret},
     domain::{
         cluster::{
             Cluster, ClusterSpec, Condition, Health, ResourceSelector, Source, StreamSelector,
@@ -14,9 +15,7 @@ use quorumwatch::{
         stream::ResumePoint,
         watch_session::SessionPolicy,
     },
-    watcher::{
-        CredentialPolicy, InlineKubeconfig, ShardWatcher, Signal, Signals, StreamStart, WatchPolicy,
-    },
+    watcher::{CredentialPolicy, ShardWatcher, Signal, Signals, StreamStart, WatchPolicy},
 };
 use tokio::{
     sync::{mpsc, oneshot, watch},
@@ -109,8 +108,8 @@ pub(crate) fn start_all(
          clusters: [{{name: k, cluster: {{server: '{address}'}}}}]\n\
          users: [{{name: u, user: {{token: secret-token}}}}]\n"
     );
-    let configured = InlineKubeconfig {
-        yaml,
+    let configured = ConfiguredSource {
+        kubeconfig: Secret::new(yaml),
         context: String::new(),
     };
     let credentials = CredentialPolicy {
