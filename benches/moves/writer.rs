@@ -135,6 +135,7 @@ impl Writer {
 }
 
 /// Writes to one stream, and waits for each answer.
+#[expect(clippy::disallowed_methods, reason = "a thread that keeps a rate")]
 fn write_alone(streams: &[Stream], index: usize, rate: f64, stop: &CancellationToken) {
     let period = (1e6 / rate) as u64;
     let stream = &streams[index];
