@@ -26,8 +26,9 @@ use super::{
 pub(crate) const EVENTS: &str = "v1/events";
 pub(crate) const CONFIGMAPS: &str = "v1/configmaps";
 
-/// Rings that hold next to nothing, so that who was away is served from the API server's history.
-const CONFIG: &str = "[limits]\nring_bytes = 65536\n";
+/// Rings that hold next to nothing, so that who was away is served from the API server's history. No
+/// connections are kept ready: requests are counted.
+const CONFIG: &str = "[limits]\nring_bytes = 65536\n[watch]\nwarm_clusters = 0\n";
 
 /// More than the rings of one stream hold: so many objects of so many bytes.
 const FILLERS: usize = 100;
