@@ -18,7 +18,7 @@ pub trait Blocking: fmt::Debug + Send + Sync + 'static {
     fn drive(&self, name: &'static str, work: BoxFuture<'static, ()>) -> io::Result<()>;
 }
 
-/// Does this where it may block, and waits for it. A panic in it is one of whoever waits.
+/// Does this where it may block, and waits for it. A panic in it continues in the caller.
 pub async fn blocking<T: Send + 'static>(
     on: &dyn Blocking,
     work: impl FnOnce() -> T + Send + 'static,

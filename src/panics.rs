@@ -41,7 +41,7 @@ impl Panic {
         Self { message, place }
     }
 
-    /// Goes on with a panic that was caught on the way to whoever can handle it.
+    /// Continues a panic that was caught on its way to the code that can handle it.
     pub fn resume(self) -> ! {
         let is_caught = CATCHING.with_borrow(|catching| !catching.is_empty());
         if !is_caught {
@@ -66,7 +66,7 @@ pub fn end_process() {
     }));
 }
 
-/// Keeps what a panic says for whoever catches it; whether somebody does.
+/// Keeps the message of a panic for the code that catches it; whether there is such code.
 fn note(info: &PanicHookInfo<'_>) -> bool {
     let noted = CATCHING.try_with(|catching| {
         let mut catching = catching.borrow_mut();

@@ -41,7 +41,7 @@ impl Stream {
     }
 
     fn write(&self) {
-        // Held, so that nobody looks at what was received before it is written down.
+        // Held until the commit is recorded: arrivals must not be compared before.
         let mut commits = self.commits();
         let at = clock::now();
         let version = self.server.write(&self.resource, commits.count());
@@ -143,7 +143,7 @@ fn write_alone(streams: &[Stream], index: usize, rate: f64, stop: &CancellationT
     let mut due = clock::now() + index as u64 * period / streams.len() as u64;
     while !stop.is_cancelled() {
         let now = clock::now();
-        std::thread::sleep(Duration::from_micros(due.saturating_sub(now)));
+        std::thread::sleep(Duration::from_micros(due.saturating_sub(now))); // poll: the next is due
         if !stream.is_paused.load(Ordering::Acquire) {
             stream.write();
         }

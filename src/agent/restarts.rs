@@ -30,7 +30,7 @@ pub(super) struct Restart {
     pub(super) panics: u32,
     /// How long to wait before the next run.
     pub(super) pause: Duration,
-    /// Whether it is to be told in the log: it was not told of late.
+    /// Whether it is due to be logged: it was not logged recently.
     pub(super) is_news: bool,
 }
 

@@ -261,7 +261,7 @@ impl Run {
         }
     }
 
-    /// Tells that a run of this shard panicked, and waits for as long as the next is not to begin.
+    /// Reports that a run of this shard panicked, and waits until the next may begin.
     async fn rest_after(&self, panic: &Panic, restart: Restart) {
         let Restart {
             panics,

@@ -99,7 +99,7 @@ impl Warm {
             let is_current =
                 cluster.is_some_and(|cluster| cluster.watch_revision == kept.watch_revision);
             let owner = state.assignments.get(shard).and_then(|found| found.owner());
-            // Whoever watches has the client by now.
+            // The owner's watches use the client themselves.
             is_current && owner.is_some_and(|owner| owner != replica)
         });
         for (shard, kept) in &mut self.kept {

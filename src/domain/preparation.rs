@@ -103,7 +103,7 @@ pub enum Outcome {
 pub struct Answer {
     /// How its attempt has ended.
     pub outcome: Outcome,
-    /// Why it is not ready, for people. Never a credential.
+    /// A description of why it is not ready. Never a credential.
     pub reason: String,
 }
 

@@ -1,7 +1,7 @@
 //! Moves that users ask for: what keeps one from being made.
 //!
 //! Nothing of a request is agreed on but the move itself, once its receiver has opened the watches.
-//! A leader that fails takes the requests with it, and whoever asked asks the next one.
+//! A leader that fails takes the requests with it, and the replica that asked asks the next one.
 
 use super::{command::Move, preparation::Request};
 
@@ -27,13 +27,13 @@ pub enum NotMoved {
     #[error("{0}")]
     NotYet(&'static str),
     /// Nobody may own it.
-    #[error("the cluster is paused: nobody watches it before it is resumed")]
+    #[error("the cluster is paused; resume it first")]
     Paused,
     /// Too many requests at a time.
-    #[error("too many moves are requested at a time: ask again when some of them are done")]
+    #[error("too many moves requested at once; retry when some are done")]
     Busy,
     /// The receiver is drained.
-    #[error("replica {0:?} is drained: it takes no shards before it is resumed")]
+    #[error("replica {0:?} is drained: it takes no shards until it is resumed")]
     Drained(String),
     /// The receiver is not there.
     #[error("replica {0:?} is not active: it takes no shards")]
@@ -47,13 +47,16 @@ pub enum NotMoved {
         reason: String,
     },
     /// Another request has the shard moved elsewhere.
-    #[error("another request moves the shard to replica {0:?} just now")]
+    #[error("another request is moving the shard to replica {0:?}")]
     Elsewhere(String),
     /// Its owner changed for another reason before it could move.
-    #[error("the shard changed its owner meanwhile")]
+    #[error("the shard changed its owner before it could be moved")]
     Overtaken,
     /// It took too long.
-    #[error("replica {receiver:?} was not ready in time{}", after(reason))]
+    #[error(
+        "replica {receiver:?} was not ready before the timeout{}",
+        after(reason)
+    )]
     Late {
         /// Its name.
         receiver: String,

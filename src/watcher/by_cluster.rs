@@ -11,7 +11,7 @@ use crate::domain::{
     id::{ClusterId, Revision},
 };
 
-/// One value for each cluster, for as long as somebody uses it. A cheap clone; clones share it.
+/// One value for each cluster, for as long as it is used. A cheap clone; clones share it.
 pub(super) struct ByCluster<T>(Arc<Mutex<BTreeMap<Key, Weak<T>>>>);
 
 /// A cluster that is reached in another way since it was changed is another one here.

@@ -1,4 +1,4 @@
-//! A client of which a panic reaches whoever sends a request: [`ContainedService`] and
+//! A client of which a panic reaches the sender of a request: [`ContainedService`] and
 //! [`Connections`]. kube calls its service from a task of its own, and hyper has one for each
 //! connection; a panic there would otherwise be met by nobody who knows the cluster.
 

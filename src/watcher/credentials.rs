@@ -162,7 +162,7 @@ impl CredentialError {
 
 /// Parses a kubeconfig; `place` names it in errors.
 pub(super) fn parse(place: &str, yaml: &str) -> Result<Kubeconfig, CredentialError> {
-    // Whoever registers a cluster sends any text, and each replica is asked in turn.
+    // A registration may hold any text, and each replica is asked in turn.
     let read = panics::catch(|| Kubeconfig::from_yaml(yaml)).map_err(|panic| {
         tracing::error!(
             message = panic.message,

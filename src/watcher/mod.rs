@@ -246,7 +246,7 @@ impl Tasks {
         });
     }
 
-    /// Waits for a panic; for ever where there is none.
+    /// Waits for a panic; never returns if there is none.
     fn panicked(&self) -> impl Future<Output = Panic> + Send + use<> {
         let mut panicked = self.panicked.subscribe();
         async move {
@@ -331,8 +331,8 @@ impl ShardWatcher {
         self.opened.clone()
     }
 
-    /// Waits for a panic of anything that runs for it, which has ended everything then; for ever
-    /// where there is none.
+    /// Waits for a panic of anything that runs for it, which has ended everything then; never
+    /// returns if there is none.
     pub fn panicked(&self) -> impl Future<Output = Panic> + Send + use<> {
         self.tasks.panicked()
     }

@@ -56,8 +56,8 @@ impl Warming {
     }
 }
 
-/// A cluster's client with open connections. Dropping it closes them, unless somebody watches the
-/// cluster by then.
+/// A cluster's client with open connections. Dropping it closes them, unless the cluster is
+/// watched by then.
 #[derive(Debug)]
 pub struct WarmClient {
     /// Ends the task when this is dropped.

@@ -45,7 +45,7 @@ async fn a_takeover_opens_no_connection() {
         let watched = async || cluster.open_watches() > 0;
         holds("the cluster is watched again", PATIENCE, watched).await;
         let after = cluster.requests().split_off(before.len());
-        // Whoever may take it over next opens its connections meanwhile.
+        // The replica that may take it over next opens its connections meanwhile.
         let serving: Vec<_> = after.iter().filter(|it| !is_readiness(it)).collect();
         assert!(serving.iter().any(|it| it.target.contains("watch=true")));
         let known = clients(before);

@@ -30,7 +30,7 @@ pub(super) async fn move_shard(
     }
     let (shard, to) = match named(&shards.reads.now(), &request) {
         Ok(named) => named,
-        // Somebody may have added it at another replica a moment ago.
+        // It may have been added at another replica a moment ago.
         Err(_) => named(
             &shards.leader.catch_up(&shards.reads, left()).await?,
             &request,

@@ -109,7 +109,7 @@ impl Progress {
             Error::NotDrained(format!("{name} was removed from the group meanwhile"))
         })?;
         if !member.draining {
-            let text = format!("somebody has resumed {name} meanwhile");
+            let text = format!("{name} was resumed before it was empty");
             return Err(Error::NotDrained(text));
         }
         let moved = member.shards != self.member.shards;

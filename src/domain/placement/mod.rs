@@ -304,8 +304,8 @@ impl<'a> Draft<'a> {
         }
     }
 
-    /// Phase 4. A shard whose owner cannot reach its cluster is left to phase 3, which moves it to
-    /// whoever can.
+    /// Phase 4. A shard whose owner cannot reach its cluster is left to phase 3, which moves it to a
+    /// replica that can.
     fn drain(&mut self, budget: &mut Budget) {
         let (state, observed) = (self.state, self.observed);
         for assignment in state.assignments.values() {

@@ -25,7 +25,7 @@ use crate::{
     raft::types::{Entry, LeaderId, LogId, Request, TypeConfig},
 };
 
-/// Changes that whoever watches sled may be behind. Then it waits.
+/// Changes by which a subscriber of sled may be behind. Then sled waits.
 const UNSEEN_MAX: usize = 1024;
 
 /// How long sled may take to write what it has, where nothing holds it up.

@@ -195,7 +195,7 @@ fn member(member: &Member) -> Option<Finding> {
     }
 }
 
-/// Replicas that take no shards because somebody said so.
+/// Replicas that take no shards because they are drained.
 fn drained(seen: &Seen) -> Option<Finding> {
     let drained = || seen.group.members.iter().filter(|member| member.draining);
     let takes = |member: &Member| member.health() == MemberHealth::Active && !member.draining;

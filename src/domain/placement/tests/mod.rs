@@ -395,6 +395,6 @@ fn takers_are_named_for_each_shard_of_an_active_replica() {
     let named = takers(&state, &ids(&[1, 2, 3]), ReplicaId(3));
     assert_eq!(named.len(), 4, "{named:?}");
     assert_eq!([&named[of(0)], &named[of(1)]], [&ids(&[2]), &ids(&[3])]);
-    assert_eq!(named[of(3)], ids(&[1, 2]), "whoever leads next");
+    assert_eq!(named[of(3)], ids(&[1, 2]), "any other may lead next");
     assert_eq!(takers(&state, &ids(&[1]), ReplicaId(2)), BTreeMap::new());
 }
