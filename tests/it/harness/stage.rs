@@ -87,6 +87,8 @@ pub(crate) struct Stage {
     pub(crate) cluster: SimCluster,
     pub(crate) fleet: Fleet,
     pub(super) name: String,
+    /// How many streams are watched.
+    streams: usize,
     /// Where it stood when its subscribers began: what is written from then on is judged.
     pub(super) from: ResourceVersion,
 }
@@ -122,6 +124,7 @@ impl Stage {
             cluster,
             fleet,
             name: name.to_owned(),
+            streams: options.resources.len(),
         };
         for object in ["kept", "changed", "gone"] {
             stage.write(object);
@@ -298,15 +301,15 @@ impl Stage {
         .await;
     }
 
-    /// Breaks every watch off, and waits until each has been opened again.
+    /// Breaks every watch off, and waits until each stream's has been opened again. Readers that
+    /// catch up have watches of their own, now and then.
     pub(crate) async fn reopens_its_watches(&self) {
-        let watches = self.cluster.open_watches();
         let before = self.cluster.watch_count();
         self.while_unreachable(|_| {}).await;
         let what = "the watches are opened again";
         holds(what, PATIENCE, async || {
             let opened = self.cluster.watch_count() - before;
-            opened >= watches as u64 && self.cluster.open_watches() >= watches
+            opened >= self.streams as u64 && self.cluster.open_watches() >= self.streams
         })
         .await;
     }
