@@ -62,13 +62,15 @@ async fn an_api_server_that_stands_still_loses_and_repeats_nothing() {
         tokio::time::sleep(Duration::from_secs(4)).await;
         stage.faults().clear(Fault::Stall);
         live.see(stage, "two").await;
-        // And in the middle of what it is asked.
+        // And in the middle of what it is asked. Nothing is opened again before that.
+        stage.faults().set(Fault::Refuse);
         stage.faults().set(Fault::CloseWatches);
         holds("every watch has ended", PATIENCE, async || {
             stage.cluster.open_watches() == 0
         })
         .await;
         stage.faults().set(Fault::Stall);
+        stage.faults().clear(Fault::Refuse);
         stage.write("three");
         stage.is_asked(1).await;
         stage.faults().clear(Fault::Stall);
