@@ -1,6 +1,8 @@
 //! The notes of a command that follows a stream while it moves from replica to replica.
 
-use super::Error;
+use std::fmt::Display;
+
+use super::{Error, output};
 use crate::client::{Endpoint, Endpoints};
 
 /// The replicas tried since one last served.
@@ -29,6 +31,17 @@ impl Attempts {
     /// Whether any replica has served yet.
     pub(super) fn has_served(&self) -> bool {
         self.has_served
+    }
+
+    /// The same as [`Self::fails`], and prints the notes.
+    pub(super) fn note_failure(
+        &mut self,
+        endpoint: &Endpoint,
+        why: &impl Display,
+    ) -> Result<(), Error> {
+        let notes = self.fails(endpoint, &why.to_string())?;
+        notes.iter().for_each(|note| output::note(note));
+        Ok(())
     }
 
     /// A replica stopped serving, or did not answer: returns the notes, once in each round of

@@ -65,8 +65,7 @@ impl Printer {
             match update {
                 Update::Connected(_) => attempts.serves(),
                 Update::Interrupted { endpoint, why } => {
-                    let notes = attempts.fails(&endpoint, &why.to_string())?;
-                    notes.iter().for_each(|note| output::note(note));
+                    attempts.note_failure(&endpoint, &why)?;
                 }
                 Update::Snapshot => {
                     let clusters = watch.clusters().values().cloned().collect();

@@ -47,8 +47,7 @@ pub(super) async fn drain(client: &Client, name: &str, waits: bool) -> Result<Me
         match update {
             Update::Connected(_) => attempts.serves(),
             Update::Interrupted { endpoint, why } => {
-                let notes = attempts.fails(&endpoint, &why.to_string())?;
-                notes.iter().for_each(|note| output::note(note));
+                attempts.note_failure(&endpoint, &why)?;
             }
             Update::Snapshot => {
                 let group = watch.group().cloned().unwrap_or_default();

@@ -168,8 +168,7 @@ async fn watch(
         match update {
             Update::Connected(_) => attempts.serves(),
             Update::Interrupted { endpoint, why } => {
-                let notes = attempts.fails(&endpoint, &why.to_string())?;
-                notes.iter().for_each(|note| output::note(note));
+                attempts.note_failure(&endpoint, &why)?;
             }
             Update::Snapshot => {
                 let group = watch.group().cloned().unwrap_or_default();

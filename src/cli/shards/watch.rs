@@ -44,8 +44,7 @@ pub(super) async fn run(
         match update {
             Update::Connected(_) => attempts.serves(),
             Update::Interrupted { endpoint, why } => {
-                let notes = attempts.fails(&endpoint, &why.to_string())?;
-                notes.iter().for_each(|note| output::note(note));
+                attempts.note_failure(&endpoint, &why)?;
             }
             Update::Snapshot => printer.snapshot(&watch)?,
             Update::Change(change) => printer.change(change, watch.revision())?,
