@@ -300,8 +300,7 @@ impl LeaderLoop {
         // The health of clusters is in it, which wakes nobody. A change of owners that comes
         // meanwhile is left to wake the loop.
         let state = self.agreement.state();
-        let due = term.leader.due(&state, now);
-        let observed = term.leader.observed(&state, now);
+        let (due, observed) = term.leader.due(&state, now);
         term.log_changes(&state, &observed.replicas);
         let waits = state.revision < term.planned_from || now < term.retry_at;
         if term.proposal.is_some() || waits {

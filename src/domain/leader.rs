@@ -286,11 +286,23 @@ impl Leader {
         }))
     }
 
-    /// Planned moves that are to be committed now.
-    pub fn due(&mut self, state: &State, now: Duration) -> Vec<Move> {
+    /// Planned moves that are to be committed now, and what the planner decides from then.
+    pub fn due(&mut self, state: &State, now: Duration) -> (Vec<Move>, Observed) {
         let replicas = self.availability(state, now);
         let unreachable = out_of_reach(state).collect();
-        self.preparations.due(state, &replicas, &unreachable, now)
+        let due = self.preparations.due(state, &replicas, &unreachable, now);
+        let observed = Observed {
+            replicas,
+            leaving: self.leases.leaving(now),
+            moves_in_flight: self.preparations.voluntary(),
+            preparing: self.preparations.receivers(),
+            unfit: self.preparations.unfit(now),
+            unreachable: unreachable
+                .into_keys()
+                .map(|shard| (shard, self.preparations.failures(shard)))
+                .collect(),
+        };
+        (due, observed)
     }
 
     /// A cluster that its owner cannot reach, and every other replica that takes shards has failed
@@ -327,20 +339,6 @@ impl Leader {
             let assignment = state.assignment_of(*stream);
             assignment.is_some_and(|assignment| assignment.owner().is_some())
         });
-    }
-
-    /// What the planner decides from.
-    pub fn observed(&self, state: &State, now: Duration) -> Observed {
-        Observed {
-            replicas: self.availability(state, now),
-            leaving: self.leases.leaving(now),
-            moves_in_flight: self.preparations.voluntary(),
-            preparing: self.preparations.receivers(),
-            unfit: self.preparations.unfit(now),
-            unreachable: out_of_reach(state)
-                .map(|(shard, _)| (shard, self.preparations.failures(shard)))
-                .collect(),
-        }
     }
 
     /// The replicas that take shards.
