@@ -7,7 +7,7 @@ pub mod agreement;
 pub mod checkpoint;
 pub mod handover;
 mod heartbeat;
-mod options;
+pub mod options;
 pub mod prepare;
 mod prepared;
 pub mod reconcile;
@@ -38,8 +38,9 @@ use crate::{
     watcher::{CredentialPolicy, WatchPolicy},
 };
 use heartbeat::Heartbeat;
+use options::RunOptions;
 use prepare::Requests;
-use runs::{RunOptions, Runs};
+use runs::Runs;
 
 /// What an agent works with.
 #[derive(Clone)]

@@ -5,14 +5,13 @@ use std::{collections::BTreeMap, sync::Arc};
 use tokio::sync::watch;
 
 use super::{
+    options::RunOptions,
     prepare::Requests,
     prepared::Prepared,
     reconcile::{RunKey, reconcile},
     shard::ShardRun,
 };
 use crate::domain::{id::ShardId, state::State};
-
-pub use super::options::RunOptions;
 
 /// The shards that run here, and those that are prepared to.
 pub struct Runs {

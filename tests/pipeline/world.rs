@@ -10,8 +10,9 @@ use futures::{FutureExt as _, future::BoxFuture};
 use quorumwatch::{
     agent::{
         checkpoint,
+        options::RunOptions,
         prepare::{PrepareError, Preparer, Requests, Wanted, preparer},
-        runs::{RunOptions, Runs},
+        runs::Runs,
     },
     domain::{
         assignment::MoveReason,
