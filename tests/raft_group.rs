@@ -19,7 +19,7 @@ use quorumwatch::{
         assignment::MoveReason,
         cluster::{ClusterSpec, Source},
         command::{BeginEra, CheckpointEntry, Command, Move, Outcome, Rejection},
-        frame::GapReason,
+        event::GapReason,
         id::{Epoch, ReplicaId, Revision, StreamId, UnixMillis},
         position::Position,
         state::State,

@@ -13,7 +13,7 @@ use kube::{
     core::GroupVersionKind,
 };
 use quorumwatch::{
-    domain::{cluster::Resource, frame::Change},
+    domain::{cluster::Resource, event::Change},
     sim::{
         Audit, Delivered, Fault, Fleet, FleetOptions, Ledger, LoadOptions, Manifest, SimCluster,
     },
@@ -91,7 +91,7 @@ impl World {
         self.cluster.update(&maps(), &named(name)).unwrap();
     }
 
-    /// The frames of a watch.
+    /// The lines of a watch.
     async fn watch(&self, path: &str) -> kube::Result<BoxStream<'static, Value>> {
         let lines = lines(&self.client, path).await?;
         Ok(lines
@@ -117,19 +117,19 @@ async fn is_silent<T>(stream: &mut (impl Stream<Item = T> + Unpin)) -> bool {
     tokio::time::timeout(SILENCE, stream.next()).await.is_err()
 }
 
-/// `TYPE name@rv` of the next frame.
-async fn frame_text(stream: &mut BoxStream<'static, Value>) -> String {
-    let frame = next(stream).await.expect("the watch has ended");
-    let metadata = &frame["object"]["metadata"];
+/// `TYPE name@rv` of the next line.
+async fn line_text(stream: &mut BoxStream<'static, Value>) -> String {
+    let line = next(stream).await.expect("the watch has ended");
+    let metadata = &line["object"]["metadata"];
     let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
-    let (kind, name) = (text(&frame["type"]), text(&metadata["name"]));
+    let (kind, name) = (text(&line["type"]), text(&metadata["name"]));
     format!("{kind} {name}@{}", text(&metadata["resourceVersion"]))
 }
 
-/// The next frames, as [`frame_text`] has them, are these.
-async fn expect_frames(stream: &mut BoxStream<'static, Value>, expected: &str) {
+/// The next lines, as [`line_text`] has them, are these.
+async fn expect_lines(stream: &mut BoxStream<'static, Value>, expected: &str) {
     for expected in expected.split(", ") {
-        assert_eq!(frame_text(stream).await, expected);
+        assert_eq!(line_text(stream).await, expected);
     }
 }
 
@@ -232,7 +232,7 @@ async fn an_exact_list_shows_the_past() {
 async fn a_watch_has_every_change_after_its_revision() {
     let world = world().await;
     let rv = world.create("a");
-    let mut frames = world.watch_maps(&rv).await;
+    let mut lines = world.watch_maps(&rv).await;
     world.create("b");
     world.update("a");
     for name in ["x1", "x0", "x10"] {
@@ -240,12 +240,12 @@ async fn a_watch_has_every_change_after_its_revision() {
     }
     let together = [("default", "x1"), ("default", "x10"), ("default", "x0")];
     world.cluster.delete_batch(&maps(), &together).unwrap();
-    expect_frames(&mut frames, "ADDED b@3, MODIFIED a@4").await;
-    expect_frames(&mut frames, "ADDED x1@5, ADDED x0@6, ADDED x10@7").await;
-    expect_frames(&mut frames, "DELETED x0@8, DELETED x1@8, DELETED x10@8").await;
+    expect_lines(&mut lines, "ADDED b@3, MODIFIED a@4").await;
+    expect_lines(&mut lines, "ADDED x1@5, ADDED x0@6, ADDED x10@7").await;
+    expect_lines(&mut lines, "DELETED x0@8, DELETED x1@8, DELETED x10@8").await;
     assert_eq!(world.cluster.open_watches(), 1);
     world.fleet.stop().await;
-    assert_eq!(next(&mut frames).await, None);
+    assert_eq!(next(&mut lines).await, None);
     assert_eq!(world.cluster.open_watches(), 0);
 }
 
@@ -256,16 +256,16 @@ async fn what_is_gone_is_an_error_in_each_of_the_three_ways() {
     world.create("b");
     world.cluster.compact();
     let path = format!("/api/v1/events?watch=true&resourceVersion={rv}");
-    let mut frames = world.watch(&path).await.unwrap();
-    let frame = next(&mut frames).await.unwrap();
-    assert_eq!(frame["type"], "ERROR");
-    assert_eq!(frame["object"]["code"], 410);
-    assert_eq!(next(&mut frames).await, None);
+    let mut lines = world.watch(&path).await.unwrap();
+    let line = next(&mut lines).await.unwrap();
+    assert_eq!(line["type"], "ERROR");
+    assert_eq!(line["object"]["code"], 410);
+    assert_eq!(next(&mut lines).await, None);
 
     let faults = world.cluster.faults();
     faults.set_times(Fault::SilentClose410, 1);
-    let mut frames = world.watch(&path).await.unwrap();
-    assert_eq!(next(&mut frames).await, None);
+    let mut lines = world.watch(&path).await.unwrap();
+    assert_eq!(next(&mut lines).await, None);
 
     faults.set_times(Fault::HttpGone410, 1);
     let events: Api<Event> = Api::all(world.client.clone());
@@ -288,7 +288,7 @@ async fn bookmarks_come_for_all_but_events() {
         .create(&"v1/pods".parse().unwrap(), &named("p"))
         .unwrap();
     // A bookmark carries the revision of the whole cluster.
-    while frame_text(&mut of_maps).await != format!("BOOKMARK @{rv}") {}
+    while line_text(&mut of_maps).await != format!("BOOKMARK @{rv}") {}
     assert!(is_silent(&mut of_events).await);
 }
 
@@ -322,7 +322,7 @@ async fn initial_events_end_with_a_bookmark() {
 
     let mut without_rv = world.watch("/api/v1/configmaps?watch=1").await.unwrap();
     for _ in 0..4 {
-        assert!(frame_text(&mut without_rv).await.starts_with("ADDED "));
+        assert!(line_text(&mut without_rv).await.starts_with("ADDED "));
     }
     world.cluster.faults().set(Fault::NoWatchList);
     let refused = maps.watch(&params, "0").await.err().unwrap();
@@ -352,13 +352,13 @@ async fn a_selector_turns_updates_into_additions_and_deletions() {
     let world = world().await;
     let path = "/api/v1/namespaces/default/configmaps?watch=1&resourceVersion=1\
                 &labelSelector=app%3Dweb";
-    let mut frames = world.watch(path).await.unwrap();
+    let mut lines = world.watch(path).await.unwrap();
     let (web, plain) = (named("a").label("app", "web"), named("a"));
     world.cluster.create(&maps(), &plain).unwrap();
     for manifest in [&web, &web, &plain] {
         world.cluster.update(&maps(), manifest).unwrap();
     }
-    expect_frames(&mut frames, "ADDED a@3, MODIFIED a@4, DELETED a@5").await;
+    expect_lines(&mut lines, "ADDED a@3, MODIFIED a@4, DELETED a@5").await;
     let unknown = world
         .get("/api/v1/configmaps?fieldSelector=data.k%3Dv")
         .await;
@@ -380,8 +380,8 @@ async fn after_a_rewind_an_old_watch_is_silent_and_a_list_goes_back() {
     assert!(is_silent(&mut old).await && is_silent(&mut future).await);
     world.create("d");
     // What came in between is lost to them in silence: that is the trap.
-    assert_eq!(frame_text(&mut old).await, "ADDED d@4");
-    assert_eq!(frame_text(&mut future).await, "ADDED d@4");
+    assert_eq!(line_text(&mut old).await, "ADDED d@4");
+    assert_eq!(line_text(&mut future).await, "ADDED d@4");
     let path = "/api/v1/configmaps?watch=1&resourceVersion=99&sendInitialEvents=true\
                 &resourceVersionMatch=NotOlderThan";
     let refused = next(&mut world.watch(path).await.unwrap()).await.unwrap();
@@ -401,14 +401,14 @@ async fn a_reset_watch_cache_forgets_what_exact_lists_still_show() {
         .unwrap();
     world.cluster.reset_watch_cache();
     assert_eq!(next(&mut of_maps).await, None);
-    let frame = next(&mut world.watch_maps(&rv).await).await.unwrap();
+    let line = next(&mut world.watch_maps(&rv).await).await.unwrap();
     assert_eq!(
-        frame["object"]["message"],
+        line["object"]["message"],
         format!("too old resource version: {rv} ({event})")
     );
     let exact = ListParams::default().at(&rv).matching(VersionMatch::Exact);
     assert_eq!(world.maps().list(&exact).await.unwrap().items.len(), 1);
-    assert_eq!(frame_text(&mut of_events).await, format!("ADDED e@{event}"));
+    assert_eq!(line_text(&mut of_events).await, format!("ADDED e@{event}"));
     assert!(is_silent(&mut of_events).await);
 }
 
@@ -420,15 +420,15 @@ async fn events_end_together_by_their_ttl() {
     })
     .await;
     let path = "/api/v1/events?watch=true&resourceVersion=1";
-    let mut frames = world.watch(path).await.unwrap();
+    let mut lines = world.watch(path).await.unwrap();
     for name in ["b", "a"] {
         world
             .cluster
             .create(&Resource::events(), &named(name))
             .unwrap();
     }
-    expect_frames(
-        &mut frames,
+    expect_lines(
+        &mut lines,
         "ADDED b@2, ADDED a@3, DELETED a@4, DELETED b@4",
     )
     .await;
@@ -438,9 +438,9 @@ async fn events_end_together_by_their_ttl() {
 async fn a_replaced_cluster_ends_its_watches_and_has_another_identity() {
     let world = world().await;
     let rv = world.create("a");
-    let mut frames = world.watch_maps(&rv).await;
+    let mut lines = world.watch_maps(&rv).await;
     let uid = world.cluster.replace();
-    assert_eq!(next(&mut frames).await, None);
+    assert_eq!(next(&mut lines).await, None);
     let system = world.get("/api/v1/namespaces/kube-system").await.unwrap();
     assert_eq!(system["metadata"]["uid"], *uid);
 }
@@ -458,19 +458,19 @@ async fn faults_strike_while_they_are_on() {
         faults.set_times(fault, 1);
         assert_eq!(code(&world.get("/version").await.unwrap_err()), expected);
     }
-    let mut frames = world.watch_maps("1").await;
+    let mut lines = world.watch_maps("1").await;
     faults.set(Fault::CloseWatches);
-    assert_eq!(next(&mut frames).await, None);
+    assert_eq!(next(&mut lines).await, None);
 
-    let mut frames = world.watch_maps("1").await;
-    faults.set(Fault::InternalErrorFrame);
-    assert_eq!(next(&mut frames).await.unwrap()["object"]["code"], 500);
-    assert_eq!(next(&mut frames).await, None);
+    let mut lines = world.watch_maps("1").await;
+    faults.set(Fault::InternalErrorLine);
+    assert_eq!(next(&mut lines).await.unwrap()["object"]["code"], 500);
+    assert_eq!(next(&mut lines).await, None);
     faults.clear_all();
 
-    let mut frames = world.watch_maps("1").await;
+    let mut lines = world.watch_maps("1").await;
     faults.set(Fault::Unreachable);
-    assert_eq!(next(&mut frames).await, None);
+    assert_eq!(next(&mut lines).await, None);
     let unanswered = world.get("/version").await;
     assert!(!matches!(unanswered, Ok(_) | Err(kube::Error::Api(_))));
     faults.clear_all();
@@ -481,29 +481,29 @@ async fn faults_strike_while_they_are_on() {
 async fn a_stalled_server_says_nothing_and_then_goes_on() {
     let world = world().await;
     let faults = world.cluster.faults();
-    let mut frames = world.watch_maps("1").await;
+    let mut lines = world.watch_maps("1").await;
     faults.set(Fault::Stall);
     world.create("a");
-    assert!(is_silent(&mut frames).await);
+    assert!(is_silent(&mut lines).await);
     {
         let mut version = std::pin::pin!(world.get("/version"));
         assert!(tokio::time::timeout(SILENCE, &mut version).await.is_err());
         faults.clear(Fault::Stall);
         assert!(version.await.is_ok());
     }
-    assert_eq!(frame_text(&mut frames).await, "ADDED a@2");
+    assert_eq!(line_text(&mut lines).await, "ADDED a@2");
 }
 
 #[tokio::test]
-async fn frames_are_dropped_and_repeated_on_demand() {
+async fn events_are_dropped_and_repeated_on_demand() {
     let world = world().await;
     let rv = ["a", "b", "c"].map(|name| world.create(name))[1].clone();
-    world.cluster.faults().set_times(Fault::ReplayFrames(2), 1);
-    let mut frames = world.watch_maps(&rv).await;
-    expect_frames(&mut frames, "ADDED a@2, ADDED b@3, ADDED c@4").await;
-    world.cluster.faults().set(Fault::DropFrame(2));
-    let mut frames = world.watch_maps("1").await;
-    expect_frames(&mut frames, "ADDED a@2, ADDED c@4").await;
+    world.cluster.faults().set_times(Fault::ReplayEvents(2), 1);
+    let mut lines = world.watch_maps(&rv).await;
+    expect_lines(&mut lines, "ADDED a@2, ADDED b@3, ADDED c@4").await;
+    world.cluster.faults().set(Fault::DropEvent(2));
+    let mut lines = world.watch_maps("1").await;
+    expect_lines(&mut lines, "ADDED a@2, ADDED c@4").await;
 }
 
 #[tokio::test]
@@ -572,14 +572,14 @@ async fn what_a_load_writes_is_delivered_as_the_ledger_says() {
 
 /// A watch's line as a subscriber would have it: the object's bytes untouched.
 fn read_event(cluster: &str, line: &str) -> Delivered {
-    let frame: BTreeMap<&str, &RawValue> = serde_json::from_str(line).unwrap();
-    let object = frame["object"].get();
+    let line: BTreeMap<&str, &RawValue> = serde_json::from_str(line).unwrap();
+    let object = line["object"].get();
     let metadata = &serde_json::from_str::<Value>(object).unwrap()["metadata"];
     let text = |name: &str| metadata[name].as_str().unwrap_or_default().to_owned();
     Delivered {
         cluster: cluster.to_owned(),
         resource: Resource::events(),
-        change: match frame["type"].get() {
+        change: match line["type"].get() {
             r#""ADDED""# => Change::Added,
             r#""MODIFIED""# => Change::Modified,
             r#""DELETED""# => Change::Deleted,

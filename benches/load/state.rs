@@ -10,7 +10,7 @@ use quorumwatch::domain::{
     assignment::{Assignment, MoveReason},
     cluster::{Cluster, ClusterSpec, Health, Resource, Source, StreamSelector},
     command::{CheckpointEntry, Command},
-    frame::GapReason,
+    event::GapReason,
     id::{ClusterId, Epoch, Era, ReplicaId, Revision, ShardId, StreamId, UnixMillis},
     position::Position,
     state::State,

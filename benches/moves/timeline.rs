@@ -18,7 +18,7 @@ pub(crate) const STAGES: [&str; 7] = [
     "committed",
     "started",
     "watch open",
-    "first frame",
+    "first event",
     "delivered",
 ];
 

@@ -9,7 +9,7 @@ use crate::{
     clock::unix_now,
     domain::{
         command::{BeginEra, Command, Outcome, Rejection},
-        frame::GapReason,
+        event::GapReason,
         id::Era,
         stream::EraStart,
     },
@@ -61,14 +61,14 @@ impl StreamRun {
             // and it resumes from there.
             self.lease.wait().await;
             match signal {
-                Signal::Frames(frames) => {
-                    let late = self.owned.publish(frames);
+                Signal::Events(events) => {
+                    let late = self.owned.publish(events);
                     if late > 0 {
                         tracing::error!(cluster = %self.cluster, stream = %self.owned.id, late, "events arrived after their resource version was closed");
                     }
                 }
                 Signal::Closed(rv) => self.owned.close(&rv),
-                Signal::Repaired(frames) => self.owned.publish_repair(frames),
+                Signal::Repaired(events) => self.owned.publish_repair(events),
                 Signal::Heard => self.owned.heard(),
                 Signal::EraNeeded {
                     reason,

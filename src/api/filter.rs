@@ -8,7 +8,7 @@ use prost::Message as _;
 use crate::{
     domain::{
         cluster::{Resource, is_cluster_name},
-        frame::Change,
+        event::Change,
         label::is_dns_label,
     },
     pipeline::filter::{

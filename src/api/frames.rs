@@ -93,7 +93,7 @@ impl Frames {
         step: &CursorStep,
         now: UnixMillis,
     ) -> Encoded {
-        let (json, content) = project(self.view, &published.frame);
+        let (json, content) = project(self.view, &published.event);
         let render = || (self.delta(step), event(name, published));
         encoded(published, Object { json, content }, timestamp(now), render)
     }
@@ -124,22 +124,22 @@ fn event_id(name: &StreamName, position: &Position) -> String {
 }
 
 fn event(name: &StreamName, published: &Published) -> v1::Event {
-    let frame = &published.frame;
+    let event = &published.event;
     v1::Event {
         id: event_id(name, &published.position),
         stream: stream_id(name.id),
         cluster: name.cluster.clone(),
         resource: name.selector.resource.to_string(),
-        change_type: convert::change_type(frame.change).into(),
+        change_type: convert::change_type(event.change).into(),
         position: Some(convert::position(&published.position)),
         epoch: published.epoch.0,
         object: Some(v1::ObjectMeta {
-            namespace: frame.namespace().to_owned(),
-            name: frame.name().to_owned(),
-            uid: frame.uid().to_owned(),
-            resource_version: frame.rv.to_string(),
+            namespace: event.namespace().to_owned(),
+            name: event.name().to_owned(),
+            uid: event.uid().to_owned(),
+            resource_version: event.rv.to_string(),
         }),
-        seen_time: Some(timestamp(frame.seen)),
+        seen_time: Some(timestamp(event.seen)),
         // The object and the time of sending are added when the event is sent.
         ..v1::Event::default()
     }

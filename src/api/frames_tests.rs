@@ -8,7 +8,7 @@ use crate::{
         cluster::{Resource, StreamSelector},
         cursor::Mode,
         delivery::{item::Part, place::Place},
-        frame::{Change, Frame as ObjectFrame, ObjectKey},
+        event::{Change, Event, ObjectKey},
         id::{ClusterId, Epoch, Era, GroupId},
     },
     pipeline::output::{StreamChangeReason, StreamChangeType},
@@ -67,7 +67,7 @@ fn position_of_event(stream: u64) -> Position {
 
 fn event(stream: u64) -> usize {
     let position = position_of_event(stream);
-    let frame = ObjectFrame {
+    let event = Event {
         change: Change::Added,
         rv: 40_000_000.into(),
         key: ObjectKey::new(
@@ -79,7 +79,7 @@ fn event(stream: u64) -> usize {
         metadata_only: false,
         seen: NOW,
     };
-    let published = Published::new(position.clone(), Epoch(3), Part::Live, frame);
+    let published = Published::new(position.clone(), Epoch(3), Part::Live, event);
     size(
         CursorStep::Moved(StreamId(stream), Place::At(position)),
         Body::Event(name(stream), Arc::new(published)),

@@ -4,7 +4,7 @@ use bytes::Bytes;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
-use crate::{domain::frame::Frame, proto::v1};
+use crate::{domain::event::Event, proto::v1};
 
 /// How much of each object a subscriber gets.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -48,21 +48,21 @@ struct Parts<'a> {
     metadata: &'a RawValue,
 }
 
-/// What a subscriber gets of a frame's object, and how much of it that is.
-pub(super) fn project(view: View, frame: &Frame) -> (Bytes, v1::ObjectContent) {
-    let content = if frame.metadata_only {
+/// What a subscriber gets of an event's object, and how much of it that is.
+pub(super) fn project(view: View, event: &Event) -> (Bytes, v1::ObjectContent) {
+    let content = if event.metadata_only {
         v1::ObjectContent::Metadata
     } else {
         v1::ObjectContent::Full
     };
     match view {
         View::None => (Bytes::new(), v1::ObjectContent::None),
-        View::Metadata if !frame.metadata_only => metadata(&frame.object).map_or_else(
+        View::Metadata if !event.metadata_only => metadata(&event.object).map_or_else(
             // Rather too much than nothing.
-            || (frame.object.clone(), content),
+            || (event.object.clone(), content),
             |object| (object, v1::ObjectContent::Metadata),
         ),
-        View::Full | View::Metadata => (frame.object.clone(), content),
+        View::Full | View::Metadata => (event.object.clone(), content),
     }
 }
 
@@ -95,14 +95,14 @@ mod tests {
     use super::{View, project};
     use crate::{
         domain::{
-            frame::{Change, Frame, ObjectKey},
+            event::{Change, Event, ObjectKey},
             id::UnixMillis,
         },
         proto::v1::ObjectContent as Content,
     };
 
-    fn frame(object: &'static str, metadata_only: bool) -> Frame {
-        Frame {
+    fn event(object: &'static str, metadata_only: bool) -> Event {
+        Event {
             change: Change::Added,
             rv: "1".parse().unwrap(),
             key: ObjectKey::new("", "a", ""),
@@ -113,7 +113,7 @@ mod tests {
     }
 
     fn metadata_of(object: &'static str) -> (String, Content) {
-        let (object, content) = project(View::Metadata, &frame(object, false));
+        let (object, content) = project(View::Metadata, &event(object, false));
         (String::from_utf8(object.to_vec()).unwrap(), content)
     }
 
@@ -150,13 +150,13 @@ mod tests {
     #[test]
     fn the_other_views_touch_nothing() {
         let object = r#"{"metadata":{},"spec":1}"#;
-        let full = frame(object, false);
+        let full = event(object, false);
         assert_eq!(
             project(View::Full, &full),
             (full.object.clone(), Content::Full)
         );
         assert_eq!(project(View::None, &full), (Bytes::new(), Content::None));
-        let reduced = frame(r#"{"metadata":{} }"#, true);
+        let reduced = event(r#"{"metadata":{} }"#, true);
         for view in [View::Full, View::Metadata] {
             let whole = (reduced.object.clone(), Content::Metadata);
             assert_eq!(project(view, &reduced), whole);

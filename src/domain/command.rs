@@ -3,7 +3,7 @@
 use super::{
     assignment::MoveReason,
     cluster::{ClusterSpec, Condition, InvalidSpec},
-    frame::GapReason,
+    event::GapReason,
     id::{ClusterId, Epoch, Era, GroupId, ReplicaId, Revision, ShardId, StreamId, UnixMillis},
     position::{Position, ResourceVersion},
     request::RequestId,

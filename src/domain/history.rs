@@ -1,22 +1,22 @@
 //! Results of historical reads: catch-up watches, snapshots, repairs.
 
-use super::{frame::Frame, position::ResourceVersion};
+use super::{event::Event, position::ResourceVersion};
 
 /// One step of a historical read.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum HistoryItem {
-    /// Frames of a watch, in order.
-    Frames(Vec<Frame>),
-    /// There is no memory for the next frames until some of those before them are dropped.
+    /// Events of a watch, in order.
+    Events(Vec<Event>),
+    /// There is no memory for the next events until some of those before them are dropped.
     Scarce,
-    /// Every frame up to this version has been given.
+    /// Every event up to this version has been given.
     Closed(ResourceVersion),
     /// Net changes up to `to`, in key order: what a repair gives, and nothing else does.
     Repaired {
         /// The version that the repair ends at.
         to: ResourceVersion,
         /// The net changes.
-        frames: Vec<Frame>,
+        events: Vec<Event>,
         /// Whether these are the last.
         last: bool,
     },
@@ -29,7 +29,7 @@ pub enum HistoryItem {
         to: ResourceVersion,
     },
     /// Objects of a consistent list.
-    Snapshot(Vec<Frame>),
+    Snapshot(Vec<Event>),
     /// The list is complete, and this is its version.
     Synced(ResourceVersion),
     /// The history is gone, beyond repair.

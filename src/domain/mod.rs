@@ -13,7 +13,7 @@ pub mod cluster;
 pub mod command;
 pub mod cursor;
 pub mod delivery;
-pub mod frame;
+pub mod event;
 pub mod history;
 pub mod id;
 pub mod label;

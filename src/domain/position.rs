@@ -121,17 +121,17 @@ impl PartialOrd for ResourceVersion {
     }
 }
 
-/// Which of the frames that share one resource version (watch trap T7).
+/// Which of the events that share one resource version (watch trap T7).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Ordinal(u32);
 
 impl Ordinal {
-    /// The first frame at a resource version.
+    /// The first event at a resource version.
     pub const FIRST: Self = Self(0);
-    /// After every frame at a resource version: the version is closed.
+    /// After every event at a resource version: the version is closed.
     pub const CLOSED: Self = Self(u32::MAX);
 
-    /// The ordinal of the `index`-th frame; the last open one for absurd numbers.
+    /// The ordinal of the `index`-th event; the last open one for absurd numbers.
     pub fn new(index: u32) -> Self {
         Self(index.min(u32::MAX - 1))
     }
@@ -146,7 +146,7 @@ impl Ordinal {
         self.0
     }
 
-    /// The ordinal of the next frame at the same resource version.
+    /// The ordinal of the next event at the same resource version.
     #[must_use]
     pub fn next(self) -> Self {
         Self::new(self.0.saturating_add(1))
@@ -155,8 +155,8 @@ impl Ordinal {
 
 /// A place in a stream, totally ordered.
 ///
-/// A *closed* position stands after every frame of its resource version; any other stands just
-/// after one frame, and more frames of the same version may follow.
+/// A *closed* position stands after every event of its resource version; any other stands just
+/// after one event, and more events of the same version may follow.
 ///
 /// Prints as `era/rv/ordinal`, or `era/rv` where it is closed.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -165,12 +165,12 @@ pub struct Position {
     pub era: Era,
     /// The API server's revision.
     pub rv: ResourceVersion,
-    /// Which frame of that revision.
+    /// Which event of that revision.
     pub ordinal: Ordinal,
 }
 
 impl Position {
-    /// After every frame up to and including `rv`.
+    /// After every event up to and including `rv`.
     pub fn closed(era: Era, rv: ResourceVersion) -> Self {
         Self {
             era,
@@ -179,17 +179,17 @@ impl Position {
         }
     }
 
-    /// Just after one frame.
+    /// Just after one event.
     pub fn at(era: Era, rv: ResourceVersion, ordinal: Ordinal) -> Self {
         Self { era, rv, ordinal }
     }
 
-    /// Whether no further frame of this resource version can follow.
+    /// Whether no further event of this resource version can follow.
     pub fn is_closed(&self) -> bool {
         self.ordinal == Ordinal::CLOSED
     }
 
-    /// The resource version at which a watch resumes without missing a frame: the version itself
+    /// The resource version at which a watch resumes without missing an event: the version itself
     /// where it is closed, else the one before.
     pub fn resume_rv(&self) -> ResourceVersion {
         if self.is_closed() {
@@ -283,7 +283,7 @@ mod tests {
     }
 
     #[test]
-    fn a_closed_position_stands_after_every_frame_of_its_version() {
+    fn a_closed_position_stands_after_every_event_of_its_version() {
         let closed = Position::closed(Era(1), rv("7"));
         let open = Position::at(Era(1), rv("7"), Ordinal::new(u32::MAX));
         assert!(open < closed);

@@ -2,7 +2,7 @@
 
 use super::{
     cluster::StreamSelector,
-    frame::GapReason,
+    event::GapReason,
     id::{Era, ShardId, StreamId, UnixMillis},
     position::{Position, ResourceVersion},
 };
@@ -40,7 +40,7 @@ pub struct EraStart {
     /// The resource version of the consistent list at which the era begins.
     pub to: ResourceVersion,
     /// Whether the net changes between `from` and `to` are published at the era's beginning, as
-    /// frames at `to`, so that no snapshot is needed.
+    /// events at `to`, so that no snapshot is needed.
     pub repaired: bool,
     /// The first era of the unbroken history that this one continues with: since then, each era
     /// began with a repair, and exact lists connect them all. The era itself where it is not

@@ -33,7 +33,7 @@ const RELAYED: usize = 2;
 pub struct Budgets {
     /// The newest part of each stream, where it is owned and where it is served.
     pub rings: Rings,
-    /// Frames of live watches on their way to the stream's owner.
+    /// Events of live watches on their way to the stream's owner.
     pub queues: Budget,
     /// Pages of lists while they are read and taken apart.
     pub pages: Budget,

@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use super::{
     feed::{self, BATCH_MAX},
-    fixtures::{ALL, FIRST, World, frame},
+    fixtures::{ALL, FIRST, World, event},
     output::Body,
     subscription::Start,
 };
@@ -13,7 +13,7 @@ use crate::domain::{
         item::{Item, Published},
         place::{Place, Reader},
     },
-    frame::Frame,
+    event::Event,
     id::StreamId,
     position::Position,
 };
@@ -24,16 +24,16 @@ const OBJECT_BYTES: usize = 52_000;
 /// Far more than a batch.
 const MANY: u64 = 40;
 
-fn large_frames() -> Vec<Frame> {
-    let large = |rv| Frame {
+fn large_events() -> Vec<Event> {
+    let large = |rv| Event {
         object: vec![b' '; OBJECT_BYTES].into(),
-        ..frame(rv, "large")
+        ..event(rv, "large")
     };
     (FIRST + 1..=FIRST + MANY).map(large).collect()
 }
 
 fn bytes_of(published: &[Arc<Published>]) -> usize {
-    published.iter().map(|it| it.frame.object.len()).sum()
+    published.iter().map(|it| it.event.object.len()).sum()
 }
 
 #[tokio::test(start_paused = true)]
@@ -41,20 +41,20 @@ async fn a_message_of_a_feed_is_bounded_in_bytes() {
     let mut world = World::new(ALL, &["v1/events"]);
     let owners = world.begin_at(0);
     let stream = &owners[0].stream;
-    assert_eq!(stream.publish(large_frames()), 0);
+    assert_eq!(stream.publish(large_events()), 0);
     let from = Position::closed(stream.era().unwrap(), FIRST.into());
     let mut feed = feed::open(stream.clone(), Place::At(from), Reader::Subscriber);
     let (mut had, mut messages) = (0, 0);
     while had < MANY {
         let items = feed.recv().await.unwrap().unwrap();
-        let frames = items.into_iter().filter_map(|item| match item {
-            Item::Frame(published) => Some(published),
+        let events = items.into_iter().filter_map(|item| match item {
+            Item::Event(published) => Some(published),
             _ => None,
         });
-        let frames: Vec<_> = frames.collect();
-        assert!(bytes_of(&frames) <= BATCH_MAX.bytes);
-        had += frames.len() as u64;
-        messages += u64::from(!frames.is_empty());
+        let events: Vec<_> = events.collect();
+        assert!(bytes_of(&events) <= BATCH_MAX.bytes);
+        had += events.len() as u64;
+        messages += u64::from(!events.is_empty());
     }
     assert!(
         messages <= MANY / 5,
@@ -69,18 +69,18 @@ async fn a_subscription_gives_a_batch_of_bounded_bytes_and_each_stream_its_turn(
     let owners = world.begin_at(0);
     let mut subscription = world.subscribe(0, Start::Now).subscription;
     for owner in &owners {
-        assert_eq!(owner.stream.publish(large_frames()), 0);
+        assert_eq!(owner.stream.publish(large_events()), 0);
     }
     let mut had: BTreeMap<StreamId, u64> = BTreeMap::new();
     while had.values().sum::<u64>() < 3 * MANY {
-        let mut frames = Vec::new();
+        let mut events = Vec::new();
         for output in subscription.next().await {
             if let Body::Event(name, published) = output.body {
                 *had.entry(name.id).or_default() += 1;
-                frames.push(published);
+                events.push(published);
             }
         }
-        assert!(bytes_of(&frames) <= 2 * BATCH_MAX.bytes);
+        assert!(bytes_of(&events) <= 2 * BATCH_MAX.bytes);
         // Nothing is far ahead of another one.
         let least = world.streams.iter().map(|id| had.get(id).unwrap_or(&0));
         let (least, most) = (least.min(), had.values().max());
@@ -95,9 +95,9 @@ async fn what_is_larger_than_a_batch_keeps_nothing_after_it_waiting() {
     let owners = world.begin_at(0);
     let mut subscriber = world.subscribe(0, Start::Now);
     for owner in &owners {
-        let whole = Frame {
+        let whole = Event {
             object: vec![b' '; BATCH_MAX.bytes].into(),
-            ..frame(FIRST + 1, "whole")
+            ..event(FIRST + 1, "whole")
         };
         assert_eq!(owner.stream.publish(vec![whole]), 0);
     }

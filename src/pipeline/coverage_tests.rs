@@ -8,7 +8,7 @@ use crate::{
         assignment::MoveReason,
         cluster::{Cluster, ClusterSpec, ResourceSelector, Source},
         command::{BeginEra, Command, Move},
-        frame::GapReason,
+        event::GapReason,
         id::{Era, ReplicaId, Revision, ShardId, UnixMillis},
     },
     pipeline::filter::{Filter, LabelSelector, Values},

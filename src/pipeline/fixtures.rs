@@ -25,7 +25,7 @@ use crate::{
             item::Published,
             place::{Place, Reader},
         },
-        frame::{Change, Frame, GapReason, ObjectKey},
+        event::{Change, Event, GapReason, ObjectKey},
         history::HistoryItem,
         id::{ClusterId, Epoch, GroupId, ReplicaId, Revision, ShardId, StreamId, UnixMillis},
         state::State,
@@ -44,9 +44,9 @@ pub(super) const FIRST: u64 = 10;
 /// Rings that hold everything.
 pub(super) const ALL: usize = usize::MAX;
 
-/// A frame of an object of this name.
-pub(super) fn frame(rv: u64, name: &str) -> Frame {
-    Frame {
+/// An event of an object of this name.
+pub(super) fn event(rv: u64, name: &str) -> Event {
+    Event {
         change: Change::Added,
         rv: rv.into(),
         key: ObjectKey::new("ns", name, name),
@@ -56,10 +56,10 @@ pub(super) fn frame(rv: u64, name: &str) -> Frame {
     }
 }
 
-/// Frames of these versions.
-pub(super) fn frames(versions: impl IntoIterator<Item = u64>) -> Vec<Frame> {
+/// Events of these versions.
+pub(super) fn events(versions: impl IntoIterator<Item = u64>) -> Vec<Event> {
     let versions = versions.into_iter();
-    versions.map(|rv| frame(rv, &format!("o{rv}"))).collect()
+    versions.map(|rv| event(rv, &format!("o{rv}"))).collect()
 }
 
 /// A reader starts a historical read of a stream.
@@ -316,7 +316,7 @@ impl Subscriber {
     pub(super) fn seen(&self) -> Vec<(u64, String)> {
         let events = self.events.iter();
         events
-            .map(|(_, it)| (it.epoch.0, it.frame.name().to_owned()))
+            .map(|(_, it)| (it.epoch.0, it.event.name().to_owned()))
             .collect()
     }
 }

@@ -26,7 +26,7 @@ use crate::domain::{
         publication::{Numbered, Publication},
         way::Located,
     },
-    frame::Frame,
+    event::Event,
     id::{Epoch, Era, StreamId},
     position::{Position, ResourceVersion},
     stream::{EraStart, ResumePoint},
@@ -147,21 +147,21 @@ impl OwnedStream {
         self.log.wake_feeds();
     }
 
-    /// Publishes frames of the watch, in order. Gives how many came too late to be published: the
+    /// Publishes events of the watch, in order. Gives how many came too late to be published: the
     /// watch session lets none through.
-    pub fn publish(&self, frames: Vec<Frame>) -> usize {
-        let mut late_frames = 0;
+    pub fn publish(&self, events: Vec<Event>) -> usize {
+        let mut late_events = 0;
         self.publish_items(|publication| {
-            let Numbered { items, late } = publication.frames(frames);
-            late_frames = late;
+            let Numbered { items, late } = publication.events(events);
+            late_events = late;
             items
         });
-        late_frames
+        late_events
     }
 
     /// Publishes net changes of the repair with which the current era began, in key order.
-    pub fn publish_repair(&self, frames: Vec<Frame>) {
-        self.publish_items(|publication| publication.net_changes(frames));
+    pub fn publish_repair(&self, events: Vec<Event>) {
+        self.publish_items(|publication| publication.net_changes(events));
     }
 
     /// Everything up to `rv` has been published.

@@ -26,7 +26,7 @@ use super::{
 use crate::domain::{
     cursor::{Cursor, InvalidCursor, Mode},
     delivery::{item::Item, place::Place},
-    frame::Change,
+    event::Change,
     id::{Era, Revision, StreamId},
     position::Position,
     state::State,
@@ -472,9 +472,9 @@ fn newest_of(hub: &Hub, stream: &Stream) -> Option<Position> {
 fn body(mode: Mode, stream: &SubscriptionStream, admitted: Admitted) -> Option<Body> {
     let name = stream.name().clone();
     match admitted {
-        Admitted::Event(published) => match stream.judge(&published.frame) {
+        Admitted::Event(published) => match stream.judge(&published.event) {
             Verdict::Wanted => Some(Body::Event(name, published)),
-            Verdict::Unmatched if mode == Mode::Copy => match published.frame.change {
+            Verdict::Unmatched if mode == Mode::Copy => match published.event.change {
                 // The copy may have it from before it ceased to match.
                 Change::Deleted => Some(Body::Event(name, published)),
                 Change::Added | Change::Modified => Some(Body::Unmatched(name, published)),

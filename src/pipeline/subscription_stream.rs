@@ -19,7 +19,7 @@ use crate::domain::{
         place::{Admission, Place, Reader},
         ring::{Read, ReadMax},
     },
-    frame::Frame,
+    event::Event,
     id::StreamId,
     position::Position,
     stream::Stream,
@@ -86,7 +86,7 @@ pub(super) enum FromLog {
 
 /// What becomes of an item.
 pub(super) enum Admitted {
-    /// A frame that has not been given yet.
+    /// An event that has not been given yet.
     Event(Arc<Published>),
     /// A snapshot is complete.
     Synced(Position),
@@ -125,8 +125,8 @@ impl SubscriptionStream {
         self.filter = filter;
     }
 
-    pub(super) fn judge(&self, frame: &Frame) -> Verdict {
-        self.filter.judge(frame)
+    pub(super) fn judge(&self, event: &Event) -> Verdict {
+        self.filter.judge(event)
     }
 
     /// Begins, if it has not, and can: the stream must have been watched once.
@@ -251,7 +251,7 @@ impl SubscriptionStream {
         match (self.place.admit(Reader::Subscriber, &item), item) {
             (Admission::Missing, _) => Admitted::Missing,
             (Admission::Had, _) => Admitted::Nothing,
-            (Admission::Next, Item::Frame(published)) => Admitted::Event(published),
+            (Admission::Next, Item::Event(published)) => Admitted::Event(published),
             (Admission::Next, Item::Synced(position)) => Admitted::Synced(position),
             // The item has the place at which the owner lost its watch; the subscriber gets its
             // own.

@@ -11,7 +11,7 @@ use tokio_util::task::AbortOnDropHandle;
 
 use super::{
     feed::{self, ALIVE_EVERY, FeedMessage, messages_max},
-    fixtures::{FIRST, Looked, Owner, Subscriber, World, frame, frames},
+    fixtures::{FIRST, Looked, Owner, Subscriber, World, event, events},
     subscription::Start,
 };
 use crate::domain::{
@@ -19,14 +19,14 @@ use crate::domain::{
         item::Item,
         place::{Place, Reader},
     },
-    frame::GapReason,
+    event::GapReason,
     history::HistoryItem,
     id::{Era, StreamId, UnixMillis},
     position::Position,
     stream::{EraStart, ResumePoint},
 };
 
-/// A ring of some ten frames.
+/// A ring of some ten events.
 const SMALL: usize = 8 * 1024;
 
 /// A version that no catch-up here reaches.
@@ -49,7 +49,7 @@ fn open(owner: &Owner) -> mpsc::Receiver<FeedMessage> {
 async fn looking() -> (World, Vec<Owner>, mpsc::Receiver<FeedMessage>, Looked) {
     let mut world = World::new(SMALL, &["v1/events"]);
     let mut owners = world.begin_at(0);
-    owners[0].stream.publish(frames(FAR..FAR + MANY));
+    owners[0].stream.publish(events(FAR..FAR + MANY));
     let feed = open(&owners[0]);
     let looked = owners[0].look().await;
     (world, owners, feed, looked)
@@ -81,7 +81,7 @@ async fn a_feed_whose_look_into_the_past_takes_long_says_that_it_lives() {
     for _ in 0..30 {
         assert!(says_that_it_lives(&mut feed).await);
     }
-    let some = HistoryItem::Frames(frames(FIRST + 1..=15));
+    let some = HistoryItem::Events(events(FIRST + 1..=15));
     looked.items.send(some).await.unwrap();
     assert_eq!(next_items(&mut feed).await.len(), 5);
     for _ in 0..30 {
@@ -103,12 +103,12 @@ async fn a_feed_of_a_stream_that_has_not_begun_says_that_it_lives() {
 #[tokio::test(start_paused = true)]
 async fn a_feed_whose_reader_is_slow_neither_ends_nor_falls_silent() {
     let (_world, _owners, mut feed, looked) = looking().await;
-    // Nothing is read, neither signs of life nor more frames than wait.
+    // Nothing is read, neither signs of life nor more events than wait.
     tokio::time::sleep(ALIVE_EVERY * 60).await;
     let items = looked.items.clone();
     let flood = tokio::spawn(async move {
         for rv in FIRST + 1..=FIRST + MANY {
-            let one = HistoryItem::Frames(vec![frame(rv, "o")]);
+            let one = HistoryItem::Events(vec![event(rv, "o")]);
             items.send(one).await.unwrap();
         }
     });
@@ -128,11 +128,11 @@ async fn a_feed_whose_reader_is_slow_neither_ends_nor_falls_silent() {
     assert!(says_that_it_lives(&mut feed).await);
 }
 
-/// Gives one frame after the other, for as long as it is read.
+/// Gives one event after the other, for as long as it is read.
 fn endless(looked: Looked) -> AbortOnDropHandle<()> {
     AbortOnDropHandle::new(tokio::spawn(async move {
         for rv in FIRST + 1..FAR {
-            let one = HistoryItem::Frames(vec![frame(rv, "past")]);
+            let one = HistoryItem::Events(vec![event(rv, "past")]);
             if looked.items.send(one).await.is_err() {
                 return;
             }
@@ -155,7 +155,7 @@ impl Busy {
         let mut world = World::new(SMALL, &resources);
         let mut owners = world.begin_at(0);
         let cursor = world.subscribe(0, Start::Now).subscription.cursor();
-        owners[0].stream.publish(frames(FAR..FAR + MANY));
+        owners[0].stream.publish(events(FAR..FAR + MANY));
         let mut subscriber = world.subscribe(0, Start::Cursor(cursor));
         let looked = tokio::select! {
             looked = owners[0].look() => looked,
@@ -173,7 +173,7 @@ impl Busy {
 
     fn publish(&mut self, stream: usize) {
         self.rv += 1;
-        let one = vec![frame(self.rv, "live")];
+        let one = vec![event(self.rv, "live")];
         assert_eq!(self.owners[stream].stream.publish(one), 0);
     }
 
@@ -240,9 +240,9 @@ async fn a_feed_that_was_opened_before_its_owner_has_an_era_does_not_wait_for_a_
     assert!(says_that_it_lives(&mut feed).await);
     let opened = Instant::now();
     owner.stream.resume(start, &ResumePoint::At(begin));
-    owner.stream.publish(frames([FIRST + 1]));
+    owner.stream.publish(events([FIRST + 1]));
     let first = feed.recv().await.unwrap().unwrap();
-    assert!(matches!(&*first, [Item::Frame(_)]), "{first:?}");
+    assert!(matches!(&*first, [Item::Event(_)]), "{first:?}");
     assert!(opened.elapsed() < ALIVE_EVERY);
 }
 
@@ -254,9 +254,9 @@ async fn who_waits_for_a_replay_is_woken_after_something_that_was_nothing_to_it(
         // The reader looks, and there is nothing.
         tokio::time::sleep(SLACK).await;
         let sent = Instant::now();
-        let item = HistoryItem::Frames(frames([rv]));
+        let item = HistoryItem::Events(events([rv]));
         looked.items.send(item).await.unwrap();
-        while !matches!(&*feed.recv().await.unwrap().unwrap(), [Item::Frame(_)]) {}
+        while !matches!(&*feed.recv().await.unwrap().unwrap(), [Item::Event(_)]) {}
         assert!(sent.elapsed() < SLACK, "{:?}", sent.elapsed());
     }
 }

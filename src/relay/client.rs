@@ -29,7 +29,7 @@ use crate::{
 /// retries afterwards.
 pub const OWNER_READY_MAX: Duration = Duration::from_secs(5);
 
-/// Largest message of a feed: a batch of frames of large objects.
+/// Largest message of a feed: a batch of events of large objects.
 pub const RELAY_MESSAGE_BYTES_MAX: usize = 1 << 30;
 
 /// Finds the address of a peer's listener.
@@ -166,7 +166,7 @@ mod tests {
     use crate::{
         domain::{
             delivery::item::{Item, Part, Published},
-            frame::{Change, Frame, ObjectKey},
+            event::{Change, Event, ObjectKey},
             id::{Epoch, Era, UnixMillis},
             position::Position,
         },
@@ -177,7 +177,7 @@ mod tests {
 
     fn message(objects: u64) -> RelayResponse {
         let item = |rv: u64| {
-            let frame = Frame {
+            let event = Event {
                 change: Change::Added,
                 rv: rv.into(),
                 key: ObjectKey::new("ns", "n", "u"),
@@ -186,7 +186,7 @@ mod tests {
                 seen: UnixMillis(0),
             };
             let at = Position::closed(Era(1), rv.into());
-            Item::Frame(Arc::new(Published::new(at, Epoch(1), Part::Live, frame)))
+            Item::Event(Arc::new(Published::new(at, Epoch(1), Part::Live, event)))
         };
         codec::to_message((0..objects).map(item).collect())
     }

@@ -5,12 +5,12 @@ use std::{sync::Arc, time::Duration};
 use crate::{
     domain::{
         delivery::item::{Gap, Item, Part, Published},
-        frame::{Change, Frame, GapReason, ObjectKey},
+        event::{Change, Event, GapReason, ObjectKey},
         id::{Epoch, Era, UnixMillis},
         position::{Ordinal, Position, ResourceVersion},
     },
     memory::held,
-    proto::internal::v1::{RelayFrame, RelayGap, RelayItem, RelayResponse, relay_item},
+    proto::internal::v1::{RelayEvent, RelayGap, RelayItem, RelayResponse, relay_item},
 };
 
 /// What a peer sent is not an item.
@@ -24,7 +24,7 @@ const ITEM_BYTES: usize = 800;
 /// What a message's items take in memory.
 pub fn cost_bytes(message: &RelayResponse) -> usize {
     let objects = message.items.iter().map(|item| match &item.item {
-        Some(relay_item::Item::Frame(frame)) => frame.object.len(),
+        Some(relay_item::Item::Event(event)) => event.object.len(),
         _ => 0,
     });
     objects.map(|object| object + ITEM_BYTES).sum()
@@ -34,8 +34,8 @@ pub fn cost_bytes(message: &RelayResponse) -> usize {
 pub fn hold_for<T: Send + Sync + 'static>(message: &mut RelayResponse, hold: T) {
     let hold = Arc::new(hold);
     for item in &mut message.items {
-        if let Some(relay_item::Item::Frame(frame)) = &mut item.item {
-            frame.object = held(std::mem::take(&mut frame.object), hold.clone());
+        if let Some(relay_item::Item::Event(event)) = &mut item.item {
+            event.object = held(std::mem::take(&mut event.object), hold.clone());
         }
     }
 }
@@ -57,7 +57,7 @@ pub fn from_message(message: RelayResponse) -> Result<Vec<Item>, Malformed> {
 
 fn to_item(item: Item) -> relay_item::Item {
     match item {
-        Item::Frame(published) => relay_item::Item::Frame(to_frame(&published)),
+        Item::Event(published) => relay_item::Item::Event(to_event(&published)),
         Item::At(position) => relay_item::Item::At(position.to_string()),
         Item::Synced(position) => relay_item::Item::Synced(position.to_string()),
         Item::Hole(position) => relay_item::Item::Hole(position.to_string()),
@@ -77,7 +77,7 @@ fn to_item(item: Item) -> relay_item::Item {
 fn from_item(item: RelayItem) -> Result<Item, Malformed> {
     let position = |text: &str| text.parse::<Position>().map_err(|_| Malformed("position"));
     Ok(match item.item.ok_or(Malformed("empty item"))? {
-        relay_item::Item::Frame(frame) => Item::Frame(Arc::new(from_frame(frame)?)),
+        relay_item::Item::Event(event) => Item::Event(Arc::new(from_event(event)?)),
         relay_item::Item::At(at) => Item::At(position(&at)?),
         relay_item::Item::Synced(at) => Item::Synced(position(&at)?),
         relay_item::Item::Hole(at) => Item::Hole(position(&at)?),
@@ -97,16 +97,16 @@ fn from_item(item: RelayItem) -> Result<Item, Malformed> {
     })
 }
 
-fn to_frame(published: &Published) -> RelayFrame {
+fn to_event(published: &Published) -> RelayEvent {
     let Published {
         position,
         epoch,
         part,
-        frame,
+        event,
         ..
     } = published;
     let short = position.rv.as_u64();
-    RelayFrame {
+    RelayEvent {
         era: position.era.0,
         rv: short.unwrap_or_default(),
         long_rv: if short.is_some() {
@@ -115,51 +115,51 @@ fn to_frame(published: &Published) -> RelayFrame {
             position.rv.to_string()
         },
         ordinal: position.ordinal.get(),
-        change: change_number(frame.change),
-        object_rv: if frame.rv == position.rv {
+        change: change_number(event.change),
+        object_rv: if event.rv == position.rv {
             String::new()
         } else {
-            frame.rv.to_string()
+            event.rv.to_string()
         },
-        namespace: frame.namespace().to_owned(),
-        name: frame.name().to_owned(),
-        uid: frame.uid().to_owned(),
-        object: frame.object.clone(),
-        seen_ms: frame.seen.0,
+        namespace: event.namespace().to_owned(),
+        name: event.name().to_owned(),
+        uid: event.uid().to_owned(),
+        object: event.object.clone(),
+        seen_ms: event.seen.0,
         epoch: epoch.0,
         part: part_number(*part),
-        metadata_only: frame.metadata_only,
+        metadata_only: event.metadata_only,
     }
 }
 
-fn from_frame(frame: RelayFrame) -> Result<Published, Malformed> {
-    let rv = if frame.long_rv.is_empty() {
-        ResourceVersion::from(frame.rv)
+fn from_event(event: RelayEvent) -> Result<Published, Malformed> {
+    let rv = if event.long_rv.is_empty() {
+        ResourceVersion::from(event.rv)
     } else {
-        frame
+        event
             .long_rv
             .parse()
             .map_err(|_| Malformed("resource version"))?
     };
-    let object_rv = if frame.object_rv.is_empty() {
+    let object_rv = if event.object_rv.is_empty() {
         rv.clone()
     } else {
-        frame
+        event
             .object_rv
             .parse()
             .map_err(|_| Malformed("object resource version"))?
     };
-    let position = Position::at(Era(frame.era), rv, Ordinal::from_number(frame.ordinal));
-    let (epoch, part) = (Epoch(frame.epoch), part(frame.part)?);
-    let frame = Frame {
-        change: change(frame.change)?,
+    let position = Position::at(Era(event.era), rv, Ordinal::from_number(event.ordinal));
+    let (epoch, part) = (Epoch(event.epoch), part(event.part)?);
+    let event = Event {
+        change: change(event.change)?,
         rv: object_rv,
-        key: ObjectKey::new(&frame.namespace, &frame.name, &frame.uid),
-        object: frame.object,
-        metadata_only: frame.metadata_only,
-        seen: UnixMillis(frame.seen_ms),
+        key: ObjectKey::new(&event.namespace, &event.name, &event.uid),
+        object: event.object,
+        metadata_only: event.metadata_only,
+        seen: UnixMillis(event.seen_ms),
     };
-    Ok(Published::new(position, epoch, part, frame))
+    Ok(Published::new(position, epoch, part, event))
 }
 
 fn part_number(part: Part) -> u32 {
@@ -224,7 +224,7 @@ fn gap_reason(number: u32) -> Result<GapReason, Malformed> {
 #[cfg(test)]
 mod tests {
     use super::{
-        Arc, Change, Duration, Epoch, Era, Frame, Gap, GapReason, Item, ObjectKey, Ordinal, Part,
+        Arc, Change, Duration, Epoch, Era, Event, Gap, GapReason, Item, ObjectKey, Ordinal, Part,
         Position, Published, UnixMillis, from_message, to_message,
     };
 
@@ -235,7 +235,7 @@ mod tests {
             "99999999999999999999".parse().unwrap(),
             Ordinal::new(3),
         );
-        let frame = |rv: &str| Frame {
+        let event = |rv: &str| Event {
             change: Change::Deleted,
             rv: rv.parse().unwrap(),
             key: ObjectKey::new("ns", "n", "u"),
@@ -244,8 +244,8 @@ mod tests {
             seen: UnixMillis(7),
         };
         let published = |at: &Position, rv| {
-            let published = Published::new(at.clone(), Epoch(4), Part::Repair, frame(rv));
-            Item::Frame(Arc::new(published))
+            let published = Published::new(at.clone(), Epoch(4), Part::Repair, event(rv));
+            Item::Event(Arc::new(published))
         };
         let gap = Gap {
             from: None,

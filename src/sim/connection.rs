@@ -65,7 +65,7 @@ impl Listener for BreakableListener {
 
     async fn accept(&mut self) -> (BreakableStream, Connection) {
         let (stream, client) = Listener::accept(&mut self.0).await;
-        // Frames are small and must not wait for each other; a failure costs only time.
+        // Lines are small and must not wait for each other; a failure costs only time.
         let _ = stream.set_nodelay(true);
         let connection = Connection {
             client: Some(client),

@@ -23,10 +23,10 @@ pub enum Fault {
     /// Ends every open watch at once, cleanly (watch trap T14). Acts when set and does not stay.
     CloseWatches,
     /// A watch at a resource version that is gone is answered with 200 and a clean, silent close
-    /// (watch trap T3), not with an error frame.
+    /// (watch trap T3), not with an error line.
     SilentClose410,
     /// A watch at a resource version that is gone is answered with HTTP status 410 (watch trap
-    /// T2), not with an error frame.
+    /// T2), not with an error line.
     HttpGone410,
     /// Connections are accepted, and nothing is sent: neither to requests nor on open watches
     /// (watch trap T13). When cleared, everything continues as after SIGCONT.
@@ -34,21 +34,21 @@ pub enum Fault {
     /// Watches are opened and continue, and nothing comes of them, while everything else is
     /// answered: as where etcd starves a watch, or a proxy keeps back what it is sent. When
     /// cleared, the watches that were held so break off.
-    HoldFrames,
-    /// Of this many frames, watches drop one (watch trap T11). 0 drops none.
-    DropFrame(u32),
-    /// Watches send a 500 `InternalError` frame and end (watch trap T12), before any other frame.
-    InternalErrorFrame,
+    HoldLines,
+    /// Of this many events, watches drop one (watch trap T11). 0 drops none.
+    DropEvent(u32),
+    /// Watches send a 500 `InternalError` line and end (watch trap T12), before any other line.
+    InternalErrorLine,
     /// Connections are closed at once, without an answer; open watches break off.
     Unreachable,
-    /// A new watch begins with this many frames from before the resource version asked for (watch
+    /// A new watch begins with this many events from before the resource version asked for (watch
     /// trap T10).
-    ReplayFrames(u32),
+    ReplayEvents(u32),
     /// `sendInitialEvents` is refused with 422 (watch trap T16).
     NoWatchList,
     /// Of so many new watches one is sent no changes while this is on, as by an API server whose
     /// cache stands still (watch traps T9, T10). What was held back is sent when it is cleared.
-    DelayFrames(u32),
+    DelayEvents(u32),
     /// Bookmarks of watches whose changes are held back claim that everything up to now was sent.
     EarlyBookmarks,
     /// Exact lists are answered with the newest state, as where the server does not know
@@ -72,8 +72,8 @@ pub struct Faults {
     switches: Mutex<Vec<Switch>>,
     /// How often `CloseWatches` was set.
     closes: AtomicU64,
-    /// Frames that `DropFrame` has examined.
-    frames: AtomicU64,
+    /// Events that `DropEvent` has examined.
+    events: AtomicU64,
     /// Watches that were opened.
     watches: AtomicU64,
     /// Changes whenever a switch does.
@@ -93,7 +93,7 @@ impl Faults {
             any: AtomicBool::new(false),
             switches: Mutex::default(),
             closes: AtomicU64::new(0),
-            frames: AtomicU64::new(0),
+            events: AtomicU64::new(0),
             watches: AtomicU64::new(0),
             changes: watch::Sender::new(0),
         }
@@ -104,7 +104,7 @@ impl Faults {
         self.put(fault, None);
     }
 
-    /// Switches a fault on for so many requests, watches or frames, whichever it strikes.
+    /// Switches a fault on for so many requests, watches or events, whichever it strikes.
     pub fn set_times(&self, fault: Fault, times: u32) {
         self.put(fault, Some(times));
     }
@@ -165,23 +165,23 @@ impl Faults {
         .find_map(|kind| self.strike(kind))
     }
 
-    /// Whether the next frame of a watch is to be dropped.
-    pub(super) fn drops_frame(&self) -> bool {
+    /// Whether the next event of a watch is to be dropped.
+    pub(super) fn drops_event(&self) -> bool {
         if !self.any.load(Ordering::Acquire) {
             return false;
         }
         let one_in = self.lock().iter().find_map(|switch| match switch.fault {
-            Fault::DropFrame(one_in) if one_in > 0 => Some(u64::from(one_in)),
+            Fault::DropEvent(one_in) if one_in > 0 => Some(u64::from(one_in)),
             _ => None,
         });
         let Some(one_in) = one_in else {
             return false;
         };
-        let frames = self.frames.fetch_add(1, Ordering::AcqRel) + 1;
-        frames.is_multiple_of(one_in) && self.strike(Fault::DropFrame(0)).is_some()
+        let events = self.events.fetch_add(1, Ordering::AcqRel) + 1;
+        events.is_multiple_of(one_in) && self.strike(Fault::DropEvent(0)).is_some()
     }
 
-    /// The number of a new watch, for [`Self::holds_frames`].
+    /// The number of a new watch, for [`Self::holds_events`].
     pub(super) fn number_watch(&self) -> u64 {
         self.watches.fetch_add(1, Ordering::AcqRel)
     }
@@ -192,12 +192,12 @@ impl Faults {
     }
 
     /// Whether the watch of this number is sent no changes.
-    pub(super) fn holds_frames(&self, watch: u64) -> bool {
+    pub(super) fn holds_events(&self, watch: u64) -> bool {
         if !self.any.load(Ordering::Acquire) {
             return false;
         }
         self.lock().iter().any(|switch| match switch.fault {
-            Fault::DelayFrames(one_in) => one_in > 0 && watch.is_multiple_of(u64::from(one_in)),
+            Fault::DelayEvents(one_in) => one_in > 0 && watch.is_multiple_of(u64::from(one_in)),
             _ => false,
         })
     }
@@ -260,24 +260,24 @@ mod tests {
     }
 
     #[test]
-    fn one_frame_in_n_is_dropped() {
+    fn one_event_in_n_is_dropped() {
         let faults = Faults::new();
-        faults.set(Fault::DropFrame(3));
-        let drops = [0; 7].map(|_| faults.drops_frame());
+        faults.set(Fault::DropEvent(3));
+        let drops = [0; 7].map(|_| faults.drops_event());
         assert_eq!(drops, [false, false, true, false, false, true, false]);
-        faults.clear(Fault::DropFrame(0));
-        assert!(!faults.drops_frame());
+        faults.clear(Fault::DropEvent(0));
+        assert!(!faults.drops_event());
     }
 
     #[test]
     fn one_watch_in_n_is_sent_no_changes() {
         let faults = Faults::new();
         let watches = [0; 4].map(|_| faults.number_watch());
-        faults.set(Fault::DelayFrames(2));
-        let held = watches.map(|watch| faults.holds_frames(watch));
+        faults.set(Fault::DelayEvents(2));
+        let held = watches.map(|watch| faults.holds_events(watch));
         assert_eq!(held, [true, false, true, false]);
-        faults.clear(Fault::DelayFrames(0));
-        assert!(!faults.holds_frames(0));
+        faults.clear(Fault::DelayEvents(0));
+        assert!(!faults.holds_events(0));
     }
 
     #[test]

@@ -4,7 +4,7 @@ use std::{borrow::Cow, sync::Arc};
 
 use serde::{Deserialize, Serialize};
 
-use crate::domain::{cluster::Resource, frame::Change};
+use crate::domain::{cluster::Resource, event::Change};
 
 /// One committed change.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -101,7 +101,7 @@ impl Object {
         }
     }
 
-    /// The same object at another revision: what a `DELETED` frame carries.
+    /// The same object at another revision: what a `DELETED` line carries.
     pub(super) fn at_rv(&self, rv: u64) -> Self {
         let old_digits = self.rv.to_string().len();
         let digits = rv.to_string();

@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 /// Seconds after which the server asks to be tried again.
 const RETRY_AFTER_SECONDS: u64 = 1;
 
-/// A refusal, to be sent as an answer or as the last frame of a watch.
+/// A refusal, to be sent as an answer or as the last line of a watch.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct Status {
     code: StatusCode,
@@ -114,8 +114,8 @@ impl Status {
         Self::new(StatusCode::INTERNAL_SERVER_ERROR, "InternalError", message)
     }
 
-    /// The `ERROR` frame of a watch.
-    pub(super) fn frame(&self) -> Vec<u8> {
+    /// The `ERROR` line of a watch.
+    pub(super) fn line(&self) -> Vec<u8> {
         let mut line = json!({ "type": "ERROR", "object": self.json }).to_string();
         line.push('\n');
         line.into_bytes()
@@ -149,10 +149,10 @@ mod tests {
     use super::{Status, header};
 
     #[test]
-    fn an_error_frame_is_one_line_with_a_code() {
-        let frame = String::from_utf8(Status::expired("too old").frame()).unwrap();
-        assert_eq!(frame.lines().count(), 1);
-        let value: serde_json::Value = serde_json::from_str(&frame).unwrap();
+    fn an_error_is_one_line_with_a_code() {
+        let line = String::from_utf8(Status::expired("too old").line()).unwrap();
+        assert_eq!(line.lines().count(), 1);
+        let value: serde_json::Value = serde_json::from_str(&line).unwrap();
         assert_eq!(
             (&value["type"], &value["object"]["code"]),
             (&"ERROR".into(), &410.into())

@@ -1,5 +1,5 @@
-//! Serves watches: one JSON line per frame, for as long as the client, the time-out and the
-//! switches allow.
+//! Serves watches: one line of JSON after the other, for as long as the client, the time-out and
+//! the switches allow.
 
 use std::{io, sync::Arc, time::Duration};
 
@@ -21,7 +21,7 @@ use super::{
     status::{Status, json_response},
     store::{Entry, Gone, Store},
 };
-use crate::domain::frame::Change;
+use crate::domain::event::Change;
 
 /// Most changes that are taken from the store at once: about a megabyte, so that the store is not
 /// held for long and a slow client costs little.
@@ -45,7 +45,7 @@ struct Scope {
 /// How a watch begins.
 #[derive(Default)]
 struct Beginning {
-    frames: Vec<u8>,
+    lines: Vec<u8>,
     /// Every change up to here has been sent, or was not asked for.
     cursor: u64,
     over: bool,
@@ -56,7 +56,7 @@ struct Watch {
     beginning: Bytes,
     cursor: u64,
     over: bool,
-    /// Whether frames were held back.
+    /// Whether lines were held back.
     held: bool,
     /// What [`SimCluster::watch_ends`] was when the watch began.
     ends: u64,
@@ -98,7 +98,7 @@ pub(super) fn open(
         .unwrap_or_else(|| Duration::from_secs(rand::rng().random_range(TIMEOUT_SECONDS)));
     let now = Instant::now();
     let mut watch = Watch {
-        beginning: beginning.frames.into(),
+        beginning: beginning.lines.into(),
         cursor: beginning.cursor,
         over: beginning.over,
         held: false,
@@ -114,8 +114,8 @@ pub(super) fn open(
     if bookmarks {
         watch.plan_bookmark(now);
     }
-    let frames = futures::stream::unfold(watch, Watch::next);
-    Ok(json_response(Body::from_stream(frames)))
+    let lines = futures::stream::unfold(watch, Watch::next);
+    Ok(json_response(Body::from_stream(lines)))
 }
 
 fn check_options(cluster: &SimCluster, query: &Query) -> Result<(), Status> {
@@ -148,7 +148,7 @@ impl Scope {
                 let asked = from.unwrap_or(0);
                 return Ok(if asked > current {
                     Beginning {
-                        frames: Status::too_large(asked, current).frame(),
+                        lines: Status::too_large(asked, current).line(),
                         over: true,
                         ..Beginning::default()
                     }
@@ -163,22 +163,22 @@ impl Scope {
                     return Err(expired(gone, cursor));
                 }
                 return Ok(Beginning {
-                    frames: self.gone_frame(gone, cursor),
+                    lines: self.gone_line(gone, cursor),
                     over: true,
                     cursor,
                 });
             }
-            let mut frames = Vec::new();
-            if let Some(Fault::ReplayFrames(count)) =
-                self.cluster.faults().strike(Fault::ReplayFrames(0))
+            let mut lines = Vec::new();
+            if let Some(Fault::ReplayEvents(count)) =
+                self.cluster.faults().strike(Fault::ReplayEvents(0))
             {
                 let count = usize::try_from(count).unwrap_or(usize::MAX);
                 for entry in store.changes_before(self.table, cursor, count) {
-                    self.write_entry(&mut frames, &entry);
+                    self.write_entry(&mut lines, &entry);
                 }
             }
             Ok(Beginning {
-                frames,
+                lines,
                 cursor,
                 over: false,
             })
@@ -191,22 +191,22 @@ impl Scope {
         let page = store.page(self.table, cursor, "", &self.selection, usize::MAX);
         let mut items = page.items;
         items.shuffle(&mut SmallRng::seed_from_u64(cursor));
-        let mut frames = Vec::new();
+        let mut lines = Vec::new();
         for item in &items {
-            self.write_frame(&mut frames, Change::Added, item);
+            self.write_line(&mut lines, Change::Added, item);
         }
         if ends_with_bookmark {
-            self.write_bookmark(&mut frames, cursor, true);
+            self.write_bookmark(&mut lines, cursor, true);
         }
         Beginning {
-            frames,
+            lines,
             cursor,
             over: false,
         }
     }
 
-    /// The last frame of a watch whose position is gone; `None` if the server sends nothing.
-    fn gone_frame(&self, gone: Gone, rv: u64) -> Vec<u8> {
+    /// The last line of a watch whose position is gone; `None` if the server sends nothing.
+    fn gone_line(&self, gone: Gone, rv: u64) -> Vec<u8> {
         if self
             .cluster
             .faults()
@@ -215,7 +215,7 @@ impl Scope {
         {
             Vec::new()
         } else {
-            expired(gone, rv).frame()
+            expired(gone, rv).line()
         }
     }
 
@@ -225,20 +225,20 @@ impl Scope {
         let was = before.is_some_and(|object| self.selection.matches(object));
         let is = entry.change != Change::Deleted && self.selection.matches(&entry.object);
         match (was, is, before) {
-            (false, true, _) => self.write_frame(out, Change::Added, &entry.object),
-            (true, true, _) => self.write_frame(out, Change::Modified, &entry.object),
+            (false, true, _) => self.write_line(out, Change::Added, &entry.object),
+            (true, true, _) => self.write_line(out, Change::Modified, &entry.object),
             (true, false, _) if entry.change == Change::Deleted => {
-                self.write_frame(out, Change::Deleted, &entry.object);
+                self.write_line(out, Change::Deleted, &entry.object);
             }
             // It no longer matches: the watch sees what it was, at the revision of the change.
             (true, false, Some(before)) => {
-                self.write_frame(out, Change::Deleted, &Arc::new(before.at_rv(entry.rv)));
+                self.write_line(out, Change::Deleted, &Arc::new(before.at_rv(entry.rv)));
             }
             _ => {}
         }
     }
 
-    fn write_frame(&self, out: &mut Vec<u8>, change: Change, object: &Arc<Object>) {
+    fn write_line(&self, out: &mut Vec<u8>, change: Change, object: &Arc<Object>) {
         let head: &[u8] = match change {
             Change::Added | Change::Snapshot => br#"{"type":"ADDED","object":"#,
             Change::Modified => br#"{"type":"MODIFIED","object":"#,
@@ -294,7 +294,7 @@ impl Watch {
                 }
                 continue;
             }
-            if faults.is_on(Fault::HoldFrames) && !self.must_end() {
+            if faults.is_on(Fault::HoldLines) && !self.must_end() {
                 self.held = true;
                 self.wait().await;
                 continue;
@@ -303,9 +303,9 @@ impl Watch {
                 self.over = true;
                 return Some((Err(io::ErrorKind::ConnectionReset.into()), self));
             }
-            if !self.over && faults.strike(Fault::InternalErrorFrame).is_some() {
+            if !self.over && faults.strike(Fault::InternalErrorLine).is_some() {
                 self.over = true;
-                return Some((Ok(Status::internal_error().frame().into()), self));
+                return Some((Ok(Status::internal_error().line().into()), self));
             }
             if !self.beginning.is_empty() {
                 let beginning = std::mem::take(&mut self.beginning);
@@ -315,9 +315,9 @@ impl Watch {
                 return None;
             }
             self.changes.mark_unchanged();
-            let frames = self.read();
-            if !frames.is_empty() {
-                return Some((Ok(frames.into()), self));
+            let lines = self.read();
+            if !lines.is_empty() {
+                return Some((Ok(lines.into()), self));
             }
             if !self.over {
                 self.wait().await;
@@ -335,29 +335,29 @@ impl Watch {
     /// What can be sent now: changes, else a bookmark that is due.
     fn read(&mut self) -> Vec<u8> {
         let faults = self.scope.cluster.faults();
-        let is_held = faults.holds_frames(self.number);
+        let is_held = faults.holds_events(self.number);
         let bookmarks_are_early = is_held && faults.is_on(Fault::EarlyBookmarks);
-        let mut frames = if is_held {
+        let mut lines = if is_held {
             Vec::new()
         } else {
             self.read_changes()
         };
         let now = Instant::now();
-        if frames.is_empty() && self.next_bookmark.is_some_and(|due| due <= now) {
+        if lines.is_empty() && self.next_bookmark.is_some_and(|due| due <= now) {
             let reached = if bookmarks_are_early {
                 self.scope.cluster.read(Store::revision)
             } else {
                 self.cursor
             };
-            self.scope.write_bookmark(&mut frames, reached, false);
+            self.scope.write_bookmark(&mut lines, reached, false);
             self.plan_bookmark(now);
         }
-        frames
+        lines
     }
 
     /// The next changes, or that they are gone.
     fn read_changes(&mut self) -> Vec<u8> {
-        let mut frames = Vec::new();
+        let mut lines = Vec::new();
         let scope = &self.scope;
         loop {
             let read = scope
@@ -367,20 +367,20 @@ impl Watch {
                 Ok(read) => read,
                 Err(gone) => {
                     self.over = true;
-                    return scope.gone_frame(gone, self.cursor);
+                    return scope.gone_line(gone, self.cursor);
                 }
             };
             self.cursor = reached;
             for entry in &entries {
-                let length = frames.len();
-                scope.write_entry(&mut frames, entry);
-                if frames.len() > length && scope.cluster.faults().drops_frame() {
-                    frames.truncate(length);
+                let length = lines.len();
+                scope.write_entry(&mut lines, entry);
+                if lines.len() > length && scope.cluster.faults().drops_event() {
+                    lines.truncate(length);
                 }
             }
             // A full batch of which nothing is for us: there may be more.
-            if !frames.is_empty() || entries.len() < BATCH_CHANGES_MAX {
-                return frames;
+            if !lines.is_empty() || entries.len() < BATCH_CHANGES_MAX {
+                return lines;
             }
         }
     }

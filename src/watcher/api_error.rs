@@ -8,7 +8,7 @@ use rustls::CertificateError;
 
 use super::{
     CredentialError,
-    frames::{Malformed, Status},
+    events::{Malformed, Status},
 };
 use crate::domain::{
     cluster::{Condition, Source, StreamSelector},

@@ -29,7 +29,7 @@ use super::{
     connect::{connect, is_plain},
     contained::Connections,
     credentials::{parse, reject_credentials, without_terminal},
-    frames::{Status, read_list_version, read_status, read_uid},
+    events::{Status, read_list_version, read_status, read_uid},
     liveness::Liveness,
     network::{self, Network},
     requests,

@@ -3,14 +3,14 @@
 use super::{
     api_error::{ApiError, PAGE_BYTES_MAX},
     client::{ApiServer, COPIES},
-    frames::{Malformed, read_identities, read_page},
+    events::{Malformed, read_identities, read_page},
     requests::{At, Detail, list},
 };
 use crate::{
     clock::unix_now,
     domain::{
         cluster::StreamSelector,
-        frame::{Change, Frame},
+        event::{Change, Event},
         position::ResourceVersion,
         watch_session::Listing,
     },
@@ -36,7 +36,7 @@ pub(super) struct Pager {
     /// Exactly this state, or the newest.
     exactly: Option<ResourceVersion>,
     detail: Detail,
-    /// The change type of each object's frame.
+    /// The change type of each object's event.
     change: Change,
     page_items: u32,
     /// What the last page took on the wire, and how many objects it had.
@@ -119,7 +119,7 @@ impl Pager {
     }
 
     /// The next page; `None` after the last one.
-    pub(super) async fn next_page(&mut self) -> Result<Option<Vec<Frame>>, ApiError> {
+    pub(super) async fn next_page(&mut self) -> Result<Option<Vec<Event>>, ApiError> {
         let Some(bytes) = self.next_bytes().await? else {
             return Ok(None);
         };

@@ -17,7 +17,7 @@ use crate::{
     blocking::{Blocking, Threads},
     domain::{
         cluster::{Cluster, Health, StreamSelector},
-        frame::{Frame, GapReason},
+        event::{Event, GapReason},
         history::HistoryItem,
         id::StreamId,
         position::ResourceVersion,
@@ -39,7 +39,7 @@ mod client;
 mod connect;
 mod contained;
 mod credentials;
-mod frames;
+mod events;
 mod health;
 mod history;
 mod holding;
@@ -91,8 +91,8 @@ pub struct StreamStart {
 /// What a stream's session reports to its owner, in order.
 #[derive(Debug)]
 pub enum Signal {
-    /// Live frames, in order; all that one read gave, up to a limit.
-    Frames(Vec<Frame>),
+    /// Live events, in order; all that one read gave, up to a limit.
+    Events(Vec<Event>),
     /// Everything up to and including this resource version has been delivered.
     Closed(ResourceVersion),
     /// Continuity with the past is lost, or was never there: the session waits for a new era.
@@ -110,7 +110,7 @@ pub enum Signal {
         granted: oneshot::Sender<()>,
     },
     /// Net changes of a repair, in key order; `Closed` at the era's `to` ends them.
-    Repaired(Vec<Frame>),
+    Repaired(Vec<Event>),
     /// The API server was heard, for lag; at most once a second.
     Heard,
 }

@@ -15,7 +15,7 @@ use super::{
 };
 use crate::{
     domain::{
-        frame::{Frame, GapReason},
+        event::{Event, GapReason},
         position::ResourceVersion,
     },
     memory::{Allowance, Budget},
@@ -23,31 +23,31 @@ use crate::{
 
 pub(super) use super::queue::Stopped;
 
-/// Most frames of one message: enough that a message costs nothing beside its frames.
-const BATCH_FRAMES_MAX: usize = 256;
+/// Most events of one message: enough that a message costs nothing beside its events.
+const BATCH_EVENTS_MAX: usize = 256;
 /// How often `Heard` is sent.
 const HEARD_PAUSE: Duration = Duration::from_secs(1);
 
-/// Frames that are on their way.
+/// Events that are on their way.
 #[derive(Debug, Default)]
 pub(super) struct Batch {
-    frames: Vec<Frame>,
+    events: Vec<Event>,
     bytes: usize,
 }
 
 impl Batch {
-    /// Adds a frame; returns all of them once there are enough.
-    pub(super) fn push(&mut self, frame: Frame) -> Option<Vec<Frame>> {
-        self.bytes += frame.cost_bytes();
-        self.frames.push(frame);
-        let full = self.frames.len() >= BATCH_FRAMES_MAX || self.bytes >= BATCH_BYTES_MAX;
+    /// Adds an event; returns all of them once there are enough.
+    pub(super) fn push(&mut self, event: Event) -> Option<Vec<Event>> {
+        self.bytes += event.cost_bytes();
+        self.events.push(event);
+        let full = self.events.len() >= BATCH_EVENTS_MAX || self.bytes >= BATCH_BYTES_MAX;
         full.then(|| self.take())
     }
 
     /// Takes what there is.
-    pub(super) fn take(&mut self) -> Vec<Frame> {
+    pub(super) fn take(&mut self) -> Vec<Event> {
         self.bytes = 0;
-        std::mem::take(&mut self.frames)
+        std::mem::take(&mut self.events)
     }
 }
 
@@ -87,17 +87,17 @@ impl Outlet {
         Self::CatchUp { items, allowance }
     }
 
-    pub(super) async fn frames(&mut self, frames: Vec<Frame>) -> Result<(), Stopped> {
-        if frames.is_empty() {
+    pub(super) async fn events(&mut self, events: Vec<Event>) -> Result<(), Stopped> {
+        if events.is_empty() {
             return Ok(());
         }
         match self {
             Self::Live { signals, .. } => {
-                let bytes = cost_bytes(&frames);
-                signals.send(Signal::Frames(frames), bytes).await
+                let bytes = cost_bytes(&events);
+                signals.send(Signal::Events(events), bytes).await
             }
             Self::CatchUp { items, allowance } => {
-                let bytes = cost_bytes(&frames);
+                let bytes = cost_bytes(&events);
                 let hold = match allowance.try_take(bytes) {
                     Some(hold) => hold,
                     None => {
@@ -105,7 +105,7 @@ impl Outlet {
                         allowance.take(bytes).await
                     }
                 };
-                send(items, HistoryItem::Frames(hold_for(frames, hold))).await
+                send(items, HistoryItem::Events(hold_for(events, hold))).await
             }
         }
     }
@@ -120,19 +120,19 @@ impl Outlet {
     pub(super) async fn repaired(
         &mut self,
         to: &ResourceVersion,
-        frames: Vec<Frame>,
+        events: Vec<Event>,
         last: bool,
     ) -> Result<(), Stopped> {
         match self {
-            Self::Live { .. } if frames.is_empty() => Ok(()),
+            Self::Live { .. } if events.is_empty() => Ok(()),
             Self::Live { signals, .. } => {
-                let bytes = cost_bytes(&frames);
-                signals.send(Signal::Repaired(frames), bytes).await
+                let bytes = cost_bytes(&events);
+                signals.send(Signal::Repaired(events), bytes).await
             }
             Self::CatchUp { items, allowance } => {
                 let to = to.clone();
-                let frames = allowed(allowance, frames).await;
-                send(items, HistoryItem::Repaired { to, frames, last }).await
+                let events = allowed(allowance, events).await;
+                send(items, HistoryItem::Repaired { to, events, last }).await
             }
         }
     }
@@ -183,13 +183,13 @@ impl Outlet {
     }
 }
 
-/// The same frames, with memory that is held until the last of them is dropped.
-async fn allowed(allowance: &Allowance, frames: Vec<Frame>) -> Vec<Frame> {
-    if frames.is_empty() {
-        return frames;
+/// The same events, with memory that is held until the last of them is dropped.
+async fn allowed(allowance: &Allowance, events: Vec<Event>) -> Vec<Event> {
+    if events.is_empty() {
+        return events;
     }
-    let hold = allowance.take(cost_bytes(&frames)).await;
-    hold_for(frames, hold)
+    let hold = allowance.take(cost_bytes(&events)).await;
+    hold_for(events, hold)
 }
 
 async fn send<T>(sender: &mpsc::Sender<T>, message: T) -> Result<(), Stopped> {

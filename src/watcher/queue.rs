@@ -6,7 +6,7 @@ use tokio::sync::mpsc;
 use super::Signal;
 use crate::memory::{Allowance, Budget, Hold};
 
-/// Most bytes of one message, a single larger frame apart.
+/// Most bytes of one message, a single larger event apart.
 pub(super) const BATCH_BYTES_MAX: usize = 256 * 1024;
 
 /// Messages that a receiver may be behind before its session stops reading. Their bytes are
@@ -32,7 +32,7 @@ pub struct Signals {
     taken: Option<Hold>,
 }
 
-/// A signal, and the memory for its frames.
+/// A signal, and the memory for its events.
 #[derive(Debug)]
 pub(super) struct Queued {
     signal: Signal,
@@ -44,7 +44,7 @@ pub(super) fn queue(budget: &Budget) -> (Queue, Signals) {
     let (sender, receiver) = mpsc::channel(MESSAGES_MAX);
     let queue = Queue {
         messages: sender,
-        // A batch has one frame more than fits.
+        // A batch has one event more than fits.
         allowance: Allowance::new(budget, 2 * BATCH_BYTES_MAX),
     };
     let signals = Signals {
@@ -60,7 +60,7 @@ impl Queue {
         self.messages.clone()
     }
 
-    /// Waits for room. `bytes` is what the signal's frames take.
+    /// Waits for room. `bytes` is what the signal's events take.
     pub(super) async fn send(&self, signal: Signal, bytes: usize) -> Result<(), Stopped> {
         let hold = match bytes {
             0 => None,
@@ -70,7 +70,7 @@ impl Queue {
         self.messages.send(queued).await.map_err(|_| Stopped)
     }
 
-    /// Sends a signal without frames where there is room.
+    /// Sends a signal without events where there is room.
     pub(super) fn try_send(&self, signal: Signal) -> bool {
         let queued = Queued { signal, hold: None };
         self.messages.try_send(queued).is_ok()

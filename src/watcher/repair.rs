@@ -7,14 +7,14 @@ use std::{cmp::Ordering, collections::VecDeque};
 use super::{
     api_error::ApiError,
     client::ApiServer,
-    frames::read_list_version,
+    events::read_list_version,
     lists::Pager,
     outlet::{Batch, Outlet, Stopped},
     requests::{At, Detail, list},
 };
 use crate::domain::{
     cluster::StreamSelector,
-    frame::{Change, Frame},
+    event::{Change, Event},
     position::ResourceVersion,
     watch_session::Listing,
 };
@@ -131,8 +131,8 @@ impl Publication {
             };
             let skipped = known.min(changes.len());
             known -= skipped;
-            for frame in changes.into_iter().skip(skipped) {
-                if let Some(full) = batch.push(frame) {
+            for event in changes.into_iter().skip(skipped) {
+                if let Some(full) = batch.push(event) {
                     self.publish(outlet, full, false).await?;
                 }
             }
@@ -148,11 +148,11 @@ impl Publication {
     async fn publish(
         &mut self,
         outlet: &mut Outlet,
-        frames: Vec<Frame>,
+        events: Vec<Event>,
         last: bool,
     ) -> Result<(), Stopped> {
-        self.published += frames.len();
-        outlet.repaired(&self.to, frames, last).await
+        self.published += events.len();
+        outlet.repaired(&self.to, events, last).await
     }
 }
 
@@ -165,7 +165,7 @@ struct Merge {
 struct Side {
     pager: Pager,
     detail: Detail,
-    queue: VecDeque<Frame>,
+    queue: VecDeque<Event>,
     /// The last object's key; an order that is not that of keys cannot be merged.
     last: Option<Key>,
     done: bool,
@@ -194,7 +194,7 @@ impl Merge {
     }
 
     /// Some more changes; `None` when there are no more.
-    async fn next(&mut self) -> Result<Option<Vec<Frame>>, RepairError> {
+    async fn next(&mut self) -> Result<Option<Vec<Event>>, RepairError> {
         if self.old.is_over() && self.new.is_over() {
             return Ok(None);
         }
@@ -226,9 +226,9 @@ impl Side {
                 self.done = true;
                 break;
             };
-            for mut frame in page {
-                frame.metadata_only = matches!(self.detail, Detail::Metadata);
-                let key = (frame.namespace().into(), frame.name().into());
+            for mut event in page {
+                event.metadata_only = matches!(self.detail, Detail::Metadata);
+                let key = (event.namespace().into(), event.name().into());
                 let ordered = self
                     .last
                     .as_ref()
@@ -237,7 +237,7 @@ impl Side {
                     return Err(RepairError::Irreparable);
                 }
                 self.last = Some(key);
-                self.queue.push_back(frame);
+                self.queue.push_back(event);
             }
         }
         Ok(())
@@ -246,21 +246,21 @@ impl Side {
 
 /// Takes the lesser of both heads and emits its net change; false when both are empty.
 fn merge_step(
-    old: &mut VecDeque<Frame>,
-    new: &mut VecDeque<Frame>,
-    changes: &mut Vec<Frame>,
+    old: &mut VecDeque<Event>,
+    new: &mut VecDeque<Event>,
+    changes: &mut Vec<Event>,
 ) -> bool {
     let order = match (old.front(), new.front()) {
         (None, None) => return false,
         (Some(_), None) => Ordering::Less,
         (None, Some(_)) => Ordering::Greater,
-        (Some(was), Some(is)) => compare_frames(was, is),
+        (Some(was), Some(is)) => compare_events(was, is),
     };
     let was = order.is_le().then(|| old.pop_front()).flatten();
     let is = order.is_ge().then(|| new.pop_front()).flatten();
     match (was, is) {
         (Some(was), Some(is)) if was.uid() != is.uid() => changes.extend([was, is]),
-        (Some(was), Some(is)) if was.rv != is.rv => changes.push(Frame {
+        (Some(was), Some(is)) if was.rv != is.rv => changes.push(Event {
             change: Change::Modified,
             ..is
         }),
@@ -270,7 +270,7 @@ fn merge_step(
     true
 }
 
-fn compare_frames(a: &Frame, b: &Frame) -> Ordering {
+fn compare_events(a: &Event, b: &Event) -> Ordering {
     compare_parts([a.namespace(), a.name()], [b.namespace(), b.name()])
 }
 
@@ -296,14 +296,14 @@ mod tests {
         prelude::{prop_assert_eq, proptest},
     };
 
-    use super::{Change, Frame, Ordering, VecDeque, compare_parts, merge_step};
-    use crate::domain::{frame::ObjectKey, id::UnixMillis};
+    use super::{Change, Event, Ordering, VecDeque, compare_parts, merge_step};
+    use crate::domain::{event::ObjectKey, id::UnixMillis};
 
     /// Name to UID and version.
     type Objects = BTreeMap<String, (u8, u64)>;
 
-    fn frames(objects: &Objects, change: Change) -> VecDeque<Frame> {
-        let frame = |(name, (uid, rv)): (&String, &(u8, u64))| Frame {
+    fn events(objects: &Objects, change: Change) -> VecDeque<Event> {
+        let event = |(name, (uid, rv)): (&String, &(u8, u64))| Event {
             change,
             rv: (*rv).into(),
             key: ObjectKey::new("", name, &uid.to_string()),
@@ -311,7 +311,7 @@ mod tests {
             metadata_only: false,
             seen: UnixMillis(0),
         };
-        objects.iter().map(frame).collect()
+        objects.iter().map(event).collect()
     }
 
     #[test]
@@ -331,14 +331,14 @@ mod tests {
             new in btree_map("[a-c]{1,2}", (0..2_u8, 0..3_u64), 0..8),
         ) {
             let mut changes = Vec::new();
-            let mut sides = [frames(&old, Change::Deleted), frames(&new, Change::Added)];
+            let mut sides = [events(&old, Change::Deleted), events(&new, Change::Added)];
             let [left, right] = &mut sides;
             while merge_step(left, right, &mut changes) {}
             let mut state = old;
-            for frame in &changes {
-                let name = frame.name().to_owned();
-                let value = (frame.uid().parse().unwrap(), frame.rv.as_u64().unwrap());
-                match frame.change {
+            for event in &changes {
+                let name = event.name().to_owned();
+                let value = (event.uid().parse().unwrap(), event.rv.as_u64().unwrap());
+                match event.change {
                     Change::Deleted => prop_assert_eq!(state.remove(&name), Some(value)),
                     Change::Added => prop_assert_eq!(state.insert(name, value), None),
                     _ => {

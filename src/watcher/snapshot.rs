@@ -22,7 +22,7 @@ use super::{
 };
 use crate::{
     domain::{
-        frame::{Change, Frame},
+        event::{Change, Event},
         position::ResourceVersion,
     },
     memory::{Allowance, Hold, Reservation},
@@ -213,24 +213,24 @@ impl<'a> List<'a> {
     }
 
     /// Keeps a page until it is taken.
-    async fn keep(&mut self, page: Vec<Frame>, hold: Hold) -> Result<(), Stopped> {
+    async fn keep(&mut self, page: Vec<Event>, hold: Hold) -> Result<(), Stopped> {
         self.objects += page.len();
         let mut hold = PageHold::new(hold, cost_bytes(&page), &mut self.pager);
         let mut batch = Batch::default();
-        for frame in page {
-            if let Some(full) = batch.push(frame) {
+        for event in page {
+            if let Some(full) = batch.push(event) {
                 self.keep_batch(full, &mut hold).await?;
             }
         }
         self.keep_batch(batch.take(), &mut hold).await
     }
 
-    async fn keep_batch(&self, frames: Vec<Frame>, hold: &mut PageHold) -> Result<(), Stopped> {
-        if frames.is_empty() {
+    async fn keep_batch(&self, events: Vec<Event>, hold: &mut PageHold) -> Result<(), Stopped> {
+        if events.is_empty() {
             return Ok(());
         }
-        let part = hold.part(cost_bytes(&frames));
-        self.send(HistoryItem::Snapshot(hold_for(frames, part)))
+        let part = hold.part(cost_bytes(&events));
+        self.send(HistoryItem::Snapshot(hold_for(events, part)))
             .await
     }
 

@@ -19,7 +19,7 @@ use super::{
     backoff::Backoff,
     breaker::Settled,
     client::{ApiServer, read_chunk},
-    frames::{Line, LineSplitter, read_line},
+    events::{Line, LineSplitter, read_line},
     health::Reporter,
     liveness::unanswered_since,
     outlet::{Batch, Outlet, Stopped},
@@ -32,7 +32,7 @@ use crate::{
     clock::unix_now,
     domain::{
         cluster::StreamSelector,
-        frame::{Frame, GapReason},
+        event::{Event, GapReason},
         position::ResourceVersion,
         stream::ResumePoint,
         watch_session::{Failure, Input, Output, Outputs, SessionPolicy, WatchSession},
@@ -202,27 +202,27 @@ impl StreamWatcher {
         self.perform(outputs, None).await
     }
 
-    /// The same for a frame, which was read at this time.
-    async fn apply_frame(&mut self, now_ms: u64, frame: Frame) -> Result<(), Stopped> {
-        let input = Input::Frame {
-            rv: &frame.rv,
-            change: frame.change,
-            uid: frame.uid(),
+    /// The same for an event, which was read at this time.
+    async fn apply_event(&mut self, now_ms: u64, event: Event) -> Result<(), Stopped> {
+        let input = Input::Event {
+            rv: &event.rv,
+            change: event.change,
+            uid: event.uid(),
         };
         let outputs = self.session.step(now_ms, input);
-        self.perform(outputs, Some(frame)).await
+        self.perform(outputs, Some(event)).await
     }
 
-    /// Does what can be done at once; `frame` is the one of the input.
-    async fn perform(&mut self, outputs: Outputs, mut frame: Option<Frame>) -> Result<(), Stopped> {
+    /// Does what can be done at once; `event` is the one of the input.
+    async fn perform(&mut self, outputs: Outputs, mut event: Option<Event>) -> Result<(), Stopped> {
         for output in outputs {
             match output {
                 Output::Deliver => {
-                    if let Some(full) = frame.take().and_then(|frame| self.batch.push(frame)) {
+                    if let Some(full) = event.take().and_then(|event| self.batch.push(event)) {
                         self.send(full).await?;
                     }
                 }
-                Output::Skip => frame = None,
+                Output::Skip => event = None,
                 Output::Abandon => self.watch = None,
                 Output::Closed(rv) => {
                     self.flush().await?;
@@ -286,13 +286,13 @@ impl StreamWatcher {
     }
 
     async fn flush(&mut self) -> Result<(), Stopped> {
-        let frames = self.batch.take();
-        self.send(frames).await
+        let events = self.batch.take();
+        self.send(events).await
     }
 
-    async fn send(&mut self, frames: Vec<Frame>) -> Result<(), Stopped> {
-        self.session.remember(self.now_ms(), &frames);
-        self.outlet.frames(frames).await
+    async fn send(&mut self, events: Vec<Event>) -> Result<(), Stopped> {
+        self.session.remember(self.now_ms(), &events);
+        self.outlet.events(events).await
     }
 
     async fn carry_out(&mut self, asked: Output) -> Result<Input<'static>, Stopped> {
@@ -511,8 +511,8 @@ impl StreamWatcher {
                 Err(error) => Err(error),
             };
             let input = match line {
-                Ok(Line::Frame(frame)) => {
-                    self.apply_frame(now_ms, frame).await?;
+                Ok(Line::Event(event)) => {
+                    self.apply_event(now_ms, event).await?;
                     continue;
                 }
                 Ok(Line::Bookmark(rv)) => Input::Bookmark(rv),

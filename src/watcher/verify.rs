@@ -16,7 +16,7 @@ use tokio_util::task::AbortOnDropHandle;
 use super::{
     api_error::ApiError,
     client::ApiServer,
-    frames::read_identities,
+    events::read_identities,
     health::describe,
     lists::Pager,
     repair::RepairError,
@@ -25,7 +25,7 @@ use super::{
 use crate::{
     domain::{
         cluster::StreamSelector,
-        frame::Change,
+        event::Change,
         pace::Pace,
         position::ResourceVersion,
         watch_session::{Finding, Input, Listing, Question},

@@ -1,9 +1,9 @@
 //! Whether an event's object is what an independent watch received.
 
-use quorumwatch::{domain::frame::Change, proto::v1::ObjectContent};
+use quorumwatch::{domain::event::Change, proto::v1::ObjectContent};
 use serde_json::{Map, Value, value::RawValue};
 
-use crate::{record::Received, recorder::Frames};
+use crate::{record::Received, recorder::Recorded};
 
 /// From where an event is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -15,7 +15,7 @@ pub(crate) enum Origin {
 }
 
 /// Whether the object was compared; the error is what is wrong with it.
-pub(crate) fn compare(event: &Received, from: Origin, frames: &Frames) -> Result<bool, String> {
+pub(crate) fn compare(event: &Received, from: Origin, recorded: &Recorded) -> Result<bool, String> {
     let is_from_old_list = from == Origin::List && event.change == Change::Deleted;
     let content = if is_from_old_list {
         ObjectContent::Metadata
@@ -28,28 +28,28 @@ pub(crate) fn compare(event: &Received, from: Origin, frames: &Frames) -> Result
     if is_from_old_list {
         expect_only_metadata(&event.object)?;
     }
-    let seen = |change| frames.get(&(event.rv, event.key.clone(), change));
-    let frame = match from {
+    let seen = |change| recorded.get(&(event.rv, event.key.clone(), change));
+    let original = match from {
         Origin::Watch => seen(event.change),
         // A list has an object as the event that made it has it.
         Origin::List => seen(Change::Added).or_else(|| seen(Change::Modified)),
     };
-    let Some(frame) = frame else {
+    let Some(original) = original else {
         return Ok(false);
     };
     let is_same = match (from, content) {
-        (Origin::Watch, _) => frame.get() == event.object,
+        (Origin::Watch, _) => original.get() == event.object,
         (Origin::List, ObjectContent::Metadata) => {
-            fields(&event.object)?["metadata"] == fields_of(frame)?["metadata"]
+            fields(&event.object)?["metadata"] == fields_of(original)?["metadata"]
         }
         (Origin::List, _) => {
-            without_type(fields(&event.object)?) == without_type(fields_of(frame)?)
+            without_type(fields(&event.object)?) == without_type(fields_of(original)?)
         }
     };
     if is_same {
         Ok(true)
     } else {
-        Err(format!("it differs from {frame}"))
+        Err(format!("it differs from {original}"))
     }
 }
 
@@ -71,8 +71,8 @@ fn without_type(mut fields: Map<String, Value>) -> Map<String, Value> {
     fields
 }
 
-fn fields_of(frame: &RawValue) -> Result<Map<String, Value>, String> {
-    fields(frame.get())
+fn fields_of(original: &RawValue) -> Result<Map<String, Value>, String> {
+    fields(original.get())
 }
 
 fn fields(object: &str) -> Result<Map<String, Value>, String> {

@@ -12,7 +12,7 @@ use base64::{Engine as _, prelude::BASE64_STANDARD};
 use http::Method;
 use quorumwatch::{
     client::{Endpoint, Endpoints},
-    domain::frame::Change,
+    domain::event::Change,
     proto::v1::ClusterCondition,
 };
 use serde_json::{Value, json};

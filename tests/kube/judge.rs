@@ -3,12 +3,12 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use quorumwatch::domain::{frame::Change, position::Position};
+use quorumwatch::domain::{event::Change, position::Position};
 
 use crate::{
     content::{Origin, compare},
     record::{Received, Seen, SeenGap},
-    recorder::Frames,
+    recorder::Recorded,
     report::Report,
     truth::{Fact, Objects, Truth},
 };
@@ -33,7 +33,7 @@ struct Repair {
 pub(crate) struct Judge<'a> {
     name: String,
     truth: &'a Truth,
-    frames: &'a Frames,
+    recorded: &'a Recorded,
     phase: Phase,
     /// What the subscriber believes there is.
     objects: Objects,
@@ -45,11 +45,11 @@ pub(crate) struct Judge<'a> {
 }
 
 /// Judges a stream that began with a snapshot; the truth must end where the record does.
-pub(crate) fn judge(name: String, seen: &[Seen], truth: &Truth, frames: &Frames) -> Report {
+pub(crate) fn judge(name: String, seen: &[Seen], truth: &Truth, recorded: &Recorded) -> Report {
     let mut judge = Judge {
         name,
         truth,
-        frames,
+        recorded,
         phase: Phase::Snapshot(Objects::new()),
         objects: Objects::new(),
         next: 0,
@@ -287,7 +287,7 @@ impl Judge<'_> {
     }
 
     fn compare_object(&mut self, event: &Received, from: Origin) {
-        match compare(event, from, self.frames) {
+        match compare(event, from, self.recorded) {
             Ok(compared) => self.report.compared += usize::from(compared),
             Err(why) => self.wrong(&format!("{why}: {event:?}")),
         }

@@ -3,7 +3,7 @@
 use quorumwatch::{
     client::Endpoint,
     domain::{
-        frame::Change::{self, Added, Deleted, Modified},
+        event::Change::{self, Added, Deleted, Modified},
         id::Era,
         position::{Ordinal, Position},
     },
@@ -16,7 +16,7 @@ use quorumwatch::{
 use crate::{
     judge::judge,
     record::{Received, Record, Seen, SeenGap},
-    recorder::Frames,
+    recorder::Recorded,
     report::Report,
     truth::{Fact, Truth},
 };
@@ -96,7 +96,7 @@ fn report(seen: impl IntoIterator<Item = Seen>) -> Report {
         "s".into(),
         &seen,
         &Truth::from(facts.to_vec()),
-        &Frames::new(),
+        &Recorded::new(),
     )
 }
 

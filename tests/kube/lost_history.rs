@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use quorumwatch::{domain::frame::Change, proto::v1::GapReason};
+use quorumwatch::{domain::event::Change, proto::v1::GapReason};
 
 use crate::{
     control_plane::Options,

@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use quorumwatch::{
     client::Endpoint,
     domain::{
-        frame::Change,
+        event::Change,
         id::Era,
         position::{Ordinal, Position},
     },

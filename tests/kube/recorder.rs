@@ -5,7 +5,7 @@ use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use futures::AsyncBufReadExt as _;
 use http::Request;
-use quorumwatch::domain::frame::Change;
+use quorumwatch::domain::event::Change;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 use tokio::{
@@ -26,11 +26,11 @@ const RETRY_AFTER: Duration = Duration::from_millis(100);
 const ANSWER_WITHIN: Duration = Duration::from_secs(5);
 
 /// The object's JSON as the API server sent it, by version, `namespace/name` and change.
-pub(crate) type Frames = HashMap<(u64, String, Change), Box<RawValue>>;
+pub(crate) type Recorded = HashMap<(u64, String, Change), Box<RawValue>>;
 
 /// Records until it is dropped.
 pub(crate) struct Recorder {
-    frames: Arc<Mutex<Frames>>,
+    recorded: Arc<Mutex<Recorded>>,
     _task: AbortOnDropHandle<()>,
 }
 
@@ -43,26 +43,26 @@ struct Line {
 impl Recorder {
     /// Begins after what there is now.
     pub(crate) async fn start(rest: Rest, kind: Kind) -> Self {
-        let frames = Arc::<Mutex<Frames>>::default();
+        let recorded = Arc::<Mutex<Recorded>>::default();
         let begin = rest.list(kind, None).await.unwrap().rv;
-        let task = tokio::spawn(record(rest, kind, begin, frames.clone()));
+        let task = tokio::spawn(record(rest, kind, begin, recorded.clone()));
         Self {
-            frames,
+            recorded,
             _task: AbortOnDropHandle::new(task),
         }
     }
 
     /// What it has recorded.
-    pub(crate) async fn frames(&self) -> Frames {
-        self.frames.lock().await.clone()
+    pub(crate) async fn recorded(&self) -> Recorded {
+        self.recorded.lock().await.clone()
     }
 }
 
 /// Watches, again and again. Where the API server has forgotten what comes next, it goes on at the
 /// present: the hole is no error of anybody, only unseen here.
-async fn record(rest: Rest, kind: Kind, mut rv: u64, frames: Arc<Mutex<Frames>>) {
+async fn record(rest: Rest, kind: Kind, mut rv: u64, recorded: Arc<Mutex<Recorded>>) {
     loop {
-        if let Ok(true) = watch(&rest, kind, &mut rv, &frames).await
+        if let Ok(true) = watch(&rest, kind, &mut rv, &recorded).await
             && let Ok(list) = rest.list(kind, None).await
         {
             rv = list.rv;
@@ -73,7 +73,7 @@ async fn record(rest: Rest, kind: Kind, mut rv: u64, frames: Arc<Mutex<Frames>>)
 }
 
 /// One watch to its end; whether it ended with an error of the API server.
-async fn watch(rest: &Rest, kind: Kind, rv: &mut u64, frames: &Mutex<Frames>) -> Result<bool> {
+async fn watch(rest: &Rest, kind: Kind, rv: &mut u64, recorded: &Mutex<Recorded>) -> Result<bool> {
     let path = format!("{}?watch=1&resourceVersion={rv}", kind.everywhere());
     let request = Request::get(path).body(Vec::new())?;
     let lines = timeout(ANSWER_WITHIN, rest.0.request_stream(request)).await??;
@@ -89,8 +89,8 @@ async fn watch(rest: &Rest, kind: Kind, rv: &mut u64, frames: &Mutex<Frames>) ->
         };
         let (key, version) = Identity::of(&line.object)?;
         *rv = version;
-        let mut frames = frames.lock().await;
-        frames.insert((version, key, change), line.object);
+        let mut recorded = recorded.lock().await;
+        recorded.insert((version, key, change), line.object);
         text.clear();
     }
     Ok(false)

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use quorumwatch::domain::frame::Change;
+use quorumwatch::domain::event::Change;
 
 use crate::{
     control_plane::{EtcdAction, EtcdWatch},

@@ -16,7 +16,7 @@ use crate::{
     judge::judge,
     kind::Kind,
     record::{MARK, Record, Seen, Stream},
-    recorder::{Frames, Recorder},
+    recorder::{Recorded, Recorder},
     replicas::Replicas,
     report::Report,
     rest::{Rest, key_of},
@@ -126,9 +126,9 @@ impl Cluster {
         .await
     }
 
-    pub(crate) async fn frames(&self, kind: Kind) -> Frames {
+    pub(crate) async fn recorded(&self, kind: Kind) -> Recorded {
         let index = self.kinds.iter().position(|other| *other == kind).unwrap();
-        self.recorders[index].frames().await
+        self.recorders[index].recorded().await
     }
 
     /// Judges every stream of this cluster up to a mark.
@@ -160,9 +160,9 @@ impl Cluster {
         for problem in wrong_uids(seen, ledger, kind) {
             report.wrong(problem);
         }
-        let frames = self.frames(kind).await;
+        let recorded = self.recorded(kind).await;
         let name = format!("{} {}", self.name(), kind.resource());
-        report.add(judge(name, seen, &truth, &frames));
+        report.add(judge(name, seen, &truth, &recorded));
         report
     }
 

@@ -11,7 +11,7 @@ use crate::{
     rest::{Rest, key_of},
     truth::Truth,
 };
-use quorumwatch::domain::frame::Change;
+use quorumwatch::domain::event::Change;
 
 /// Objects of a kind that there should be before many are deleted.
 const LIVE_FEW: usize = 8;

@@ -21,7 +21,7 @@ use crate::{
 /// What an API server does wrong, each so many times of a thousand opportunities.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Manners {
-    /// An answer, or a frame, takes seconds.
+    /// An answer, or an event, takes seconds.
     pub(crate) slow: u32,
     /// A request breaks, or is refused with 429, 500 or 503.
     pub(crate) refuse: u32,
@@ -37,9 +37,9 @@ pub(crate) struct Manners {
     pub(crate) gone: u32,
     /// A watch sends 500.
     pub(crate) internal: u32,
-    /// A watch sends a frame after the one that follows it.
+    /// A watch sends an event after the one that follows it.
     pub(crate) late: u32,
-    /// A watch leaves a frame out.
+    /// A watch leaves an event out.
     pub(crate) drop: u32,
     /// A quiet watch sends a bookmark; not a fault.
     pub(crate) bookmark: u32,
@@ -76,7 +76,7 @@ struct Shared {
     requests: u64,
     /// How often each fault came.
     faults: BTreeMap<&'static str, u64>,
-    /// Frames that a watch has left out or held back: serial number and version of the object.
+    /// Events that a watch has left out or held back: serial number and version of the object.
     excused: Vec<(Selection, String, u64)>,
     /// Pages of lists that are answered before the others wait.
     pages: Option<u32>,
@@ -142,7 +142,7 @@ impl Api {
         self.lock().excused.push(excused);
     }
 
-    /// Whether a watch of this selection has left out this frame, or held it back.
+    /// Whether a watch of this selection has left out this event, or held it back.
     pub(crate) fn is_excused(&self, selection: &Selection, uid: &str, rv: u64) -> bool {
         let shared = self.lock();
         let mut excused = shared.excused.iter();

@@ -5,7 +5,7 @@ use std::{
     sync::{Arc, Mutex, MutexGuard},
 };
 
-use quorumwatch::domain::{cluster::StreamSelector, frame::Change};
+use quorumwatch::domain::{cluster::StreamSelector, event::Change};
 use tokio::sync::watch;
 
 /// An object as it was written.

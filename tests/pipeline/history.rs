@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use quorumwatch::domain::{delivery::item::Part, frame::Change, id::StreamId, position::Position};
+use quorumwatch::domain::{delivery::item::Part, event::Change, id::StreamId, position::Position};
 
 use crate::{
     etcd::{Entry, Object, Told, net_changes},
@@ -15,32 +15,32 @@ pub(crate) struct History {
     of: StreamOf,
     entries: Vec<Entry>,
     /// What a watch reports, and which of the deletions of its version each is.
-    pub(crate) frames: Vec<(Told, u32)>,
+    pub(crate) events: Vec<(Told, u32)>,
 }
 
 impl History {
     pub(crate) fn new(world: &World, stream: StreamId) -> Self {
         let of = world.streams[&stream].clone();
         let entries = world.etcd(&of.cluster).entries(0);
-        let mut frames: Vec<(Told, u32)> = Vec::new();
+        let mut events: Vec<(Told, u32)> = Vec::new();
         for told in entries.iter().filter_map(|entry| of.selection.tell(entry)) {
-            let ordinal = match frames.last() {
+            let ordinal = match events.last() {
                 Some((last, ordinal)) if last.rv == told.rv => ordinal + 1,
                 _ => 0,
             };
-            frames.push((told, ordinal));
+            events.push((told, ordinal));
         }
         Self {
             of,
             entries,
-            frames,
+            events,
         }
     }
 
-    /// How many frames are at or before a position.
+    /// How many events are at or before a position.
     pub(crate) fn index(&self, position: &Position) -> usize {
         let rv = position.rv.as_u64().unwrap();
-        self.frames.partition_point(|(told, ordinal)| {
+        self.events.partition_point(|(told, ordinal)| {
             told.rv < rv || told.rv == rv && *ordinal <= position.ordinal.get()
         })
     }

@@ -16,7 +16,7 @@ use quorumwatch::{
             item::{Gap, Part},
             place::Place,
         },
-        frame::{Change, GapReason},
+        event::{Change, GapReason},
         id::{Era, StreamId},
         position::Position,
         stream::EraStart,
@@ -55,7 +55,7 @@ struct Oracle<'a> {
     fresh: BTreeSet<StreamId>,
     /// The same of streams that it had, as far as they are remembered.
     left: BTreeMap<StreamId, Place>,
-    /// Frames that an API server has left out, and that no gap has made up for.
+    /// Events that an API server has left out, and that no gap has made up for.
     missed: BTreeMap<StreamId, Vec<Told>>,
 }
 
@@ -400,7 +400,7 @@ impl Oracle<'_> {
         }
     }
 
-    /// Compares with the frames of the history between two positions.
+    /// Compares with the events of the history between two positions.
     fn advance(
         &mut self,
         stream: StreamId,
@@ -410,14 +410,14 @@ impl Oracle<'_> {
     ) -> Judged {
         let history = self.history(stream);
         let (begin, end) = (history.index(from), history.index(to));
-        let frames = history.frames.get(begin..end).unwrap_or_default();
-        let frames: Vec<Told> = frames.iter().map(|(told, _)| told.clone()).collect();
+        let events = history.events.get(begin..end).unwrap_or_default();
+        let events: Vec<Told> = events.iter().map(|(told, _)| told.clone()).collect();
         if let Some(event) = event
             && event.position != *to
         {
             return Err(format!("the event is of {}", event.position));
         }
-        self.compare(stream, &frames, event, Part::Live)
+        self.compare(stream, &events, event, Part::Live)
     }
 
     /// Compares what must come, under the filter, with what has come.
@@ -451,7 +451,7 @@ impl Oracle<'_> {
         let api = self.world.api(&self.world.streams[&stream].cluster);
         let selection = self.world.streams[&stream].selection.clone();
         // What was created and deleted while a watch was silent is not seen by a list.
-        let is_silent = ["stall", "slow frame"].map(|it| api.faults().contains_key(it));
+        let is_silent = ["stall", "slow event"].map(|it| api.faults().contains_key(it));
         let lived = |uid: &str, change| {
             let mut of_it = missing.iter().filter(|told| told.object.uid == uid);
             is_silent.contains(&true) && of_it.any(|told| told.change == change)
@@ -482,8 +482,8 @@ impl Oracle<'_> {
                 "410",
                 "410 list",
                 "compaction",
-                "late frame",
-                "dropped frame",
+                "late event",
+                "dropped event",
                 "stall",
             ]),
             GapReason::WatchCacheReset => had(&[
@@ -493,13 +493,13 @@ impl Oracle<'_> {
                 "quick close",
                 "clean close",
                 "refuse",
-                "dropped frame",
-                "late frame",
+                "dropped event",
+                "late event",
                 "stall",
             ]),
-            GapReason::UpstreamInconsistent => had(&["late frame", "dropped frame", "stall"]),
+            GapReason::UpstreamInconsistent => had(&["late event", "dropped event", "stall"]),
             // A deletion that was left out looks like an object that never was.
-            GapReason::HistoryReset => had(&["late frame", "dropped frame"]),
+            GapReason::HistoryReset => had(&["late event", "dropped event"]),
             GapReason::ClusterReplaced | GapReason::StreamCreated => false,
         };
         if is_caused {
@@ -523,7 +523,7 @@ impl Oracle<'_> {
                 return Err(format!("{stream} ends at {place}"));
             };
             let history = self.history(stream);
-            let rest: Vec<_> = history.frames[history.index(at)..].to_vec();
+            let rest: Vec<_> = history.events[history.index(at)..].to_vec();
             if !rest.is_empty() {
                 return Err(format!("{stream} ends at {place}: {rest:?} are missing"));
             }
@@ -547,7 +547,7 @@ impl Oracle<'_> {
     ) -> Judged {
         let uid = missed.object.uid.clone();
         let history = self.history(stream);
-        let last = history.frames.iter().rev();
+        let last = history.events.iter().rev();
         let mut last = last.filter(|(told, _)| told.object.uid == uid);
         let last = last.next().unwrap().0.clone();
         let told = subscriber

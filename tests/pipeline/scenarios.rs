@@ -5,7 +5,7 @@ use std::time::Duration;
 use quorumwatch::{
     domain::{
         delivery::item::Part,
-        frame::GapReason,
+        event::GapReason,
         id::ReplicaId,
         stream::{ResumePoint, Stream},
     },

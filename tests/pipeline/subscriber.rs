@@ -10,7 +10,7 @@ use quorumwatch::{
             item::{Gap, Part, Published},
             place::Place,
         },
-        frame::Change,
+        event::Change,
         id::{ReplicaId, StreamId},
         position::Position,
     },
@@ -316,17 +316,17 @@ impl Subscriber {
 }
 
 fn event(published: &Published, unmatched: bool) -> Seen {
-    let frame = &published.frame;
+    let event = &published.event;
     Seen::Event(Event {
-        change: frame.change,
-        rv: frame.rv.as_u64().unwrap(),
-        namespace: frame.namespace().to_owned(),
-        name: frame.name().to_owned(),
-        uid: frame.uid().to_owned(),
+        change: event.change,
+        rv: event.rv.as_u64().unwrap(),
+        namespace: event.namespace().to_owned(),
+        name: event.name().to_owned(),
+        uid: event.uid().to_owned(),
         part: published.part,
         position: published.position.clone(),
         unmatched,
-        metadata_only: frame.metadata_only,
-        object: frame.object.clone(),
+        metadata_only: event.metadata_only,
+        object: event.object.clone(),
     })
 }

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use quorumwatch::{
-    domain::{frame::Change, id::StreamId},
+    domain::{event::Change, id::StreamId},
     pipeline::output::StreamChangeType,
 };
 

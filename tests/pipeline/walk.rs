@@ -39,7 +39,7 @@ struct Kind {
     moves: bool,
 }
 
-/// A quarter of the walks has no gap to excuse anything: every frame has to come once.
+/// A quarter of the walks has no gap to excuse anything: every event has to come once.
 fn kind(seed: u64) -> Kind {
     let lossy = Manners {
         slow: 60,
@@ -132,7 +132,7 @@ pub(crate) async fn walk(seed: u64) -> Result<BTreeMap<&'static str, u64>, Strin
             let kind = if repaired { "repaired gap" } else { "gap" };
             *counts.entry(kind).or_default() += 1;
         }
-        *counts.entry("frames").or_default() += subscriber.events().count() as u64;
+        *counts.entry("events").or_default() += subscriber.events().count() as u64;
         *counts.entry("unmatched").or_default() +=
             subscriber.events().filter(|event| event.unmatched).count() as u64;
     }

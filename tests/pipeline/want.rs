@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 
 use quorumwatch::{
-    domain::{cluster::Cluster, frame::Change},
+    domain::{cluster::Cluster, event::Change},
     pipeline::filter::{Filter, Filters, LabelSelector},
 };
 
@@ -23,7 +23,7 @@ pub(crate) enum Want {
     Nobody,
 }
 
-/// Whether a frame comes.
+/// Whether an event comes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Visible {
     Event,

@@ -3,7 +3,7 @@
 use std::{collections::VecDeque, io, sync::Arc, time::Duration};
 
 use bytes::Bytes;
-use quorumwatch::domain::frame::Change;
+use quorumwatch::domain::event::Change;
 use rand::{Rng as _, rngs::SmallRng};
 use tokio::{
     sync::watch,
@@ -29,7 +29,7 @@ pub(crate) struct Watch {
     recent: VecDeque<String>,
     /// The rest of a line that was begun.
     rest: Option<Bytes>,
-    /// What is sent after the next frame.
+    /// What is sent after the next event.
     held: Option<String>,
     changed: watch::Receiver<u64>,
     until: Instant,
@@ -137,7 +137,7 @@ impl Watch {
     async fn pause(&mut self, usual_ms: u64) {
         let slow = self.api.manners().slow;
         let long = if dice(&mut self.rng, slow) {
-            self.api.count("slow frame");
+            self.api.count("slow event");
             self.rng.random_range(100..6_000)
         } else {
             self.rng.random_range(0..usual_ms)
@@ -216,11 +216,11 @@ impl Watch {
         // The order of those that share a version is the same for everybody.
         let is_alone = self.api.etcd.is_alone(told.rv);
         if is_alone && dice(&mut self.rng, manners.drop) {
-            faulty("dropped frame");
+            faulty("dropped event");
             return;
         }
         if is_alone && self.held.is_none() && dice(&mut self.rng, manners.late) {
-            faulty("late frame");
+            faulty("late event");
             self.held = Some(text);
             return;
         }

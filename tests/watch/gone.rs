@@ -1,7 +1,7 @@
 //! What a watch does not give any more: history that is gone, or said to be, and net changes.
 
 use quorumwatch::domain::{
-    frame::{Change, GapReason},
+    event::{Change, GapReason},
     id::Era,
     stream::ResumePoint,
 };
@@ -58,7 +58,7 @@ async fn t3_watches_that_close_in_silence_are_opened_again_where_nothing_has_cha
     drop(api.open(5).await);
     let open = api.open(5).await;
     open.event("ADDED", &object("b", "2", 51)).await;
-    assert_eq!(watched.frames(1).await.len(), 1);
+    assert_eq!(watched.events(1).await.len(), 1);
 }
 
 #[tokio::test]
@@ -112,7 +112,7 @@ async fn t29_a_reset_watch_cache_is_repaired_with_the_net_changes() {
     api.watch().await.refuse(status(410));
     watched.closed(5).await;
     watched.grant(GapReason::WatchCacheReset, 9, true).await;
-    let frames = watched.repaired(9).await;
+    let events = watched.repaired(9).await;
     let expected = [
         (Change::Modified, "b", new_b.as_str()),
         (Change::Deleted, "c", c.as_str()),
@@ -120,10 +120,10 @@ async fn t29_a_reset_watch_cache_is_repaired_with_the_net_changes() {
         (Change::Deleted, "e", e.as_str()),
         (Change::Added, "e", new_e.as_str()),
     ];
-    assert_eq!(seen(&frames), expected);
+    assert_eq!(seen(&events), expected);
     // What is deleted is only in the old list, of which nothing but the metadata is asked for.
-    for frame in &frames {
-        assert_eq!(frame.metadata_only, frame.change == Change::Deleted);
+    for event in &events {
+        assert_eq!(event.metadata_only, event.change == Change::Deleted);
     }
     let open = api.open(9).await;
     watched.watcher.stop().await;

@@ -8,7 +8,7 @@ use quorumwatch::{
         cluster::{
             Cluster, ClusterSpec, Condition, Health, ResourceSelector, Source, StreamSelector,
         },
-        frame::{Change, Frame, GapReason},
+        event::{Change, Event, GapReason},
         history::HistoryItem,
         id::{ClusterId, Epoch, Era, Revision, StreamId, UnixMillis},
         position::Position,
@@ -159,17 +159,17 @@ impl Watched {
         }
     }
 
-    /// The next frames, `count` of them, however they are batched.
-    pub(crate) async fn frames(&mut self, count: usize) -> Vec<Frame> {
-        let mut frames = Vec::new();
-        while frames.len() < count {
+    /// The next events, `count` of them, however they are batched.
+    pub(crate) async fn events(&mut self, count: usize) -> Vec<Event> {
+        let mut events = Vec::new();
+        while events.len() < count {
             match self.next().await {
-                Signal::Frames(more) => frames.extend(more),
-                other => panic!("{other:?} instead of frames"),
+                Signal::Events(more) => events.extend(more),
+                other => panic!("{other:?} instead of events"),
             }
         }
-        assert_eq!(frames.len(), count);
-        frames
+        assert_eq!(events.len(), count);
+        events
     }
 
     pub(crate) async fn closed(&mut self, rv: u64) {
@@ -207,14 +207,14 @@ impl Watched {
     }
 
     /// The net changes up to `Closed(to)`.
-    pub(crate) async fn repaired(&mut self, to: u64) -> Vec<Frame> {
-        let mut frames = Vec::new();
+    pub(crate) async fn repaired(&mut self, to: u64) -> Vec<Event> {
+        let mut events = Vec::new();
         loop {
             match self.next().await {
-                Signal::Repaired(more) => frames.extend(more),
+                Signal::Repaired(more) => events.extend(more),
                 Signal::Closed(at) => {
                     assert_eq!(at, to.into());
-                    return frames;
+                    return events;
                 }
                 other => panic!("{other:?} instead of net changes"),
             }
@@ -229,13 +229,13 @@ impl Watched {
     }
 }
 
-/// Change, name and object of each frame.
-pub(crate) fn seen(frames: &[Frame]) -> Vec<(Change, &str, &str)> {
-    frames
+/// Change, name and object of each event.
+pub(crate) fn seen(events: &[Event]) -> Vec<(Change, &str, &str)> {
+    events
         .iter()
-        .map(|frame| {
-            let object = std::str::from_utf8(&frame.object).unwrap();
-            (frame.change, frame.name(), object)
+        .map(|event| {
+            let object = std::str::from_utf8(&event.object).unwrap();
+            (event.change, event.name(), object)
         })
         .collect()
 }

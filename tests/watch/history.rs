@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use quorumwatch::{
-    domain::frame::{Change, Frame},
+    domain::event::{Change, Event},
     domain::history::HistoryItem,
 };
 
@@ -27,10 +27,10 @@ async fn a_catch_up_is_a_second_watch_that_ends_with_its_receiver() {
         world.version = 9;
     });
     open.event("ADDED", &a).await;
-    let Some(HistoryItem::Frames(frames)) = item(&mut items).await else {
-        panic!("frames come first")
+    let Some(HistoryItem::Events(events)) = item(&mut items).await else {
+        panic!("events come first")
     };
-    assert_eq!(seen(&frames), [(Change::Added, "a", a.as_str())]);
+    assert_eq!(seen(&events), [(Change::Added, "a", a.as_str())]);
     assert_eq!(item(&mut items).await, Some(HistoryItem::Closed(9.into())));
     drop(items);
     open.abandoned().await;
@@ -94,13 +94,13 @@ async fn a_server_that_ignores_the_version_of_a_list_repairs_nothing() {
 async fn repaired(
     items: &mut tokio::sync::mpsc::Receiver<HistoryItem>,
     expected: u64,
-) -> Vec<Frame> {
+) -> Vec<Event> {
     let mut all = Vec::new();
     loop {
         match item(items).await {
-            Some(HistoryItem::Repaired { to, frames, last }) => {
+            Some(HistoryItem::Repaired { to, events, last }) => {
                 assert_eq!(to, expected.into());
-                all.extend(frames);
+                all.extend(events);
                 if last {
                     return all;
                 }
@@ -130,7 +130,7 @@ async fn a_snapshot_is_a_consistent_list_in_pages() {
     let mut found = Vec::new();
     loop {
         match item(&mut items).await {
-            Some(HistoryItem::Snapshot(frames)) => found.extend(frames),
+            Some(HistoryItem::Snapshot(events)) => found.extend(events),
             Some(HistoryItem::Synced(at)) => {
                 assert_eq!(at, 40.into());
                 break;
@@ -138,9 +138,9 @@ async fn a_snapshot_is_a_consistent_list_in_pages() {
             other => panic!("{other:?} in a snapshot"),
         }
     }
-    let names: Vec<_> = found.iter().map(|frame| frame.name()).collect();
+    let names: Vec<_> = found.iter().map(|event| event.name()).collect();
     assert_eq!(names, ["a", "b", "c", "d", "e"]);
-    assert!(found.iter().all(|frame| frame.change == Change::Snapshot));
+    assert!(found.iter().all(|event| event.change == Change::Snapshot));
     assert_eq!(item(&mut items).await, None);
 
     // T17: a list whose token expires is never continued by another one.

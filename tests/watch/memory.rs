@@ -42,7 +42,7 @@ async fn taken(items: &mut mpsc::Receiver<HistoryItem>) -> (usize, HistoryItem) 
     loop {
         match item(items).await.expect("it goes on") {
             HistoryItem::Listing(_) => {}
-            HistoryItem::Snapshot(frames) => objects += frames.len(),
+            HistoryItem::Snapshot(events) => objects += events.len(),
             end => return (objects, end),
         }
     }
@@ -191,15 +191,15 @@ async fn a_stream_whose_owner_takes_nothing_waits_and_stops_no_other() {
     }
 }
 
-/// Takes so many frames, which have to have the versions that follow 1.
+/// Takes so many events, which have to have the versions that follow 1.
 async fn versions(signals: &mut Signals, count: u64) -> u64 {
     let mut next = 2;
     while next < 2 + count {
         let signal = timeout(PATIENCE, signals.recv()).await;
         let signal = signal.expect("it goes on").expect("it goes on");
-        if let Signal::Frames(frames) = signal {
-            for frame in frames {
-                assert_eq!(frame.rv, next.into());
+        if let Signal::Events(events) = signal {
+            for event in events {
+                assert_eq!(event.rv, next.into());
                 next += 1;
             }
         }

@@ -8,7 +8,7 @@ use std::{
 use quorumwatch::{
     domain::{
         cluster::Condition,
-        frame::{Change, GapReason},
+        event::{Change, GapReason},
         id::StreamId,
         stream::ResumePoint,
     },
@@ -44,9 +44,9 @@ async fn a_watch_resumes_at_its_checkpoint_and_keeps_objects_byte_for_byte() {
     open.event("ADDED", &a).await;
     open.line(&format!(r#"{{"object":{b} ,"type":"MODIFIED"}}"#))
         .await;
-    let frames = watched.frames(2).await;
+    let events = watched.events(2).await;
     assert_eq!(
-        seen(&frames),
+        seen(&events),
         [
             (Change::Added, "a", a.as_str()),
             (Change::Modified, "b", b.as_str())
@@ -109,12 +109,12 @@ async fn t7_deletions_that_share_a_version_come_once_across_a_broken_watch() {
     };
     let open = api.open(5).await;
     deletions(&open, 2).await;
-    let frames = watched.frames(2).await;
+    let events = watched.events(2).await;
     open.break_off().await;
     let open = api.open(7).await;
     deletions(&open, 3).await;
-    let more = watched.frames(1).await;
-    let names: Vec<_> = frames.iter().chain(&more).map(|f| f.name()).collect();
+    let more = watched.events(1).await;
+    let names: Vec<_> = events.iter().chain(&more).map(|event| event.name()).collect();
     assert_eq!(names, ["x", "y", "z"]);
 }
 
@@ -137,7 +137,7 @@ async fn bookmarks_close_versions() {
     open.event("ADDED", &object("a", "1", 3)).await;
     open.event("BOOKMARK", r#"{"metadata":{"resourceVersion":"8"}}"#)
         .await;
-    watched.frames(1).await;
+    watched.events(1).await;
     watched.closed(8).await;
     open.break_off().await;
     // The list's own version, 1, has gone back behind the bookmark.
@@ -176,7 +176,7 @@ async fn t1_a_list_that_shows_what_did_not_come_closes_nothing() {
     silent.abandoned().await;
     open.event("ADDED", &late).await;
     assert_eq!(
-        seen(&watched.frames(1).await),
+        seen(&watched.events(1).await),
         [(Change::Added, "late", late.as_str())]
     );
     watched.closed(9).await;
@@ -195,9 +195,9 @@ async fn t1_what_a_quiet_watch_never_delivers_is_repaired() {
     let _second = api.open(5).await;
     watched.closed(5).await;
     watched.grant(GapReason::WatchCacheReset, 9, true).await;
-    let frames = watched.repaired(9).await;
+    let events = watched.repaired(9).await;
     assert_eq!(
-        seen(&frames),
+        seen(&events),
         [
             (Change::Deleted, "a", a.as_str()),
             (Change::Added, "b", b.as_str())
@@ -223,7 +223,7 @@ async fn t11_what_the_api_server_leaves_out_begins_an_era() {
     let mut watched = start_with(&api.address, closed(5), policy);
     let open = api.open(5).await;
     open.event("ADDED", &b).await;
-    watched.frames(1).await;
+    watched.events(1).await;
     watched
         .grant(GapReason::UpstreamInconsistent, 7, false)
         .await;
@@ -242,7 +242,7 @@ async fn t4_a_history_that_was_rewound_and_overtaken_is_noticed_when_a_watch_is_
     let mut watched = start(&api.address, closed(5));
     let open = api.open(5).await;
     open.event("ADDED", &old).await;
-    watched.frames(1).await;
+    watched.events(1).await;
     // The same version, reached again on another way, and more.
     api.set(|world| {
         world.put(8, &[&new]);
@@ -254,7 +254,7 @@ async fn t4_a_history_that_was_rewound_and_overtaken_is_noticed_when_a_watch_is_
 }
 
 #[tokio::test]
-async fn a_frame_that_comes_slowly_is_not_silence() {
+async fn an_event_that_comes_slowly_is_not_silence() {
     let mut api = Api::start().await;
     let slow = object("slow", "1", 8);
     api.set(|world| {
@@ -270,7 +270,7 @@ async fn a_frame_that_comes_slowly_is_not_silence() {
     let nothing = timeout(Duration::from_millis(900), watched.next()).await;
     assert!(nothing.is_err(), "{nothing:?} within a line");
     open.line(tail).await;
-    watched.frames(1).await;
+    watched.events(1).await;
     watched.closed(9).await;
 }
 
@@ -292,7 +292,7 @@ async fn what_lies_unread_while_the_receiver_is_behind_is_not_silence() {
     let receive = async {
         // Longer than the grace, with the channel full and bytes in the socket.
         assert!(stalled(progress).await < 149);
-        watched.frames(140).await;
+        watched.events(140).await;
         watched.closed(500).await;
     };
     tokio::join!(send, receive);
@@ -410,7 +410,7 @@ async fn nonsense_in_a_watch_is_reported_and_the_watch_opened_again() {
     }
     let open = api.open(1).await;
     open.event("ADDED", &object("a", "1", 2)).await;
-    watched.frames(1).await;
+    watched.events(1).await;
 }
 
 #[tokio::test]
@@ -423,13 +423,13 @@ async fn a_receiver_that_is_behind_stops_the_reading() {
     let receive = async {
         let before = stalled(progress).await;
         assert!(before < 160, "everything up to {before} was taken in");
-        let frames = watched.frames(200).await;
-        assert_eq!(frames.last().unwrap().rv, 209.into());
+        let events = watched.events(200).await;
+        assert_eq!(events.last().unwrap().rv, 209.into());
     };
     tokio::join!(send, receive);
 }
 
-/// Sends large frames, and publishes the version of the last one that was taken.
+/// Sends large events, and publishes the version of the last one that was taken.
 async fn send_much(open: &Open, versions: Range<u64>, sent: &watch::Sender<u64>) {
     let padding = "x".repeat(256 * 1024);
     for rv in versions {
@@ -450,7 +450,7 @@ async fn stalled(mut progress: watch::Receiver<u64>) -> u64 {
 }
 
 #[tokio::test]
-async fn frames_that_were_held_back_until_the_watch_broke_come_with_the_next_one() {
+async fn events_that_were_held_back_until_the_watch_broke_come_with_the_next_one() {
     let mut api = Api::start().await;
     let late = object("late", "1", 8);
     api.set(|world| {
@@ -467,5 +467,5 @@ async fn frames_that_were_held_back_until_the_watch_broke_come_with_the_next_one
     open.break_off().await;
     let open = api.open(5).await;
     open.event("ADDED", &late).await;
-    watched.frames(1).await;
+    watched.events(1).await;
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 use quorumwatch::{
     domain::{
         cluster::{Condition, Resource, StreamSelector},
-        frame::{Frame, GapReason},
+        event::{Event, GapReason},
         position::ResourceVersion,
         stream::ResumePoint,
     },
@@ -50,18 +50,18 @@ impl World {
         self.cluster.create(&events(), &manifest).unwrap()
     }
 
-    /// The next frames, `count` of them, whatever is closed between them.
-    async fn delivered(&mut self, count: usize) -> Vec<Frame> {
-        let mut frames = Vec::new();
-        while frames.len() < count {
+    /// The next events, `count` of them, whatever is closed between them.
+    async fn delivered(&mut self, count: usize) -> Vec<Event> {
+        let mut events = Vec::new();
+        while events.len() < count {
             match self.watched.next().await {
-                Signal::Frames(more) => frames.extend(more),
+                Signal::Events(more) => events.extend(more),
                 Signal::Closed(_) => {}
-                other => panic!("{other:?} instead of frames"),
+                other => panic!("{other:?} instead of events"),
             }
         }
-        assert_eq!(frames.len(), count);
-        frames
+        assert_eq!(events.len(), count);
+        events
     }
 }
 
@@ -70,14 +70,14 @@ async fn what_a_watch_keeps_back_until_it_is_cut_is_delivered_once() {
     let mut world = world(policy()).await;
     world.write("a");
     world.delivered(1).await;
-    world.cluster.faults().set(Fault::HoldFrames);
+    world.cluster.faults().set(Fault::HoldLines);
     let last = world.write("b");
     // Long enough for the position to be verified, which must not succeed.
     let quiet = tokio::time::timeout(Duration::from_secs(1), world.watched.next()).await;
-    assert!(quiet.is_err(), "{quiet:?} while frames are held back");
-    world.cluster.faults().clear(Fault::HoldFrames);
-    let frames = world.delivered(1).await;
-    assert_eq!((frames[0].name(), &frames[0].rv), ("b", &last));
+    assert!(quiet.is_err(), "{quiet:?} while events are held back");
+    world.cluster.faults().clear(Fault::HoldLines);
+    let events = world.delivered(1).await;
+    assert_eq!((events[0].name(), &events[0].rv), ("b", &last));
 }
 
 #[tokio::test]
@@ -125,7 +125,7 @@ async fn t4_a_rewind_that_is_overtaken_under_an_open_watch_is_noticed() {
     }
     loop {
         match world.watched.next().await {
-            Signal::Frames(_) | Signal::Closed(_) => {}
+            Signal::Events(_) | Signal::Closed(_) => {}
             Signal::EraNeeded { reason, .. } => {
                 assert_eq!(reason, GapReason::HistoryReset);
                 break;
@@ -136,11 +136,11 @@ async fn t4_a_rewind_that_is_overtaken_under_an_open_watch_is_noticed() {
 }
 
 #[tokio::test]
-async fn t11_each_frame_that_is_dropped_is_noticed() {
+async fn t11_each_event_that_is_dropped_is_noticed() {
     let mut policy = policy();
     policy.session.audit_ms = 300;
     let mut world = world(policy).await;
-    world.cluster.faults().set_times(Fault::DropFrame(10), 1);
+    world.cluster.faults().set_times(Fault::DropEvent(10), 1);
     for number in 0..30 {
         world.write(&format!("event-{number}"));
     }

@@ -10,7 +10,7 @@ pub(super) use shard::{shard, shard_change, shard_id};
 
 use crate::{
     domain::{
-        frame::{Change, GapReason},
+        event::{Change, GapReason},
         id::{ReplicaId, UnixMillis},
         position::{Ordinal, Position},
         state::State,

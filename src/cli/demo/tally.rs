@@ -9,7 +9,7 @@ use tokio::time::Instant;
 use crate::{
     domain::{
         cluster::Resource,
-        frame::{Change, GapReason},
+        event::{Change, GapReason},
         id::Era,
         position::{Ordinal, Position, ResourceVersion},
     },

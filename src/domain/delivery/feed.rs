@@ -9,12 +9,12 @@ use std::{mem, sync::Arc};
 use super::{
     item::{Gap, Item, Part},
     place::{Admission, Place, Reader, closed_at},
-    publication::{frame_item, repair_item},
+    publication::{event_item, repair_item},
     replay::Ended,
     way::{Located, Way, way},
 };
 use crate::domain::{
-    frame::{Frame, GapReason},
+    event::{Event, GapReason},
     history::HistoryItem,
     id::Epoch,
     position::{Ordinal, Position, ResourceVersion},
@@ -106,7 +106,7 @@ enum Phase {
     Replaying {
         floor: Position,
     },
-    /// Giving the frames of one version, from lists, without the first few.
+    /// Giving the events of one version, from lists, without the first few.
     ClosingVersion {
         position: Position,
         seen: u32,
@@ -227,7 +227,7 @@ impl FeedSession {
                 outputs.extend(self.locate(true));
                 outputs
             }
-            // Net changes between this version and the one before are the version's own frames;
+            // Net changes between this version and the one before are the version's own events;
             // `closing` skips those that the reader has.
             Way::CloseVersion(position) => {
                 let look = Look::NetChanges {
@@ -418,11 +418,11 @@ impl FeedSession {
     fn closing(&mut self, position: Position, seen: u32, item: HistoryItem) -> Vec<Output> {
         let (epoch, end) = (self.epoch, closed_at(&position));
         // In key order, as the API server gives deletions that share a version.
-        let number = |counted, frame| {
+        let number = |counted, event| {
             let at = Position::at(position.era, position.rv.clone(), Ordinal::new(counted));
             // The lists know when the object was written last, the deletion came with this version.
             let rv = position.rv.clone();
-            frame_item(at, epoch, Part::Live, Frame { rv, ..frame })
+            event_item(at, epoch, Part::Live, Event { rv, ..event })
         };
         let (outputs, open) = self.give_changes(item, seen, end, number);
         if let Some(seen) = open {
@@ -433,7 +433,7 @@ impl FeedSession {
 
     fn repairing(&mut self, to: Position, seen: u32, item: HistoryItem) -> Vec<Output> {
         let epoch = self.epoch;
-        let number = |counted, frame| repair_item(&to, counted, epoch, frame);
+        let number = |counted, event| repair_item(&to, counted, epoch, event);
         let (outputs, open) = self.give_changes(item, seen, to.clone(), number);
         if let Some(seen) = open {
             self.phase = Phase::Repairing { to, seen };
@@ -448,16 +448,16 @@ impl FeedSession {
         item: HistoryItem,
         seen: u32,
         end: Position,
-        number: impl Fn(u32, Frame) -> Item,
+        number: impl Fn(u32, Event) -> Item,
     ) -> (Vec<Output>, Option<u32>) {
         // One of the two exact lists has been compacted: the net changes cannot be completed.
-        let HistoryItem::Repaired { frames, last, .. } = item else {
+        let HistoryItem::Repaired { events, last, .. } = item else {
             return (self.gap(GapReason::HistoryExpired), None);
         };
-        let mut items = Vec::with_capacity(frames.len() + 1);
+        let mut items = Vec::with_capacity(events.len() + 1);
         let mut counted = seen;
-        for frame in frames {
-            items.push(number(counted, frame));
+        for event in events {
+            items.push(number(counted, event));
             counted += 1;
         }
         items.extend(last.then_some(Item::At(end)));
@@ -477,8 +477,8 @@ impl FeedSession {
                 self.phase = Phase::Listing { era, seen };
                 outputs
             }
-            HistoryItem::Snapshot(frames) => {
-                let (outputs, seen) = self.give_objects(frames, seen);
+            HistoryItem::Snapshot(events) => {
+                let (outputs, seen) = self.give_objects(events, seen);
                 self.phase = Phase::Listing { era, seen };
                 outputs
             }
@@ -511,16 +511,16 @@ impl FeedSession {
     }
 
     /// Gives the objects of a list that come after those that the reader has had.
-    fn give_objects(&mut self, frames: Vec<Frame>, mut seen: u32) -> (Vec<Output>, u32) {
+    fn give_objects(&mut self, events: Vec<Event>, mut seen: u32) -> (Vec<Output>, u32) {
         let Place::Snapshot { list, given } = self.place.clone() else {
             return (Vec::new(), seen);
         };
         let epoch = self.epoch;
-        let mut items = Vec::with_capacity(frames.len());
-        for frame in frames {
+        let mut items = Vec::with_capacity(events.len());
+        for event in events {
             if seen >= given {
-                let position = Position::closed(list.era, frame.rv.clone());
-                items.push(frame_item(position, epoch, Part::Snapshot, frame));
+                let position = Position::closed(list.era, event.rv.clone());
+                items.push(event_item(position, epoch, Part::Snapshot, event));
             }
             seen = seen.saturating_add(1);
         }

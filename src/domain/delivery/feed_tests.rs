@@ -1,10 +1,10 @@
 use super::{Arc, Ended, FeedError, FeedSession, HistoryItem, Input, Look, Output, Reader};
 use crate::domain::{
     delivery::{
-        fixtures::{EPOCH, broken, frame, item, owner, place, position, repaired, texts},
+        fixtures::{EPOCH, broken, event, item, owner, place, position, repaired, texts},
         item::{Item, Part},
     },
-    frame::Change,
+    event::Change,
 };
 
 /// A session, with what it has given so far.
@@ -64,10 +64,10 @@ impl Feed {
     }
 
     fn changes(&mut self, names: &[&str], last: bool) -> Vec<String> {
-        let frames = names.iter().map(|name| frame(Change::Deleted, 9, name));
+        let events = names.iter().map(|name| event(Change::Deleted, 9, name));
         self.history(HistoryItem::Repaired {
             to: 0.into(),
-            frames: frames.collect(),
+            events: events.collect(),
             last,
         })
     }
@@ -83,7 +83,7 @@ fn what_the_log_has_is_given_from_where_the_reader_stands() {
     assert_eq!(feed.located(Some(4)), ["follow 4"]);
     let live = ["3/31/0", "3/31/1", "3/35"].map(|at| item(Part::Live, at));
     assert!(feed.step(Input::Items(live.into())).is_empty());
-    assert_eq!(feed.take_given(), ["frame 3/31/1", "frame 3/35"]);
+    assert_eq!(feed.take_given(), ["event 3/31/1", "event 3/35"]);
     assert_eq!(feed.step(Input::Lagged), ["locate 3/35"]);
 }
 
@@ -93,7 +93,7 @@ fn a_replay_goes_on_until_it_meets_the_log() {
     assert_eq!(feed.located(None), ["replay 3/21/0"]);
     let live = ["3/21/0", "3/21/1", "3/25"].map(|at| item(Part::Live, at));
     assert!(feed.step(Input::Items(live.into())).is_empty());
-    assert_eq!(feed.take_given(), ["frame 3/21/1", "frame 3/25"]);
+    assert_eq!(feed.take_given(), ["event 3/21/1", "event 3/25"]);
     assert_eq!(
         feed.step(Input::Items(vec![Item::At(position("3/30"))])),
         ["locate 3/30"],
@@ -103,7 +103,7 @@ fn a_replay_goes_on_until_it_meets_the_log() {
     let more = vec![item(Part::Live, "3/33")];
     assert_eq!(feed.step(Input::Items(more)), ["locate 3/33"]);
     assert_eq!(feed.located(Some(9)), ["follow 9"]);
-    assert_eq!(feed.take_given(), ["at 3/30", "frame 3/33"]);
+    assert_eq!(feed.take_given(), ["at 3/30", "event 3/33"]);
 }
 
 #[test]
@@ -164,7 +164,7 @@ fn a_version_whose_watch_is_lost_is_closed_before_the_repair() {
     assert_eq!(feed.ended("3/24", lost.clone()), ["changes 24>25"]);
     feed.changes(&["had", "rest"], false);
     assert_eq!(feed.changes(&[], true), ["locate 3/25"]);
-    assert_eq!(feed.take_given(), ["frame 3/25/1", "at 3/25"]);
+    assert_eq!(feed.take_given(), ["event 3/25/1", "at 3/25"]);
     assert_eq!(feed.located(None), ["replay 3/25"]);
     assert_eq!(feed.ended("3/25", lost), ["changes 25>28"]);
 }
@@ -181,7 +181,7 @@ fn history_that_is_gone_is_a_gap_and_a_snapshot() {
         assert_eq!(gone, ["locate snapshot"]);
         assert_eq!(feed.located(None), ["list"]);
         feed.history(HistoryItem::Listing(40.into()));
-        feed.history(HistoryItem::Snapshot(vec![frame(Change::Snapshot, 4, "a")]));
+        feed.history(HistoryItem::Snapshot(vec![event(Change::Snapshot, 4, "a")]));
         assert_eq!(
             feed.history(HistoryItem::Synced(40.into())),
             ["locate 3/40"]
@@ -203,8 +203,8 @@ fn a_snapshot_that_was_interrupted_goes_on_in_the_same_list() {
     assert_eq!(feed.located(None), ["list 40"]);
     feed.history(HistoryItem::Listing(40.into()));
     let objects = |names: &[&str]| {
-        let frames = names.iter().map(|name| frame(Change::Snapshot, 4, name));
-        HistoryItem::Snapshot(frames.collect())
+        let events = names.iter().map(|name| event(Change::Snapshot, 4, name));
+        HistoryItem::Snapshot(events.collect())
     };
     feed.history(objects(&["had"]));
     feed.history(objects(&["had too", "new"]));
@@ -218,7 +218,7 @@ fn a_snapshot_whose_list_is_gone_begins_again() {
     feed.located(None);
     assert_eq!(feed.history(HistoryItem::Expired), ["list"]);
     feed.history(HistoryItem::Listing(50.into()));
-    feed.history(HistoryItem::Snapshot(vec![frame(Change::Snapshot, 4, "a")]));
+    feed.history(HistoryItem::Snapshot(vec![event(Change::Snapshot, 4, "a")]));
     assert_eq!(feed.take_given(), ["list 3/50", "object 3/4"]);
 }
 
@@ -228,7 +228,7 @@ fn a_snapshot_whose_list_is_the_newest_once_more_goes_on_in_it() {
     feed.located(None);
     assert_eq!(feed.history(HistoryItem::Expired), ["list"]);
     feed.history(HistoryItem::Listing(40.into()));
-    let objects = ["had", "new"].map(|name| frame(Change::Snapshot, 4, name));
+    let objects = ["had", "new"].map(|name| event(Change::Snapshot, 4, name));
     feed.history(HistoryItem::Snapshot(objects.into()));
     feed.history(HistoryItem::Synced(40.into()));
     assert_eq!(feed.take_given(), ["object 3/4", "synced 3/40"]);
@@ -249,7 +249,7 @@ fn the_log_leads_no_reader_where_it_does_not_go() {
     assert_eq!(feed.located(None), ["changes 13>20"]);
     assert_eq!(
         feed.take_given(),
-        ["frame 2/13", "repaired 2/13>3/20"],
+        ["event 2/13", "repaired 2/13>3/20"],
         "counted from where it stands"
     );
 }

@@ -8,7 +8,7 @@ use super::{
     way::Located,
 };
 use crate::domain::{
-    frame::{Change, Frame, GapReason, ObjectKey},
+    event::{Change, Event, GapReason, ObjectKey},
     id::{Epoch, Era, UnixMillis},
     position::Position,
     stream::EraStart,
@@ -21,9 +21,9 @@ pub(super) fn position(text: &str) -> Position {
     text.parse().unwrap()
 }
 
-/// A frame of an object.
-pub(super) fn frame(change: Change, rv: u64, name: &str) -> Frame {
-    Frame {
+/// An event of an object.
+pub(super) fn event(change: Change, rv: u64, name: &str) -> Event {
+    Event {
         change,
         rv: rv.into(),
         key: ObjectKey::new("ns", name, name),
@@ -33,7 +33,7 @@ pub(super) fn frame(change: Change, rv: u64, name: &str) -> Frame {
     }
 }
 
-/// A frame at this position.
+/// An event at this position.
 pub(super) fn item(part: Part, at: &str) -> Item {
     let at = position(at);
     let rv = at.rv.as_u64().unwrap();
@@ -42,8 +42,8 @@ pub(super) fn item(part: Part, at: &str) -> Item {
         _ if at.is_closed() => Change::Added,
         _ => Change::Deleted,
     };
-    let frame = frame(change, rv, &at.to_string());
-    Item::Frame(Arc::new(Published::new(at, EPOCH, part, frame)))
+    let event = event(change, rv, &at.to_string());
+    Item::Event(Arc::new(Published::new(at, EPOCH, part, event)))
 }
 
 /// A repaired gap.
@@ -95,11 +95,11 @@ pub(super) fn place(text: &str) -> Place {
     text.parse().unwrap()
 }
 
-/// Items as short texts: "frame 1/7/0", "at 1/9", "gap 1/6>2/9", "hole 1/5", "list 1/9", ...
+/// Items as short texts: "event 1/7/0", "at 1/9", "gap 1/6>2/9", "hole 1/5", "list 1/9", ...
 pub(super) fn texts(items: &[Item]) -> Vec<String> {
     let text = |item: &Item| match item {
-        Item::Frame(published) => match published.part {
-            Part::Live => format!("frame {}", published.position),
+        Item::Event(published) => match published.part {
+            Part::Live => format!("event {}", published.position),
             Part::Repair => format!("change {}", published.position),
             Part::Snapshot => format!("object {}", published.position),
         },

@@ -8,12 +8,12 @@ use std::{
 use bytes::Bytes;
 
 use crate::domain::{
-    frame::{Frame, GapReason},
+    event::{Event, GapReason},
     id::Epoch,
     position::Position,
 };
 
-/// What a frame is part of.
+/// What an event is part of.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Part {
     /// The history as it was written.
@@ -25,7 +25,7 @@ pub enum Part {
     Snapshot,
 }
 
-/// A frame with its place in the stream.
+/// An event with its place in the stream.
 #[derive(Debug)]
 pub struct Published {
     /// Its place: strictly grows within a stream, but for snapshots.
@@ -34,8 +34,8 @@ pub struct Published {
     pub epoch: Epoch,
     /// What it is part of.
     pub part: Part,
-    /// The frame.
-    pub frame: Frame,
+    /// The event.
+    pub event: Event,
     /// How it looks on the wire: made once for all subscribers of a replica.
     pub rendered: OnceLock<Rendered>,
 }
@@ -53,14 +53,14 @@ pub struct Rendered {
 const RENDERED_BYTES: usize = 400;
 
 impl Published {
-    /// A frame at its place.
-    pub fn new(position: Position, epoch: Epoch, part: Part, frame: Frame) -> Self {
+    /// An event at its place.
+    pub fn new(position: Position, epoch: Epoch, part: Part, event: Event) -> Self {
         let rendered = OnceLock::new();
         Self {
             position,
             epoch,
             part,
-            frame,
+            event,
             rendered,
         }
     }
@@ -69,8 +69,8 @@ impl Published {
 /// Equal events stay equal, whether they were sent already or not.
 impl PartialEq for Published {
     fn eq(&self, other: &Self) -> bool {
-        (&self.position, self.epoch, self.part, &self.frame)
-            == (&other.position, other.epoch, other.part, &other.frame)
+        (&self.position, self.epoch, self.part, &self.event)
+            == (&other.position, other.epoch, other.part, &other.event)
     }
 }
 
@@ -105,8 +105,8 @@ impl Gap {
 /// One step of a stream.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Item {
-    /// A frame.
-    Frame(Arc<Published>),
+    /// An event.
+    Event(Arc<Published>),
     /// Everything up to this position has been given.
     At(Position),
     /// Something is missing here.
@@ -133,7 +133,7 @@ impl Item {
     /// The position that a log has reached with this item; none where it does not move.
     pub fn position(&self) -> Option<Position> {
         match self {
-            Self::Frame(published) => Some(published.position.clone()),
+            Self::Event(published) => Some(published.position.clone()),
             Self::At(position) | Self::Hole(position) => Some(position.clone()),
             Self::Gap(gap) => gap.position(),
             Self::Snapshot(_) | Self::Synced(_) | Self::Alive { .. } => None,
@@ -142,11 +142,11 @@ impl Item {
 
     /// What the item costs in memory, in bytes.
     pub fn cost_bytes(&self) -> usize {
-        let frame = if let Self::Frame(published) = self {
-            published.frame.cost_bytes() + RENDERED_BYTES
+        let event = if let Self::Event(published) = self {
+            published.event.cost_bytes() + RENDERED_BYTES
         } else {
             0
         };
-        size_of::<Self>() + size_of::<Published>() + frame
+        size_of::<Self>() + size_of::<Published>() + event
     }
 }

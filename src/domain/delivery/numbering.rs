@@ -1,12 +1,12 @@
 //! Turns resource versions into positions: [`Numbering`].
 
 use crate::domain::{
-    frame::Change,
+    event::Change,
     position::{Ordinal, Position, ResourceVersion},
 };
 
-/// Numbers the frames of one stream. Two numberings that begin at the same closed position and see
-/// the same frames give the same positions: that is what lets a new owner, and a catch-up watch,
+/// Numbers the events of one stream. Two numberings that begin at the same closed position and see
+/// the same events give the same positions: that is what lets a new owner, and a catch-up watch,
 /// give a stream again.
 ///
 /// One rule decides when a version is closed, here as in the watch session: only deletions share
@@ -28,7 +28,7 @@ impl Numbering {
         &self.last
     }
 
-    /// The position of the next frame; `None` for a frame that comes too late, because its version
+    /// The position of the next event; `None` for an event that comes too late, because its version
     /// is closed.
     pub fn next(&mut self, rv: &ResourceVersion, change: Change) -> Option<Position> {
         let shares = *rv == self.last.rv && !self.last.is_closed();
@@ -76,7 +76,7 @@ mod tests {
     }
 
     #[test]
-    fn a_frame_at_a_closed_version_is_late() {
+    fn an_event_at_a_closed_version_is_late() {
         let mut numbering = Numbering::after(Position::closed(Era(1), 5.into()));
         assert_eq!(numbering.next(&5.into(), Change::Deleted), None);
         assert_eq!(numbering.close(&8.into()).unwrap().to_string(), "1/8");

@@ -98,7 +98,7 @@ impl Place {
 
     fn admit_to_subscriber(&mut self, item: &Item) -> Admission {
         match item {
-            Item::Frame(published) => self.admit_frame(published),
+            Item::Event(published) => self.admit_event(published),
             Item::At(position) => self.admit_position(position),
             Item::Gap(gap) => self.admit_gap(gap),
             Item::Hole(to) => match self {
@@ -160,7 +160,7 @@ impl Place {
         Next
     }
 
-    fn admit_frame(&mut self, published: &Published) -> Admission {
+    fn admit_event(&mut self, published: &Published) -> Admission {
         let position = &published.position;
         match (published.part, &mut *self) {
             // The comparison that "exactly once" rests on.
@@ -178,7 +178,7 @@ impl Place {
             (Part::Live, Self::Repair { to, .. }) if position <= to => Had,
             // A repair that the reader has passed, in a log that it shares with others.
             (Part::Repair, Self::At(here)) if *here >= closed_at(position) => Had,
-            // The same repair, perhaps after an interruption: its frames are numbered.
+            // The same repair, perhaps after an interruption: its events are numbered.
             (Part::Repair, Self::Repair { to, given, .. }) if *to == closed_at(position) => {
                 let counted = position.ordinal.get();
                 if counted == *given {
@@ -203,7 +203,7 @@ impl Place {
         match self {
             Self::At(here) if position <= here => Had,
             Self::Repair { to, .. } if position < to => Had,
-            // Everything up to there was given, so the reader moves even without a frame. At the
+            // Everything up to there was given, so the reader moves even without an event. At the
             // end of a repair this is what completes it.
             Self::At(_) | Self::Repair { .. } => self.move_to(Self::At(position.clone())),
             Self::BeforeFirst | Self::SnapshotDue | Self::Snapshot { .. } => Missing,
@@ -252,7 +252,7 @@ impl Place {
     }
 }
 
-/// Whether no frame of the version of `next` lies between the two: frames that share one are
+/// Whether no event of the version of `next` lies between the two: events that share one are
 /// counted from the first.
 fn follows(here: &Position, next: &Position) -> bool {
     let counted = next.ordinal;

@@ -40,7 +40,7 @@ fn what_comes_after_the_place_is_next_and_what_does_not_was_had() {
 }
 
 #[test]
-fn a_frame_of_a_version_is_not_next_where_one_before_it_is_missing() {
+fn an_event_of_a_version_is_not_next_where_one_before_it_is_missing() {
     for (at, to) in [("1/5", "1/7/1"), ("1/7/0", "1/7/2"), ("1/7/3", "1/8/1")] {
         let expected = (Missing, at.to_owned());
         assert_eq!(admit(at, &item(Part::Live, to)), expected, "{at} {to}");
@@ -231,7 +231,7 @@ proptest! {
     }
 
     #[test]
-    fn a_reader_never_goes_back_and_takes_no_frame_twice(
+    fn a_reader_never_goes_back_and_takes_no_event_twice(
         items in proptest::collection::vec(any_item(), 1..60),
         is_log in any::<bool>(),
     ) {
@@ -258,5 +258,5 @@ proptest! {
 
 /// Objects of a snapshot are distinguished only by their count.
 fn is_counted(item: &Item) -> bool {
-    matches!(item, Item::Frame(published) if published.part == Part::Snapshot)
+    matches!(item, Item::Event(published) if published.part == Part::Snapshot)
 }

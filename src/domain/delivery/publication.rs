@@ -7,7 +7,7 @@ use super::{
     numbering::Numbering,
 };
 use crate::domain::{
-    frame::Frame,
+    event::Event,
     id::Epoch,
     position::{Ordinal, Position, ResourceVersion},
     stream::{EraStart, ResumePoint},
@@ -32,7 +32,7 @@ struct Live {
     repairing: Option<u32>,
 }
 
-/// Frames as items, and how many came after their version was closed.
+/// Events as items, and how many came after their version was closed.
 #[derive(Debug, Default)]
 pub struct Numbered {
     /// The items.
@@ -104,23 +104,23 @@ impl Publication {
         vec![Item::gap(gap)]
     }
 
-    /// Frames of the watch, in order.
-    pub fn frames(&mut self, frames: Vec<Frame>) -> Numbered {
+    /// Events of the watch, in order.
+    pub fn events(&mut self, events: Vec<Event>) -> Numbered {
         let epoch = self.epoch;
         let Some(live) = &mut self.live else {
             return Numbered {
-                late: frames.len(),
+                late: events.len(),
                 items: Vec::new(),
             };
         };
         let mut numbered = Numbered {
-            items: Vec::with_capacity(frames.len()),
+            items: Vec::with_capacity(events.len()),
             late: 0,
         };
-        for frame in frames {
-            match live.numbering.next(&frame.rv, frame.change) {
+        for event in events {
+            match live.numbering.next(&event.rv, event.change) {
                 Some(position) => {
-                    let item = frame_item(position, epoch, Part::Live, frame);
+                    let item = event_item(position, epoch, Part::Live, event);
                     numbered.items.push(item);
                 }
                 None => numbered.late += 1,
@@ -130,7 +130,7 @@ impl Publication {
     }
 
     /// Net changes of the repair with which the current era began, in key order.
-    pub fn net_changes(&mut self, frames: Vec<Frame>) -> Vec<Item> {
+    pub fn net_changes(&mut self, events: Vec<Event>) -> Vec<Item> {
         let epoch = self.epoch;
         let Some(live) = &mut self.live else {
             return Vec::new();
@@ -139,8 +139,8 @@ impl Publication {
             return Vec::new();
         };
         let to = live.start.start();
-        let items = frames.into_iter().map(|frame| {
-            let item = repair_item(&to, *counted, epoch, frame);
+        let items = events.into_iter().map(|event| {
+            let item = repair_item(&to, *counted, epoch, event);
             *counted += 1;
             item
         });
@@ -187,15 +187,15 @@ fn gap_of(start: &EraStart) -> Gap {
     }
 }
 
-/// A frame as an item.
-pub(super) fn frame_item(position: Position, epoch: Epoch, part: Part, frame: Frame) -> Item {
-    Item::Frame(Arc::new(Published::new(position, epoch, part, frame)))
+/// An event as an item.
+pub(super) fn event_item(position: Position, epoch: Epoch, part: Part, event: Event) -> Item {
+    Item::Event(Arc::new(Published::new(position, epoch, part, event)))
 }
 
 /// The net change with this number of a repair that leads to `to`.
-pub(super) fn repair_item(to: &Position, number: u32, epoch: Epoch, frame: Frame) -> Item {
+pub(super) fn repair_item(to: &Position, number: u32, epoch: Epoch, event: Event) -> Item {
     let position = Position::at(to.era, to.rv.clone(), Ordinal::new(number));
-    frame_item(position, epoch, Part::Repair, frame)
+    event_item(position, epoch, Part::Repair, event)
 }
 
 #[cfg(test)]

@@ -11,7 +11,7 @@ use super::{
     item::{Item, Part},
     numbering::Numbering,
     place::{Place, Reader},
-    publication::frame_item,
+    publication::event_item,
     ring::{Read, ReadMax, Ring},
 };
 use crate::domain::{
@@ -116,10 +116,10 @@ impl Replay {
     pub fn take(&mut self, item: Option<HistoryItem>) -> bool {
         let end = self.ring.end();
         match item {
-            Some(HistoryItem::Frames(frames)) => {
-                for frame in frames {
-                    if let Some(position) = self.numbering.next(&frame.rv, frame.change) {
-                        let item = frame_item(position, self.epoch, Part::Live, frame);
+            Some(HistoryItem::Events(events)) => {
+                for event in events {
+                    if let Some(position) = self.numbering.next(&event.rv, event.change) {
+                        let item = event_item(position, self.epoch, Part::Live, event);
                         self.ring.push(item);
                     }
                 }

@@ -6,11 +6,11 @@ use proptest::{
 use super::{HistoryItem, Position, Replay, Replayed};
 use crate::domain::{
     delivery::{
-        fixtures::{EPOCH, frame, position, texts},
+        fixtures::{EPOCH, event, position, texts},
         place::{Admission, Place, Reader},
         ring::ReadMax,
     },
-    frame::Change,
+    event::Change,
     id::Era,
 };
 
@@ -19,9 +19,9 @@ fn replay(at: &str) -> Replay {
 }
 
 fn added(versions: impl IntoIterator<Item = u64>) -> Option<HistoryItem> {
-    let frames = versions.into_iter();
-    let frames = frames.map(|rv| frame(Change::Added, rv, "a"));
-    Some(HistoryItem::Frames(frames.collect()))
+    let events = versions.into_iter();
+    let events = events.map(|rv| event(Change::Added, rv, "a"));
+    Some(HistoryItem::Events(events.collect()))
 }
 
 fn most(items: usize) -> ReadMax {
@@ -59,11 +59,11 @@ fn readers_at_nearly_one_place_share_a_watch_that_begins_with_the_earliest() {
 fn a_replay_for_a_reader_inside_a_version_begins_before_it() {
     let mut replay = replay("3/7/1");
     assert_eq!(replay.begin(), 6.into());
-    let deleted = [7, 7, 7].map(|rv| frame(Change::Deleted, rv, "a"));
-    replay.take(Some(HistoryItem::Frames(deleted.into())));
+    let deleted = [7, 7, 7].map(|rv| event(Change::Deleted, rv, "a"));
+    replay.take(Some(HistoryItem::Events(deleted.into())));
     replay.take(Some(HistoryItem::Closed(9.into())));
     assert_eq!(replay.join(&position("3/7/1")), Some(2));
-    let given = ["frame 3/7/0", "frame 3/7/1", "frame 3/7/2", "at 3/9"];
+    let given = ["event 3/7/0", "event 3/7/1", "event 3/7/2", "at 3/9"];
     assert_eq!(read(&mut replay, &mut 0), given);
 }
 
@@ -119,7 +119,7 @@ fn its_end_comes_after_everything_else() {
     replay.take(added([6]));
     replay.take(Some(HistoryItem::Expired));
     let mut next = 0;
-    assert_eq!(read(&mut replay, &mut next), ["frame 3/6"]);
+    assert_eq!(read(&mut replay, &mut next), ["event 3/6"]);
     assert_eq!(read(&mut replay, &mut next), ["ended at 3/6"]);
     assert!(!replay.is_wanted() && !replay.ends_at(next));
     assert_eq!(replay.join(&position("3/6")), None);

@@ -154,7 +154,7 @@ impl Ring {
     /// that has dropped some of them begins after the rest.
     pub fn floor(&self) -> Position {
         match self.items.front() {
-            Some(Item::Frame(first)) if first.part == Part::Repair => closed_at(&first.position),
+            Some(Item::Event(first)) if first.part == Part::Repair => closed_at(&first.position),
             _ => self.floor.clone(),
         }
     }

@@ -1,7 +1,7 @@
 //! How a reader is served from where it stands: the table [`way`].
 
 use super::place::{Place, Reader};
-use crate::domain::{frame::GapReason, position::Position, stream::EraStart};
+use crate::domain::{event::GapReason, position::Position, stream::EraStart};
 
 /// What the owner has, as far as it matters to one reader.
 #[derive(Clone, Debug, PartialEq, Eq)]

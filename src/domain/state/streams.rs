@@ -4,7 +4,7 @@ use super::State;
 use crate::domain::{
     change::{Changes, ClusterChangeKind},
     command::{BeginEra, CheckpointEntry, Outcome, Rejection},
-    frame::GapReason,
+    event::GapReason,
     id::{ClusterId, Era, Revision, ShardId},
     position::Position,
     stream::{EraStart, Stream},

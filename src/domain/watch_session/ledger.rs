@@ -1,4 +1,4 @@
-//! What must exist, reckoned from a list and the frames after it: [`Ledger`]. It keeps no object:
+//! What must exist, reckoned from a list and the events after it: [`Ledger`]. It keeps no object:
 //! a count and a sum of hashes distinguish two sets, and it keeps the version of what was delivered
 //! since the list.
 
@@ -9,7 +9,7 @@ use std::{
 
 use super::witness::Witness;
 use crate::domain::{
-    frame::{Change, ObjectKey},
+    event::{Change, ObjectKey},
     position::ResourceVersion,
 };
 
@@ -17,7 +17,7 @@ use crate::domain::{
 /// a modification of one of the others that was left out is not noticed; objects that are missing,
 /// or still there, are.
 const TOUCHED_MAX: usize = 32_768;
-/// Frames that may come while a list is taken. A busier stream is verified another time.
+/// Events that may come while a list is taken. A busier stream is verified another time.
 const LATER_MAX: usize = 8_192;
 
 /// A set of objects: how many, and the sum of the hashes of their UIDs.
@@ -39,16 +39,16 @@ impl Objects {
     }
 }
 
-/// What frames have made of a set.
+/// What events have made of a set.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 struct Net {
-    frames: u64,
+    events: u64,
     objects: Objects,
 }
 
 impl Net {
     fn take(&mut self, change: Change, uid: u64) {
-        self.frames += 1;
+        self.events += 1;
         match change {
             Change::Added => self.objects.add(uid),
             Change::Deleted => self.objects.remove(uid),
@@ -189,8 +189,8 @@ impl Base {
     }
 }
 
-/// A frame that arrived while a list was taken: its version shows whether it is before or after the
-/// list.
+/// An event that arrived while a list was taken: its version shows whether it is before or after
+/// the list.
 #[derive(Clone, Debug)]
 struct Later {
     rv: ResourceVersion,
@@ -214,7 +214,7 @@ pub(super) struct Difference {
     pub(super) missing: u64,
     /// The lowest version of a listed object that was not delivered.
     pub(super) lowest: Option<ResourceVersion>,
-    /// Whether no frame at all was delivered since the base.
+    /// Whether no event at all was delivered since the base.
     pub(super) is_quiet: bool,
 }
 
@@ -225,7 +225,7 @@ pub(super) struct Ledger {
     from: ResourceVersion,
     /// What existed there, once it was listed.
     base: Option<Base>,
-    /// Frames after it, those in `later` apart.
+    /// Events after it, those in `later` apart.
     since: Net,
     /// Deletions at the newest version, which may not be all of it.
     open: Option<(ResourceVersion, Net)>,
@@ -234,7 +234,7 @@ pub(super) struct Ledger {
     touched: ByUid<Option<ResourceVersion>>,
     /// Whether there are more of them than are kept.
     is_partial: bool,
-    /// Frames since a list is being taken.
+    /// Events since a list is being taken.
     later: Option<Vec<Later>>,
     /// Whether there were too many of them.
     is_overrun: bool,
@@ -266,7 +266,7 @@ impl Ledger {
         };
     }
 
-    /// A frame was delivered, of the object with this hashed UID.
+    /// An event was delivered, of the object with this hashed UID.
     pub(super) fn deliver(&mut self, rv: &ResourceVersion, change: Change, uid: u64) {
         if change == Change::Deleted {
             let (_, net) = match &mut self.open {
@@ -325,8 +325,8 @@ impl Ledger {
 
     /// The list that was begun is given up.
     pub(super) fn fold(&mut self) {
-        for frame in self.later.take().into_iter().flatten() {
-            self.take(&frame.rv, frame.change, frame.uid);
+        for event in self.later.take().into_iter().flatten() {
+            self.take(&event.rv, event.change, event.uid);
         }
     }
 
@@ -357,11 +357,11 @@ impl Ledger {
         };
         let mut net = self.since;
         let mut later = ByUid::default();
-        for frame in self.later.iter().flatten() {
-            if frame.rv <= listing.at {
-                net.take(frame.change, frame.uid);
-                let is_there = frame.change != Change::Deleted;
-                later.insert(frame.uid, is_there.then_some(&frame.rv));
+        for event in self.later.iter().flatten() {
+            if event.rv <= listing.at {
+                net.take(event.change, event.uid);
+                let is_there = event.change != Change::Deleted;
+                later.insert(event.uid, is_there.then_some(&event.rv));
             }
         }
         let delivered = |uid: &u64| {
@@ -388,7 +388,7 @@ impl Ledger {
         let earlier = earlier.filter(|(_, version)| version.is_some()).count();
         let is_there = earlier + later.values().flatten().count();
         let expected = net.on(base.objects);
-        let is_quiet = net.frames == 0;
+        let is_quiet = net.events == 0;
         let is_same = expected == listing.objects
             && missing == 0
             && found == is_there
@@ -412,9 +412,9 @@ impl Ledger {
         self.is_partial = false;
         self.from = listing.at.clone();
         self.base = Some(Base::of(listing));
-        for frame in later.into_iter().flatten() {
-            if frame.rv > listing.at {
-                self.take(&frame.rv, frame.change, frame.uid);
+        for event in later.into_iter().flatten() {
+            if event.rv > listing.at {
+                self.take(&event.rv, event.change, event.uid);
             }
         }
     }
@@ -483,7 +483,7 @@ mod tests {
     }
 
     #[test]
-    fn frames_that_come_while_the_list_is_taken_count_by_their_version() {
+    fn events_that_come_while_the_list_is_taken_count_by_their_version() {
         let mut ledger = ledger();
         ledger.begin();
         ledger.deliver(&11.into(), Change::Added, hashed("c"));

@@ -2,7 +2,7 @@
 
 use super::ledger::Listing;
 use crate::domain::{
-    frame::{Change, GapReason},
+    event::{Change, GapReason},
     position::ResourceVersion,
 };
 
@@ -12,7 +12,7 @@ pub struct SessionPolicy {
     /// How long a watch must be silent after a list was taken, until the two are compared. What
     /// it delivers before is compared as soon as it has passed the list.
     pub idle_grace_ms: u64,
-    /// No frame, bookmark or verification for so long: the position is verified by a list (trap
+    /// No event, bookmark or verification for so long: the position is verified by a list (trap
     /// T1).
     pub quiet_ms: u64,
     /// The first watch of a session that begins behind the present and is silent for so long: the
@@ -25,9 +25,9 @@ pub struct SessionPolicy {
     pub audit_ms: u64,
     /// How long to wait after a list that could not be taken.
     pub audit_retry_ms: u64,
-    /// No frame and no bookmark for this long: probe and reopen the watch (traps T1, T13).
+    /// No event and no bookmark for this long: probe and reopen the watch (traps T1, T13).
     pub silence_ms: u64,
-    /// A clean close without a frame within this time is suspicious (trap T3).
+    /// A clean close without an event within this time is suspicious (trap T3).
     pub quick_close_ms: u64,
     /// After so many suspicious closes in a row it is found out whether the history is gone.
     pub quick_closes_max: u32,
@@ -78,8 +78,8 @@ pub enum Input<'a> {
     },
     /// The watch is open: the head of its response has come.
     Opened,
-    /// A frame has come.
-    Frame {
+    /// An event has come.
+    Event {
         /// Its resource version.
         rv: &'a ResourceVersion,
         /// What happened.
@@ -152,9 +152,9 @@ pub enum Output {
     },
     /// Abandon the watch.
     Abandon,
-    /// Publish the frame of this input.
+    /// Publish the event of this input.
     Deliver,
-    /// Drop the frame of this input: it was delivered before.
+    /// Drop the event of this input: it was delivered before.
     Skip,
     /// Report that everything up to here has been delivered.
     Closed(ResourceVersion),

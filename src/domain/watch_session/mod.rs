@@ -3,9 +3,9 @@
 //! It decides when to list, to watch, to verify, to repair, to wait and to ask for a new era; a
 //! driver carries that out and reports back. It sees versions and identities, never objects.
 //!
-//! What holds at every step: each delivered frame is newer than the one before it, or shares its
+//! What holds at every step: each delivered event is newer than the one before it, or shares its
 //! version; nothing at or below a version that was reported as closed is delivered afterwards
-//! without a new era in between. A version is closed by a later frame, by a bookmark or by a list
+//! without a new era in between. A version is closed by a later event, by a bookmark or by a list
 //! that shows nothing else than what was delivered; never by time that has passed.
 
 mod ledger;
@@ -15,7 +15,7 @@ mod verification;
 mod witness;
 
 use crate::domain::{
-    frame::{Change, GapReason},
+    event::{Change, GapReason},
     position::ResourceVersion,
     stream::ResumePoint,
 };
@@ -61,11 +61,11 @@ enum Phase {
 #[derive(Clone, Debug)]
 struct Watching {
     opened_ms: u64,
-    /// The last frame or bookmark, or the opening.
+    /// The last event or bookmark, or the opening.
     heard_ms: u64,
-    /// Whether a frame or bookmark has come.
+    /// Whether an event or bookmark has come.
     heard: bool,
-    /// Whether a frame was new.
+    /// Whether an event was new.
     advanced: bool,
     /// The version of the list before the watch, while it is not known that everything up to it was
     /// delivered.
@@ -136,8 +136,8 @@ impl WatchSession {
     /// ignored: it belongs to something that was abandoned.
     pub fn step(&mut self, now_ms: u64, input: Input<'_>) -> Outputs {
         match (input, &self.phase) {
-            (Input::Frame { rv, change, uid }, Phase::Watching(_)) => {
-                self.frame(now_ms, rv, change, uid)
+            (Input::Event { rv, change, uid }, Phase::Watching(_)) => {
+                self.event(now_ms, rv, change, uid)
             }
             (Input::Start, Phase::Resting) | (Input::Waited, Phase::Waiting) => self.pursue(now_ms),
             (
@@ -393,7 +393,7 @@ impl WatchSession {
         Outputs::None
     }
 
-    fn frame(&mut self, now_ms: u64, rv: &ResourceVersion, change: Change, uid: &str) -> Outputs {
+    fn event(&mut self, now_ms: u64, rv: &ResourceVersion, change: Change, uid: &str) -> Outputs {
         let uid = ledger::hashed(uid);
         let verdict = self.progress.take(rv, change, uid);
         match verdict {
@@ -459,7 +459,7 @@ impl WatchSession {
         if let Phase::Watching(watching) = &mut self.phase {
             watching.heard_ms = now_ms;
             watching.heard = true;
-            // A frame after the list closes it by itself.
+            // An event after the list closes it by itself.
             watching.bound = watching.bound.take().filter(|bound| bound >= top);
         }
     }

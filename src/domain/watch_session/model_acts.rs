@@ -20,17 +20,17 @@ pub(super) enum Act {
     DeleteAll,
     /// Something of another resource is written.
     WriteElsewhere,
-    /// Sends the next frames of the watch.
+    /// Sends the next events of the watch.
     Send {
-        frames: u8,
+        events: u8,
     },
     /// From now on nothing is sent, or everything again.
     Hold {
         on: bool,
     },
-    /// Leaves out the next frame of the watch.
+    /// Leaves out the next event of the watch.
     Drop,
-    /// Sends a frame from before the place where the watch began.
+    /// Sends an event from before the place where the watch began.
     Replay {
         back: u8,
     },
@@ -68,7 +68,7 @@ pub(super) fn any_act() -> impl Strategy<Value = Act> {
         5 => (0..4u8, any::<bool>()).prop_map(|(name, delete)| Act::Write { name, delete }),
         1 => Just(Act::DeleteAll),
         2 => Just(Act::WriteElsewhere),
-        6 => (0..6u8).prop_map(|frames| Act::Send { frames }),
+        6 => (0..6u8).prop_map(|events| Act::Send { events }),
         2 => any::<bool>().prop_map(|on| Act::Hold { on }),
         1 => Just(Act::Drop),
         1 => (0..9u8).prop_map(|back| Act::Replay { back }),

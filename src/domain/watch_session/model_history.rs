@@ -2,9 +2,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::domain::frame::Change;
+use crate::domain::event::Change;
 
-/// One frame that history has.
+/// One event that history has.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Entry {
     pub(super) version: u64,

@@ -1,7 +1,7 @@
 //! A model of an API server that misbehaves at random, and a subscriber that keeps a table.
 //!
-//! Nothing is assumed of its manners: frames are held back for any time, watches break at any
-//! moment, frames are left out, and history is rewound and overtaken under an open watch.
+//! Nothing is assumed of its manners: events are held back for any time, watches break at any
+//! moment, events are left out, and history is rewound and overtaken under an open watch.
 
 use std::collections::BTreeSet;
 
@@ -16,7 +16,7 @@ use super::{
     model_history::{Entry, History, Table, apply},
 };
 use crate::domain::{
-    frame::{Change, Frame, GapReason, ObjectKey},
+    event::{Change, Event, GapReason, ObjectKey},
     id::UnixMillis,
     position::ResourceVersion,
     stream::ResumePoint,
@@ -45,7 +45,7 @@ struct Model {
     history: History,
     cache_from: u64,
     compacted: u64,
-    /// The next frame of the open watch.
+    /// The next event of the open watch.
     open: Option<usize>,
     begun: u64,
     is_held: bool,
@@ -56,16 +56,16 @@ struct Model {
     expected: usize,
     /// What the subscriber has.
     table: Table,
-    /// Frames that the watch has left out and that were not delivered since.
+    /// Events that the watch has left out and that were not delivered since.
     dropped: BTreeSet<u64>,
-    /// Frames of which the position says that they were delivered, although they were not: of
+    /// Events of which the position says that they were delivered, although they were not: of
     /// objects that were created and deleted while the watch was silent.
     excused: BTreeSet<u64>,
     /// Whether history is another one than the subscriber's, and no era has said so yet.
     is_rewound: bool,
     /// Whether something is wrong that cannot be noticed any more.
     is_unnoticed: bool,
-    /// Whether something was delivered after a frame that was left out, and no era has begun since.
+    /// Whether something was delivered after an event that was left out, and no era has begun since.
     is_incomplete: bool,
     pending: Vec<Output>,
     list: Option<List>,
@@ -343,13 +343,13 @@ impl Model {
         true
     }
 
-    /// Steps a frame and checks the verdict.
+    /// Steps an event and checks the verdict.
     fn show(&mut self, entry: &Entry) {
         let uid = entry.uid.to_string();
         let version = rv(entry.version);
         let outputs = self.session.step(
             self.now_ms,
-            Input::Frame {
+            Input::Event {
                 rv: &version,
                 change: entry.change,
                 uid: &uid,
@@ -400,7 +400,7 @@ impl Model {
         apply(&mut self.table, entry);
         self.session.remember(
             self.now_ms,
-            &[Frame {
+            &[Event {
                 change: entry.change,
                 rv: rv(entry.version),
                 key: ObjectKey::new("", &entry.name.to_string(), &entry.uid.to_string()),
@@ -416,8 +416,8 @@ impl Model {
             Act::Write { name, delete } => self.history.write(*name, *delete),
             Act::DeleteAll => self.history.delete_all(),
             Act::WriteElsewhere => self.history.revision += 1,
-            Act::Send { frames } => {
-                for _ in 0..*frames {
+            Act::Send { events } => {
+                for _ in 0..*events {
                     self.send();
                 }
             }
@@ -552,7 +552,7 @@ impl Model {
 
 proptest! {
     #[test]
-    fn every_frame_is_delivered_once_in_order_or_an_era_says_otherwise(
+    fn every_event_is_delivered_once_in_order_or_an_era_says_otherwise(
         acts in vec((any_act(), any::<bool>()), 0..200),
     ) {
         let mut model = Model::new();

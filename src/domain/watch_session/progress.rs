@@ -1,14 +1,14 @@
-//! What one stream has delivered, and what to make of the next frame: [`Progress`].
+//! What one stream has delivered, and what to make of the next event: [`Progress`].
 
 use std::{cmp::Ordering, collections::VecDeque};
 
-use crate::domain::{frame::Change, position::ResourceVersion};
+use crate::domain::{event::Change, position::ResourceVersion};
 
 /// Delivered versions remembered per watch, to distinguish a repetition from something late. etcd
 /// repeats what is recent, so a few suffice.
 const RECENT_MAX: usize = 256;
 
-/// What to do with a frame.
+/// What to do with an event.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Verdict {
     /// It is new and in order.
@@ -21,7 +21,7 @@ pub(super) enum Verdict {
     Late,
 }
 
-/// The last frame, while more frames of its version may follow.
+/// The last event, while more events of its version may follow.
 #[derive(Clone, Debug)]
 struct Last {
     rv: ResourceVersion,
@@ -36,7 +36,7 @@ struct Last {
 pub(super) struct Progress {
     /// Everything up to and including this version has been delivered.
     closed: ResourceVersion,
-    /// The frames after `closed`; all others at lower versions are closed.
+    /// The events after `closed`; all others at lower versions are closed.
     last: Option<Last>,
     /// Where the current watch began.
     begun: ResourceVersion,
@@ -78,7 +78,7 @@ impl Progress {
         self.begun.clone()
     }
 
-    /// A frame has come, of the object with this hashed UID.
+    /// An event has come, of the object with this hashed UID.
     pub(super) fn take(&mut self, rv: &ResourceVersion, change: Change, uid: u64) -> Verdict {
         if *rv <= self.begun {
             return Verdict::Repeat;
@@ -125,9 +125,9 @@ impl Progress {
         Verdict::Deliver
     }
 
-    /// A frame at the version of the last one. A watch that begins just before it repeats what an
+    /// An event at the version of the last one. A watch that begins just before it repeats what an
     /// earlier one delivered, and a server that went back begins with what it sent last (trap T10):
-    /// nothing is deleted twice at one version, and two frames that are both no deletions are the
+    /// nothing is deleted twice at one version, and two events that are both no deletions are the
     /// same one.
     fn take_same(&mut self, change: Change, uid: u64) -> Verdict {
         let Some(last) = &mut self.last else {

@@ -2,7 +2,7 @@
 
 use super::{Failure, Input, Output, Outputs, SessionPolicy, WatchSession};
 use crate::domain::{
-    frame::{Change, GapReason},
+    event::{Change, GapReason},
     id::Era,
     position::{Position, ResourceVersion},
     stream::ResumePoint,
@@ -20,13 +20,13 @@ fn probed(at: u64) -> Input<'static> {
     }
 }
 
-/// A frame of the object that has this version's number as its UID.
-fn frame(number: u64, change: Change) -> Input<'static> {
-    frame_of(number, change, &number.to_string())
+/// An event of the object that has this version's number as its UID.
+fn event(number: u64, change: Change) -> Input<'static> {
+    event_of(number, change, &number.to_string())
 }
 
-fn frame_of(number: u64, change: Change, uid: &str) -> Input<'static> {
-    Input::Frame {
+fn event_of(number: u64, change: Change, uid: &str) -> Input<'static> {
+    Input::Event {
         rv: Box::leak(Box::new(rv(number))),
         change,
         uid: Box::leak(uid.into()),
@@ -141,7 +141,7 @@ fn t2_gone_for_good_begins_an_era_at_the_list() {
 #[test]
 fn a_watch_that_came_on_before_it_was_gone_is_tried_again() {
     let mut session = watching(5, 9);
-    session.step(1, frame(8, Change::Added));
+    session.step(1, event(8, Change::Added));
     assert!(is_wait(&session.step(2, GONE)));
     session.step(3, Input::Waited);
     assert_eq!(session.step(4, probed(11)), [watch(8)]);
@@ -205,7 +205,7 @@ fn t3_at_the_version_of_the_list_there_is_nothing_that_could_be_gone() {
 #[test]
 fn t3_deletions_that_were_delivered_have_not_changed_anything_since() {
     let mut session = watching(5, 9);
-    session.step(1, frame(8, Change::Deleted));
+    session.step(1, event(8, Change::Deleted));
     assert!(is_wait(&session.step(2, BROKEN)));
     session.step(3, Input::Waited);
     session.step(4, probed(9));
@@ -224,7 +224,7 @@ fn t3_a_history_that_cannot_be_looked_at_is_looked_at_later() {
 }
 
 #[test]
-fn t3_a_close_after_a_frame_or_a_while_is_nothing_special() {
+fn t3_a_close_after_an_event_or_a_while_is_nothing_special() {
     let mut session = watching(5, 9);
     for round in 0..10 {
         let begin = round * 100_000;
@@ -278,7 +278,7 @@ fn t6_another_identity_is_another_cluster_even_ahead_of_the_position() {
 #[test]
 fn t7_deletions_that_share_a_version_are_resumed_inside_it() {
     let mut session = watching(5, 9);
-    let deletion = |uid| frame_of(8, Change::Deleted, uid);
+    let deletion = |uid| event_of(8, Change::Deleted, uid);
     assert_eq!(session.step(1, deletion("a")), [Output::Deliver]);
     assert_eq!(session.step(1, deletion("b")), [Output::Deliver]);
     session.step(2, BROKEN);
@@ -288,22 +288,22 @@ fn t7_deletions_that_share_a_version_are_resumed_inside_it() {
     assert_eq!(session.step(4, deletion("a")), [Output::Skip]);
     assert_eq!(session.step(4, deletion("b")), [Output::Skip]);
     assert_eq!(session.step(4, deletion("c")), [Output::Deliver]);
-    assert_eq!(session.step(5, frame(9, Change::Added)), [Output::Deliver]);
+    assert_eq!(session.step(5, event(9, Change::Added)), [Output::Deliver]);
 }
 
 #[test]
 fn t10_what_a_lagging_server_repeats_is_dropped() {
     let mut session = watching(5, 9);
-    assert_eq!(session.step(1, frame(4, Change::Added)), [Output::Skip]);
-    assert_eq!(session.step(1, frame(5, Change::Added)), [Output::Skip]);
-    assert_eq!(session.step(1, frame(6, Change::Added)), [Output::Deliver]);
+    assert_eq!(session.step(1, event(4, Change::Added)), [Output::Skip]);
+    assert_eq!(session.step(1, event(5, Change::Added)), [Output::Skip]);
+    assert_eq!(session.step(1, event(6, Change::Added)), [Output::Deliver]);
     assert_eq!(
-        session.step(1, frame(7, Change::Modified)),
+        session.step(1, event(7, Change::Modified)),
         [Output::Deliver]
     );
-    // Only deletions share a version: this is the last frame once more.
-    assert_eq!(session.step(1, frame(7, Change::Modified)), [Output::Skip]);
-    let outputs = session.step(2, frame(6, Change::Added));
+    // Only deletions share a version: this is the last event once more.
+    assert_eq!(session.step(1, event(7, Change::Modified)), [Output::Skip]);
+    let outputs = session.step(2, event(6, Change::Added));
     assert_eq!(outputs[..2], [Output::Skip, Output::Abandon]);
     assert!(is_wait(&outputs));
 }
@@ -311,7 +311,7 @@ fn t10_what_a_lagging_server_repeats_is_dropped() {
 #[test]
 fn t10_a_deletion_that_is_repeated_by_the_same_watch_is_dropped() {
     let mut session = watching(5, 9);
-    let deleted = |uid| frame_of(7, Change::Deleted, uid);
+    let deleted = |uid| event_of(7, Change::Deleted, uid);
     assert_eq!(session.step(1, deleted("a")), [Output::Deliver]);
     assert_eq!(session.step(1, deleted("b")), [Output::Deliver]);
     assert_eq!(session.step(2, deleted("a")), [Output::Skip]);
@@ -324,26 +324,26 @@ fn t10_what_is_repeated_after_its_version_was_closed_or_resumed_is_not_late() {
     let went_back =
         |outputs: &[Output]| outputs[..2] == [Output::Skip, Output::Abandon] && is_wait(outputs);
     let mut session = watching(5, 9);
-    session.step(1, frame(9, Change::Added));
+    session.step(1, event(9, Change::Added));
     session.step(1, Input::Bookmark(rv(9)));
-    assert!(went_back(&session.step(2, frame(9, Change::Added))));
+    assert!(went_back(&session.step(2, event(9, Change::Added))));
 
     let mut session = watching(5, 9);
-    session.step(1, frame(8, Change::Deleted));
+    session.step(1, event(8, Change::Deleted));
     session.step(2, BROKEN);
     session.step(3, Input::Waited);
     assert_eq!(session.step(3, probed(9)), [watch(7)]);
     session.step(3, Input::Opened);
-    assert_eq!(session.step(4, frame(8, Change::Deleted)), [Output::Skip]);
-    assert_eq!(session.step(4, frame(9, Change::Added)), [Output::Deliver]);
-    assert!(went_back(&session.step(5, frame(8, Change::Deleted))));
+    assert_eq!(session.step(4, event(8, Change::Deleted)), [Output::Skip]);
+    assert_eq!(session.step(4, event(9, Change::Added)), [Output::Deliver]);
+    assert!(went_back(&session.step(5, event(8, Change::Deleted))));
 }
 
 #[test]
 fn t11_what_comes_after_its_version_was_closed_is_never_dropped_in_silence() {
     let mut session = watching(5, 9);
     session.step(1, Input::Bookmark(rv(9)));
-    let outputs = session.step(3_001, frame(9, Change::Added));
+    let outputs = session.step(3_001, event(9, Change::Added));
     assert_eq!(outputs, [Output::Skip, Output::Abandon, Output::Probe]);
     assert_eq!(
         session.step(3_002, probed(12)),
@@ -395,7 +395,7 @@ fn t14_the_servers_wish_to_wait_is_passed_on_and_health_renews_the_backoff() {
 #[test]
 fn a_bookmark_closes_its_version() {
     let mut session = watching(5, 9);
-    session.step(1, frame(6, Change::Deleted));
+    session.step(1, event(6, Change::Deleted));
     assert_eq!(
         session.step(2, Input::Bookmark(rv(6))),
         [Output::Closed(rv(6))]

@@ -5,7 +5,7 @@
 //! One list, taken beside the watch, is compared with what was delivered up to its version: once
 //! the watch has passed that version, or after a while of silence. Silence alone proves nothing:
 //! it is the comparison that does. A difference is checked a second time, after the watch was
-//! reopened or with another list, because a frame in flight is not missing.
+//! reopened or with another list, because an event in flight is not missing.
 
 use super::{
     Goal, Phase, WatchSession, Watching,
@@ -14,7 +14,7 @@ use super::{
     witness::{Question, Witnesses},
 };
 use crate::domain::{
-    frame::{Frame, GapReason},
+    event::{Event, GapReason},
     position::ResourceVersion,
 };
 
@@ -106,7 +106,7 @@ impl Verification {
         }
     }
 
-    /// A frame or a bookmark shows that the stream continues.
+    /// An event or a bookmark shows that the stream continues.
     pub(super) fn prove(&mut self, now_ms: u64) {
         self.proven_ms = now_ms;
     }
@@ -188,9 +188,9 @@ impl Verification {
 }
 
 impl WatchSession {
-    /// Frames that the session asked to deliver are on their way, in this order.
-    pub fn remember(&mut self, now_ms: u64, frames: &[Frame]) {
-        self.verification.witnesses.remember(now_ms, frames);
+    /// Events that the session asked to deliver are on their way, in this order.
+    pub fn remember(&mut self, now_ms: u64, events: &[Event]) {
+        self.verification.witnesses.remember(now_ms, events);
     }
 
     /// What to ask with a probe, and with a list of the present.

@@ -2,7 +2,7 @@
 
 use super::{Failure, Finding, Input, Listing, Output, Outputs, SessionPolicy, WatchSession};
 use crate::domain::{
-    frame::{Change, GapReason},
+    event::{Change, GapReason},
     id::Era,
     position::{Position, ResourceVersion},
     stream::ResumePoint,
@@ -56,14 +56,14 @@ impl World {
         assert_eq!(self.step(Input::Opened), []);
     }
 
-    fn frame(&mut self, number: u64, change: Change, uid: &str) -> Outputs {
+    fn event(&mut self, number: u64, change: Change, uid: &str) -> Outputs {
         let rv = rv(number);
         let rv = &rv;
-        self.step(Input::Frame { rv, change, uid })
+        self.step(Input::Event { rv, change, uid })
     }
 
     fn deliver(&mut self, number: u64, change: Change, uid: &str) {
-        assert_eq!(self.frame(number, change, uid), [Output::Deliver]);
+        assert_eq!(self.event(number, change, uid), [Output::Deliver]);
     }
 
     fn pass(&mut self, ms: u64) -> Outputs {
@@ -184,7 +184,7 @@ fn a_fresh_stream_in_silence_is_verified_as_well() {
 }
 
 #[test]
-fn a_frame_or_a_bookmark_proves_the_position_and_postpones_the_list() {
+fn an_event_or_a_bookmark_proves_the_position_and_postpones_the_list() {
     let mut world = World::watching(5, 9);
     world.pass(4_000);
     world.deliver(10, Change::Added, "c");
@@ -225,13 +225,13 @@ fn t11_a_busy_stream_is_verified_every_so_often_without_a_word_where_all_is_well
     assert_eq!(world.step(Input::Tick), [Output::AskToList]);
     assert_eq!(world.list(None, &[("a", 401), ("b", 400)], 410), []);
     assert_eq!(
-        world.frame(411, Change::Deleted, "b"),
+        world.event(411, Change::Deleted, "b"),
         [Output::Deliver, found(410, Finding::Agrees)]
     );
 }
 
 #[test]
-fn t11_what_was_left_out_before_a_later_frame_begins_an_era_after_a_second_list() {
+fn t11_what_was_left_out_before_a_later_event_begins_an_era_after_a_second_list() {
     let mut world = World::verified();
     world.deliver(12, Change::Added, "d");
     world.now_ms += AUDIT_MS;
@@ -264,7 +264,7 @@ fn t11_what_was_left_out_before_a_later_frame_begins_an_era_after_a_second_list(
 }
 
 #[test]
-fn a_frame_that_is_on_its_way_is_not_missing() {
+fn an_event_that_is_on_its_way_is_not_missing() {
     let mut world = World::verified();
     world.due_in(QUIET_MS);
     let objects = [("a", 3), ("b", 4), ("c", 11)];

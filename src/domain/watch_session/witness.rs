@@ -2,7 +2,7 @@
 //! were delivered from (trap T4): [`Witnesses`].
 
 use crate::domain::{
-    frame::{Change, Frame, ObjectKey},
+    event::{Change, Event, ObjectKey},
     position::ResourceVersion,
 };
 
@@ -64,17 +64,17 @@ pub(super) struct Witnesses {
 }
 
 impl Witnesses {
-    /// Frames were delivered, in this order.
-    pub(super) fn remember(&mut self, now_ms: u64, frames: &[Frame]) {
-        let last = frames
+    /// Events were delivered, in this order.
+    pub(super) fn remember(&mut self, now_ms: u64, events: &[Event]) {
+        let last = events
             .iter()
-            .rposition(|frame| frame.change != Change::Deleted);
-        let is_deleted = |uid: &str, frames: &[Frame]| {
-            let mut deletions = frames.iter().filter(|f| f.change == Change::Deleted);
-            deletions.any(|frame| frame.uid() == uid)
+            .rposition(|event| event.change != Change::Deleted);
+        let is_deleted = |uid: &str, events: &[Event]| {
+            let mut deletions = events.iter().filter(|event| event.change == Change::Deleted);
+            deletions.any(|event| event.uid() == uid)
         };
         if let Some(last) = last
-            && let Some(frame) = frames.get(last)
+            && let Some(event) = events.get(last)
         {
             // Before the first check it is the first one that is kept.
             if self.checked.is_none() {
@@ -85,16 +85,16 @@ impl Witnesses {
             }
             self.newest = Some(Remembered {
                 witness: Witness {
-                    key: frame.key.clone(),
-                    rv: frame.rv.clone(),
+                    key: event.key.clone(),
+                    rv: event.rv.clone(),
                 },
                 delivered_ms: Some(now_ms),
-                is_deleted: is_deleted(frame.uid(), &frames[last + 1..]),
+                is_deleted: is_deleted(event.uid(), &events[last + 1..]),
                 is_passed: false,
             });
         } else {
             for known in self.newest.iter_mut().chain(&mut self.checked) {
-                known.is_deleted |= is_deleted(known.witness.key.uid(), frames);
+                known.is_deleted |= is_deleted(known.witness.key.uid(), events);
             }
         }
     }
@@ -142,11 +142,11 @@ impl Witnesses {
 
 #[cfg(test)]
 mod tests {
-    use super::{Change, FRESH_MS, Frame, ObjectKey, Witnesses};
+    use super::{Change, FRESH_MS, Event, ObjectKey, Witnesses};
     use crate::domain::id::UnixMillis;
 
-    fn frame(uid: &str, rv: u64, change: Change) -> Frame {
-        Frame {
+    fn event(uid: &str, rv: u64, change: Change) -> Event {
+        Event {
             change,
             rv: rv.into(),
             key: ObjectKey::new("n", uid, uid),
@@ -176,25 +176,25 @@ mod tests {
     fn the_last_object_is_looked_up_at_its_own_version_and_later_where_it_still_is() {
         let mut witnesses = Witnesses::default();
         assert_eq!(asked(&witnesses, 0, 9), []);
-        let frames = [
-            frame("a", 3, Change::Added),
-            frame("b", 4, Change::Modified),
-            frame("c", 5, Change::Deleted),
+        let events = [
+            event("a", 3, Change::Added),
+            event("b", 4, Change::Modified),
+            event("c", 5, Change::Deleted),
         ];
-        witnesses.remember(0, &frames);
+        witnesses.remember(0, &events);
         assert_eq!(asked(&witnesses, 0, 9), [("b".to_owned(), 4, 4)]);
         assert_eq!(asked(&witnesses, FRESH_MS, 9), [("b".to_owned(), 4, 9)]);
-        witnesses.remember(1, &[frame("b", 12, Change::Deleted)]);
+        witnesses.remember(1, &[event("b", 12, Change::Deleted)]);
         assert_eq!(asked(&witnesses, FRESH_MS, 20), [("b".to_owned(), 4, 4)]);
     }
 
     #[test]
     fn what_was_the_last_at_the_check_before_is_asked_about_too() {
         let mut witnesses = Witnesses::default();
-        witnesses.remember(0, &[frame("a", 3, Change::Added)]);
+        witnesses.remember(0, &[event("a", 3, Change::Added)]);
         witnesses.checked();
         assert_eq!(asked(&witnesses, 0, 9).len(), 1);
-        witnesses.remember(0, &[frame("a", 7, Change::Modified)]);
+        witnesses.remember(0, &[event("a", 7, Change::Modified)]);
         let own = |rv| ("a".to_owned(), rv, rv);
         assert_eq!(asked(&witnesses, 0, 9), [own(7), own(3)]);
         witnesses.checked();

@@ -15,7 +15,7 @@ use std::{collections::BTreeSet, sync::Arc};
 
 use crate::domain::{
     cluster::{Cluster, Resource, StreamSelector},
-    frame::{Change, Frame},
+    event::{Change, Event},
 };
 
 use content::{Content, EventObject};
@@ -198,13 +198,13 @@ impl Filter {
     }
 
     /// Whether what an object can never change matches, and what happened to it.
-    fn matches_identity(&self, frame: &Frame) -> bool {
-        (self.changes.is_empty() || self.changes.contains(&frame.change))
-            && self.namespaces.accepts(frame.namespace())
-            && self.names.accepts(frame.name())
+    fn matches_identity(&self, event: &Event) -> bool {
+        (self.changes.is_empty() || self.changes.contains(&event.change))
+            && self.namespaces.accepts(event.namespace())
+            && self.names.accepts(event.name())
             && self
                 .fields
-                .matches_metadata(frame.namespace(), frame.name())
+                .matches_metadata(event.namespace(), event.name())
     }
 
     /// Whether the object as it is now matches.

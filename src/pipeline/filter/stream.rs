@@ -1,11 +1,11 @@
-//! What one stream's frames are judged by.
+//! What one stream's events are judged by.
 
 use std::{cell::OnceCell, sync::Arc};
 
 use super::{Content, Filter};
-use crate::domain::frame::Frame;
+use crate::domain::event::Event;
 
-/// What one stream's frames are judged by; cheap to clone.
+/// What one stream's events are judged by; cheap to clone.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct StreamFilter {
     /// Those that the stream can match, in the order of [`super::Filters`]; empty where everything
@@ -16,7 +16,7 @@ pub struct StreamFilter {
     mask: u32,
 }
 
-/// Whether a subscriber wants a frame.
+/// Whether a subscriber wants an event.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Verdict {
     /// The filter selects the stream.
@@ -39,22 +39,22 @@ impl StreamFilter {
         self.mask
     }
 
-    /// Whether a frame of the stream is wanted. Its object is read at most once, and only where
+    /// Whether an event of the stream is wanted. Its object is read at most once, and only where
     /// that decides.
-    pub fn judge(&self, frame: &Frame) -> Verdict {
+    pub fn judge(&self, event: &Event) -> Verdict {
         if self.filters.is_empty() {
             return Verdict::Wanted;
         }
         let content = OnceCell::new();
         let mut verdict = Verdict::Unwanted;
         for filter in &*self.filters {
-            if !filter.matches_identity(frame) {
+            if !filter.matches_identity(event) {
                 continue;
             }
             if !filter.asks_for_content() {
                 return Verdict::Wanted;
             }
-            let content = content.get_or_init(|| self.read(frame)).as_ref();
+            let content = content.get_or_init(|| self.read(event)).as_ref();
             // What cannot be read is let through.
             if content.is_none_or(|content| filter.matches_content(content)) {
                 return Verdict::Wanted;
@@ -64,9 +64,9 @@ impl StreamFilter {
         verdict
     }
 
-    fn read<'a>(&self, frame: &'a Frame) -> Option<Content<'a>> {
+    fn read<'a>(&self, event: &'a Event) -> Option<Content<'a>> {
         // An object that was reduced to its metadata has lost the fields of an Event.
-        let of_event = !frame.metadata_only && self.filters.iter().any(|f| f.asks_for_event());
-        Content::read(&frame.object, of_event)
+        let of_event = !event.metadata_only && self.filters.iter().any(|f| f.asks_for_event());
+        Content::read(&event.object, of_event)
     }
 }

@@ -14,7 +14,7 @@ use serde_json::{Value, json};
 use super::{EventFilter, FieldSelector, Filter, Filters, LabelSelector, Values, Verdict};
 use crate::domain::{
     cluster::{Cluster, ClusterSpec, Health, Resource, Source, StreamSelector},
-    frame::{Change, Frame, ObjectKey},
+    event::{Change, Event, ObjectKey},
     id::{ClusterId, Epoch, Revision, UnixMillis},
 };
 
@@ -60,8 +60,8 @@ fn stream(resource: &str, namespace: &str) -> StreamSelector {
     }
 }
 
-fn frame(object: &str) -> Frame {
-    Frame {
+fn event(object: &str) -> Event {
+    Event {
         change: Change::Added,
         rv: "1".parse().unwrap(),
         key: ObjectKey::new("x", "e.1", "u"),
@@ -71,10 +71,10 @@ fn frame(object: &str) -> Frame {
     }
 }
 
-fn judge(filters: Vec<Filter>, frame: &Frame) -> Verdict {
+fn judge(filters: Vec<Filter>, event: &Event) -> Verdict {
     let filters = Filters::new(filters);
     let stream = filters.for_stream(&cluster("c", &[]), &stream("v1/events", ""));
-    stream.unwrap().judge(frame)
+    stream.unwrap().judge(event)
 }
 
 #[test]
@@ -89,7 +89,7 @@ fn event_fields_are_read_from_either_api_group() {
         event: Some(event),
         ..Filter::default()
     };
-    let judge = |object: &str| judge(vec![filter.clone()], &frame(object));
+    let judge = |object: &str| judge(vec![filter.clone()], &event(object));
     for object in [
         r#"{"reason":"Killing","involvedObject":{"kind":"Pod"},"source":{"component":"kubelet"}}"#,
         r#"{"reason":"Killing","regarding":{"kind":"Pod"},"reportingController":"kubelet"}"#,
@@ -115,7 +115,7 @@ fn a_field_selector_says_what_it_says_in_kubernetes() {
             fields: fields(selector),
             ..Filter::default()
         };
-        judge(vec![filter], &frame(object))
+        judge(vec![filter], &event(object))
     };
     for selector in [
         "",
@@ -148,7 +148,7 @@ fn an_object_is_judged_by_its_labels_as_they_are_now() {
         object_labels: labels("app=web,!canary"),
         ..Filter::default()
     };
-    let judge = |object: &str| judge(vec![filter.clone()], &frame(object));
+    let judge = |object: &str| judge(vec![filter.clone()], &event(object));
     for object in [
         r#"{"kind":"Pod","metadata":{"name":"a","labels":{"app":"web","x":"y"}}}"#,
         r#"{"metadata":{"labels":{"\u0061pp":"\u0077eb"}}}"#,
@@ -179,9 +179,9 @@ fn what_an_object_has_lost_is_not_held_against_it() {
         object_labels: labels(selector),
         ..Filter::default()
     };
-    let reduced = Frame {
+    let reduced = Event {
         metadata_only: true,
-        ..frame(r#"{"metadata":{"labels":{"a":"b"}}}"#)
+        ..event(r#"{"metadata":{"labels":{"a":"b"}}}"#)
     };
     assert_eq!(judge(vec![filter("")], &reduced), Verdict::Wanted);
     assert_eq!(judge(vec![filter("a=b")], &reduced), Verdict::Wanted);
@@ -349,7 +349,7 @@ impl Asked {
     }
 
     /// Judged the slow way, from the object as a tree.
-    fn judge(&self, frame: &Frame) -> Verdict {
+    fn judge(&self, event: &Event) -> Verdict {
         let one_of = |values: &[String], value: &str| {
             values.is_empty() || values.iter().any(|wanted| wanted == value)
         };
@@ -357,21 +357,21 @@ impl Asked {
             Some((field, equals, wanted)) if *field == name => (wanted == value) == *equals,
             _ => true,
         };
-        let identity = one_of(&self.namespaces, frame.namespace())
-            && one_of(&self.names, frame.name())
-            && (self.changes.is_empty() || self.changes.contains(&frame.change))
-            && field_is("metadata.name", frame.name());
+        let identity = one_of(&self.namespaces, event.namespace())
+            && one_of(&self.names, event.name())
+            && (self.changes.is_empty() || self.changes.contains(&event.change))
+            && field_is("metadata.name", event.name());
         if !identity {
             return Verdict::Unwanted;
         }
-        let Ok(object) = serde_json::from_slice::<Value>(&frame.object) else {
+        let Ok(object) = serde_json::from_slice::<Value>(&event.object) else {
             return Verdict::Wanted;
         };
         let labels = self.labels.as_ref().is_none_or(|(key, equals, wanted)| {
             (object["metadata"]["labels"][key] == **wanted) == *equals
         });
         let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
-        let event = frame.metadata_only
+        let fields = event.metadata_only
             || self.event.as_ref().is_none_or(|(types, reasons, kind)| {
                 one_of(types, &text(&object["type"]))
                     && one_of(reasons, &text(&object["reason"]))
@@ -379,7 +379,7 @@ impl Asked {
                         || kind.to_lowercase()
                             == text(&object["involvedObject"]["kind"]).to_lowercase())
             }) && field_is("reason", &text(&object["reason"]));
-        if labels && event {
+        if labels && fields {
             Verdict::Wanted
         } else {
             Verdict::Unmatched
@@ -441,24 +441,24 @@ fn any_object() -> impl Strategy<Value = String> {
     prop_oneof![9 => event, 1 => Just("torn {".to_owned())]
 }
 
-fn any_frame() -> impl Strategy<Value = Frame> {
+fn any_event() -> impl Strategy<Value = Event> {
     (any_change(), "[ab]", "[ab]", any_object(), any::<bool>()).prop_map(
-        |(change, namespace, name, object, metadata_only)| Frame {
+        |(change, namespace, name, object, metadata_only)| Event {
             change,
             key: ObjectKey::new(&namespace, &name, "u"),
             metadata_only,
-            ..frame(&object)
+            ..event(&object)
         },
     )
 }
 
 proptest! {
     #[test]
-    fn a_frame_is_judged_by_the_filter_that_wants_it_most(
+    fn an_event_is_judged_by_the_filter_that_wants_it_most(
         asked in vec(any_asked(), 0..4),
-        frame in any_frame(),
+        event in any_event(),
     ) {
-        let verdicts: Vec<_> = asked.iter().map(|asked| asked.judge(&frame)).collect();
+        let verdicts: Vec<_> = asked.iter().map(|asked| asked.judge(&event)).collect();
         let expected = if asked.is_empty() || verdicts.contains(&Verdict::Wanted) {
             Verdict::Wanted
         } else if verdicts.contains(&Verdict::Unmatched) {
@@ -466,7 +466,7 @@ proptest! {
         } else {
             Verdict::Unwanted
         };
-        prop_assert_eq!(judge(asked.iter().map(Asked::filter).collect(), &frame), expected);
+        prop_assert_eq!(judge(asked.iter().map(Asked::filter).collect(), &event), expected);
     }
 
     #[test]

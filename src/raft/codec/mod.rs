@@ -16,7 +16,7 @@ use crate::{
     domain::{
         assignment::MoveReason,
         cluster::Condition,
-        frame::GapReason,
+        event::GapReason,
         id::{ClusterId, Era, GroupId, ShardId},
         position::{Ordinal, Position, ResourceVersion},
     },

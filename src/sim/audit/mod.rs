@@ -14,7 +14,7 @@ use self::{truth::Truth, walk::Walk};
 use super::ledger::Ledger;
 use crate::domain::{
     cluster::Resource,
-    frame::{Change, GapReason},
+    event::{Change, GapReason},
     position::ResourceVersion,
 };
 

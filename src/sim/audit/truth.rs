@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use super::id_of;
 use crate::{
-    domain::{cluster::Resource, frame::Change},
+    domain::{cluster::Resource, event::Change},
     sim::ledger::{Commit, Ledger},
 };
 

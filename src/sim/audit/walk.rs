@@ -6,7 +6,7 @@ use super::{
     AuditReport, Seen,
     truth::{Fact, Truth},
 };
-use crate::{domain::frame::Change, sim::ledger::Commit};
+use crate::{domain::event::Change, sim::ledger::Commit};
 
 /// What became of a change.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -21,7 +21,7 @@ use super::{
     object::{Identity, Object, key_of},
     selector::Selection,
 };
-use crate::domain::{cluster::Resource, frame::Change};
+use crate::domain::{cluster::Resource, event::Change};
 
 /// Most bytes of history per cluster; beyond it the oldest is compacted early. Five minutes of 150
 /// changes per second of 1 KiB each fit.

@@ -3,7 +3,7 @@
 use std::{collections::VecDeque, sync::Arc};
 
 use crate::{
-    domain::{cluster::Resource, frame::Change},
+    domain::{cluster::Resource, event::Change},
     sim::{
         ledger::{Commit, Ledger, NewHistory},
         object::Object,

@@ -9,7 +9,7 @@ use std::{
 
 use super::lease::Leases;
 use crate::{
-    domain::frame::Change,
+    domain::event::Change,
     sim::{kind::Served, object::Object, selector::Selection},
 };
 

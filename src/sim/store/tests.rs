@@ -1,7 +1,7 @@
 use std::sync::Arc;
 
 use super::{Duration, Error, Gone, Manifest, Now, Selection, Store, StoreOptions};
-use crate::domain::frame::Change;
+use crate::domain::event::Change;
 
 const EVENTS: usize = 0;
 const MAPS: usize = 1;

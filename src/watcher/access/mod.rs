@@ -384,7 +384,7 @@ fn advice(error: &ApiError, source: &Source) -> String {
 #[cfg(test)]
 mod tests {
     use super::{Answer, ApiError, Served, Source, StreamSelector, Verb, Verdict, judge, unserved};
-    use crate::watcher::frames::Status;
+    use crate::watcher::events::Status;
 
     fn selector(resource: &str) -> StreamSelector {
         StreamSelector::all(resource.parse().unwrap())

@@ -8,7 +8,7 @@ use serde_json::json;
 use super::super::{
     api_error::ApiError,
     client::ApiServer,
-    frames::{Malformed, read_list_version, read_uid},
+    events::{Malformed, read_list_version, read_uid},
     requests,
 };
 use crate::{

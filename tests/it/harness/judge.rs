@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use quorumwatch::{
     client::Begin,
-    domain::frame::Change,
+    domain::event::Change,
     proto::v1::GapReason,
     sim::{AuditReport, Commit, Ledger, SeenRequest},
 };

@@ -11,7 +11,7 @@ use quorumwatch::{
     client::{Begin, Cursor, Endpoints, Options, Subscription, Table, Update},
     domain::{
         cluster::Resource,
-        frame::{Change, GapReason},
+        event::{Change, GapReason},
         id::Era,
         position::{Ordinal, Position, ResourceVersion},
     },

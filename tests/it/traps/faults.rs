@@ -83,7 +83,7 @@ async fn changes_of_before_that_a_new_watch_sends_again_come_once() {
     let replayed = async |stage: &Stage, live: &Pair| {
         stage.write_unseen();
         live.see(stage, "two").await;
-        stage.faults().set(Fault::ReplayFrames(5));
+        stage.faults().set(Fault::ReplayEvents(5));
         for n in 0..3 {
             stage.reopens_its_watches().await;
             stage.write(&format!("replayed-{n}"));
@@ -96,7 +96,7 @@ async fn changes_of_before_that_a_new_watch_sends_again_come_once() {
 #[tokio::test(flavor = "multi_thread")]
 async fn of_two_api_servers_one_may_lag_behind() {
     let lagging = async |stage: &Stage, live: &Pair| {
-        stage.faults().set(Fault::DelayFrames(2));
+        stage.faults().set(Fault::DelayEvents(2));
         stage.write_unseen();
         for n in 0..4 {
             stage.reopens_its_watches().await;
@@ -111,7 +111,7 @@ async fn of_two_api_servers_one_may_lag_behind() {
 #[tokio::test(flavor = "multi_thread")]
 async fn internal_errors_that_pass_lose_and_repeat_nothing() {
     let failing = async |stage: &Stage, _: &Pair| {
-        stage.faults().set_times(Fault::InternalErrorFrame, 2);
+        stage.faults().set_times(Fault::InternalErrorLine, 2);
         stage.write_unseen();
     };
     spring("internal", failing, Expected::of_all(NONE)).await;
@@ -125,7 +125,7 @@ async fn internal_errors_that_stay_are_passed_by_lists_and_reported_as_a_repaire
         repeated: true,
     };
     let failing = async |stage: &Stage, live: &Pair| {
-        stage.faults().set(Fault::InternalErrorFrame);
+        stage.faults().set(Fault::InternalErrorLine);
         stage.write_unseen();
         live.see(stage, "two").await;
         stage.faults().clear_all();

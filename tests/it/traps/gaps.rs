@@ -256,7 +256,7 @@ async fn a_watch_cache_that_was_reset_over_compacted_history_is_a_gap_and_a_snap
 #[tokio::test(flavor = "multi_thread")]
 async fn changes_that_come_late_are_a_gap_and_a_snapshot() {
     let late = async |stage: &Stage, _: &Pair| {
-        stage.faults().set(Fault::DelayFrames(1));
+        stage.faults().set(Fault::DelayEvents(1));
         stage.faults().set(Fault::EarlyBookmarks);
         stage.write_unseen();
         stage

@@ -144,12 +144,12 @@ fn counts_far(head: &str) -> Reply {
         );
         return Reply::json("200 OK", &list);
     }
-    let frame = |rv: &str, name: &str| {
+    let line = |rv: &str, name: &str| {
         format!(
             r#"{{"type":"ADDED","object":{{"metadata":{{"namespace":"default","name":"{name}","uid":"{name}","resourceVersion":"{rv}"}}}}}}"#
         )
     };
-    let (first, second) = (frame(FIRST, "first"), frame(SECOND, "second"));
+    let (first, second) = (line(FIRST, "first"), line(SECOND, "second"));
     if target.contains(&format!("resourceVersion={BEFORE}&")) {
         Reply::json("200 OK", &format!("{first}\n{second}\n"))
     } else {

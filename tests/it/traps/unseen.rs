@@ -14,7 +14,7 @@ const SILENCE: Duration = Duration::from_secs(90);
 #[tokio::test(flavor = "multi_thread")]
 async fn a_watch_that_sends_nothing_and_ends_has_sent_nothing() {
     let held = async |stage: &Stage, live: &Pair| {
-        stage.faults().set(Fault::DelayFrames(1));
+        stage.faults().set(Fault::DelayEvents(1));
         stage.write_unseen();
         // Each new watch begins after a list that has everything, and sends nothing of it.
         stage.reopens_its_watches().await;
@@ -30,7 +30,7 @@ async fn a_watch_that_sends_nothing_and_ends_has_sent_nothing() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_watch_that_is_held_back_and_breaks_has_sent_nothing() {
     let held = async |stage: &Stage, live: &Pair| {
-        stage.faults().set(Fault::HoldFrames);
+        stage.faults().set(Fault::HoldLines);
         stage.write_unseen();
         // poll: longer than a stream that is only quiet is waited for
         tokio::time::sleep(Duration::from_secs(4)).await;
@@ -49,9 +49,9 @@ async fn changes_that_a_watch_leaves_out_are_found() {
     for resource in [EVENTS, CONFIGMAPS] {
         let resource = resource.parse().unwrap();
         let dropped = async |write: &dyn Fn()| {
-            stage.faults().set_times(Fault::DropFrame(1), 1);
+            stage.faults().set_times(Fault::DropEvent(1), 1);
             write();
-            let what = "the frame is dropped";
+            let what = "the event is dropped";
             holds(what, PATIENCE, async || stage.faults().active().is_empty()).await;
         };
         let manifest = Manifest::new("default", "dropped");

@@ -11,7 +11,7 @@ use crate::domain::{
     assignment::MoveReason,
     cluster::{ClusterSpec, Condition, ResourceSelector, Source},
     command::{BeginEra, CheckpointEntry, Command, Move, Outcome, Rejection},
-    frame::GapReason,
+    event::GapReason,
     id::{
         ClusterId, Epoch, Era, GroupId, Incarnation, ReplicaId, Revision, ShardId, StreamId,
         UnixMillis,

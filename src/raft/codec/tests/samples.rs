@@ -13,7 +13,7 @@ use crate::{
             Source, StreamSelector,
         },
         command::{BeginEra, CheckpointEntry, Command, Move, Outcome, Rejection},
-        frame::GapReason,
+        event::GapReason,
         id::{
             ClusterId, Epoch, Era, GroupId, Incarnation, ReplicaId, Revision, ShardId, StreamId,
             UnixMillis,

@@ -1,4 +1,4 @@
-//! Raw bytes of watches and lists to [`Frame`]s. Only metadata is read; the object's bytes are
+//! Raw bytes of watches and lists to [`Event`]s. Only metadata is read; the object's bytes are
 //! kept as they came. Nothing here panics, whatever the bytes.
 
 use std::borrow::Cow;
@@ -8,7 +8,7 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 
 use crate::domain::{
-    frame::{Change, Frame, ObjectKey},
+    event::{Change, Event, ObjectKey},
     id::UnixMillis,
     position::ResourceVersion,
 };
@@ -87,7 +87,7 @@ impl LineSplitter {
 /// One line of a watch.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Line {
-    Frame(Frame),
+    Event(Event),
     Bookmark(ResourceVersion),
     Error(Status),
 }
@@ -189,7 +189,7 @@ pub(super) fn read_line(line: &[u8], seen: UnixMillis) -> Result<Line, Malformed
     if let Some((change, object)) = as_written(line)
         && let Ok(metadata) = read_metadata(object)
     {
-        return frame(&metadata, object, change, seen).map(Line::Frame);
+        return event(&metadata, object, change, seen).map(Line::Event);
     }
     let raw: RawLine<'_> =
         serde_json::from_str(line).map_err(|_| Malformed::Json("watch event"))?;
@@ -204,7 +204,7 @@ pub(super) fn read_line(line: &[u8], seen: UnixMillis) -> Result<Line, Malformed
         "ERROR" => return Ok(Line::Error(read_status(raw.object.get().as_bytes()))),
         _ => return Err(Malformed::Json("watch event of a known type")),
     };
-    read_object(raw.object, change, seen).map(Line::Frame)
+    read_object(raw.object, change, seen).map(Line::Event)
 }
 
 /// The change, and what is between its head and the last brace. Where that is one JSON value, it is
@@ -251,10 +251,10 @@ pub(super) struct Page {
     /// What to continue with; `None` after the last page.
     pub(super) next: Option<String>,
     /// The items, in order.
-    pub(super) items: Vec<Frame>,
+    pub(super) items: Vec<Event>,
 }
 
-/// Reads one page of a list; each item becomes a frame with this change.
+/// Reads one page of a list; each item becomes an event with this change.
 pub(super) fn read_page(bytes: &[u8], change: Change, seen: UnixMillis) -> Result<Page, Malformed> {
     let raw: RawPage<&RawValue> =
         serde_json::from_slice(bytes).map_err(|_| Malformed::Json("list"))?;
@@ -325,18 +325,18 @@ pub(super) fn read_uid(bytes: &[u8]) -> Result<String, Malformed> {
         .ok_or(Malformed::Json("object with a UID"))
 }
 
-fn read_object(object: &RawValue, change: Change, seen: UnixMillis) -> Result<Frame, Malformed> {
+fn read_object(object: &RawValue, change: Change, seen: UnixMillis) -> Result<Event, Malformed> {
     let object = object.get();
-    frame(&read_metadata(object)?, object, change, seen)
+    event(&read_metadata(object)?, object, change, seen)
 }
 
-fn frame(
+fn event(
     metadata: &RawMetadata<'_>,
     object: &str,
     change: Change,
     seen: UnixMillis,
-) -> Result<Frame, Malformed> {
-    Ok(Frame {
+) -> Result<Event, Malformed> {
+    Ok(Event {
         change,
         rv: read_version(text(&metadata.resource_version))?,
         key: ObjectKey::new(
@@ -392,13 +392,13 @@ mod tests {
             format!("{{\"type\":\"ADDED\",\"object\":{object},\"more\":{{}}}}"),
             format!("{{\"object\":{object} , \"type\":\"ADDED\"}}"),
         ] {
-            let Ok(Line::Frame(frame)) = line(&text) else {
-                panic!("{text} is a frame")
+            let Ok(Line::Event(event)) = line(&text) else {
+                panic!("{text} is an event")
             };
-            assert_eq!(frame.object, object);
-            assert_eq!((frame.name(), frame.namespace()), ("ab", ""));
-            assert_eq!(frame.rv, 12.into());
-            assert_eq!(frame.change, Change::Added);
+            assert_eq!(event.object, object);
+            assert_eq!((event.name(), event.namespace()), ("ab", ""));
+            assert_eq!(event.rv, 12.into());
+            assert_eq!(event.change, Change::Added);
         }
     }
 

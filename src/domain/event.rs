@@ -1,4 +1,4 @@
-//! What travels from an API server to subscribers: [`Frame`], and [`GapReason`] where something
+//! What travels from an API server to subscribers: [`Event`], and [`GapReason`] where something
 //! did not.
 
 use bytes::Bytes;
@@ -20,7 +20,7 @@ pub enum Change {
 
 /// One object as the API server sent it, with the few fields that routing needs.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Frame {
+pub struct Event {
     /// What happened.
     pub change: Change,
     /// The object's own `metadata.resourceVersion`. For a deletion, the revision of the deletion.
@@ -36,8 +36,8 @@ pub struct Frame {
     pub seen: UnixMillis,
 }
 
-impl Frame {
-    /// What the frame costs in memory, in bytes: the object and our own fields.
+impl Event {
+    /// What the event costs in memory, in bytes: the object and our own fields.
     pub fn cost_bytes(&self) -> usize {
         size_of::<Self>() + self.key.text.len() + self.object.len()
     }
@@ -59,7 +59,7 @@ impl Frame {
 }
 
 /// The namespace, the name and the UID of an object, in one piece of memory: a ring holds hundreds
-/// of thousands of frames, and each piece is a cache miss when the oldest are dropped.
+/// of thousands of events, and each piece is a cache miss when the oldest are dropped.
 #[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub struct ObjectKey {
     text: Box<str>,
