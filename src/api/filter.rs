@@ -12,7 +12,7 @@ use crate::{
         label::is_dns_label,
     },
     pipeline::filter::{
-        EventFilter, FILTER_BYTES_MAX, FILTERS_MAX, FieldSelector, Filter, Filters, LabelSelector,
+        KubernetesEventFilter, FILTER_BYTES_MAX, FILTERS_MAX, FieldSelector, Filter, Filters, LabelSelector,
         Values, is_object_name,
     },
     proto::v1,
@@ -136,7 +136,7 @@ fn filter(path: &str, asked: v1::Filter, violations: &mut Violations) -> Filter 
         names,
         object_labels,
         changes: changes(path, &asked.change_types, violations),
-        event: asked
+        kubernetes_event: asked
             .kubernetes_event
             .map(|event| kubernetes_event(&format!("{path}.kubernetes_event"), event, violations)),
         fields,
@@ -151,7 +151,7 @@ fn kubernetes_event(
     path: &str,
     asked: v1::KubernetesEventFilter,
     violations: &mut Violations,
-) -> EventFilter {
+) -> KubernetesEventFilter {
     let object = asked.involved_object.unwrap_or_default();
     if !object.namespace.is_empty() && !is_dns_label(&object.namespace) {
         violations.add(
@@ -170,7 +170,7 @@ fn kubernetes_event(
             violations,
         )
     };
-    EventFilter {
+    KubernetesEventFilter {
         types: list("types", asked.types, is_type, EVENT_TYPE),
         reasons: list("reasons", asked.reasons, is_text, NOT_EMPTY),
         sources: list("sources", asked.sources, is_text, NOT_EMPTY),

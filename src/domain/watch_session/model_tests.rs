@@ -65,7 +65,7 @@ struct Model {
     is_rewound: bool,
     /// Whether something is wrong that cannot be noticed any more.
     is_unnoticed: bool,
-    /// Whether something was delivered after an event that was left out, and no era has begun since.
+    /// Whether something was delivered after an event was left out, and no era has begun since.
     is_incomplete: bool,
     pending: Vec<Output>,
     list: Option<List>,

@@ -9,7 +9,7 @@ pub(super) enum Content<'a> {
     /// Of any object, or of one that was reduced to its metadata.
     Labelled(LabelledObject<'a>),
     /// Of a Kubernetes Event.
-    Event(EventObject<'a>),
+    KubernetesEvent(KubernetesEvent<'a>),
 }
 
 /// An object's labels.
@@ -21,7 +21,7 @@ pub(super) struct LabelledObject<'a> {
 
 /// A Kubernetes Event, of either of its two API groups.
 #[derive(Deserialize)]
-pub(super) struct EventObject<'a> {
+pub(super) struct KubernetesEvent<'a> {
     #[serde(borrow, default)]
     metadata: Metadata<'a>,
     #[serde(borrow, default, rename = "type")]
@@ -77,9 +77,9 @@ impl std::borrow::Borrow<str> for Text<'_> {
 
 impl<'a> Content<'a> {
     /// Reads an object once; `None` where it cannot be read.
-    pub(super) fn read(object: &'a [u8], of_event: bool) -> Option<Self> {
-        let read = if of_event {
-            serde_json::from_slice(object).map(Self::Event)
+    pub(super) fn read(object: &'a [u8], of_kubernetes_event: bool) -> Option<Self> {
+        let read = if of_kubernetes_event {
+            serde_json::from_slice(object).map(Self::KubernetesEvent)
         } else {
             serde_json::from_slice(object).map(Self::Labelled)
         };
@@ -90,22 +90,22 @@ impl<'a> Content<'a> {
     pub(super) fn label(&self, key: &str) -> Option<&str> {
         let metadata = match self {
             Self::Labelled(object) => &object.metadata,
-            Self::Event(event) => &event.metadata,
+            Self::KubernetesEvent(event) => &event.metadata,
         };
         let value = metadata.labels.as_ref()?.get(key)?;
         Some(&value.0)
     }
 
-    /// The Event, where there is one to judge.
-    pub(super) fn event(&self) -> Option<&EventObject<'a>> {
+    /// The Kubernetes Event, where there is one to judge.
+    pub(super) fn kubernetes_event(&self) -> Option<&KubernetesEvent<'a>> {
         match self {
             Self::Labelled(_) => None,
-            Self::Event(event) => Some(event),
+            Self::KubernetesEvent(event) => Some(event),
         }
     }
 }
 
-impl EventObject<'_> {
+impl KubernetesEvent<'_> {
     /// `type`.
     pub(super) fn event_type(&self) -> &str {
         &self.event_type

@@ -13,7 +13,7 @@ pub enum Contradiction {
         "only Kubernetes Events have what it asks for, and resources names neither v1/events nor \
          events.k8s.io/v1/events: add one of them, or leave resources empty"
     )]
-    NoEvents {
+    NoKubernetesEvents {
         /// The part that asks for them, as the protocol names it.
         part: &'static str,
     },
@@ -34,7 +34,7 @@ impl Contradiction {
     /// The part to correct, as the protocol names it.
     pub fn part(&self) -> &'static str {
         match self {
-            Self::NoEvents { part } => part,
+            Self::NoKubernetesEvents { part } => part,
             Self::Excluded { .. } => FIELD_SELECTOR,
         }
     }
@@ -46,13 +46,13 @@ const FIELD_SELECTOR: &str = "field_selector";
 pub(super) fn contradictions(filter: &Filter) -> Vec<Contradiction> {
     let mut found = Vec::new();
     let no_events = !filter.resources.is_empty() && !filter.resources.iter().any(|r| r.is_events());
-    if no_events && filter.event.is_some() {
-        found.push(Contradiction::NoEvents {
+    if no_events && filter.kubernetes_event.is_some() {
+        found.push(Contradiction::NoKubernetesEvents {
             part: "kubernetes_event",
         });
     }
-    if no_events && filter.fields.asks_for_event() {
-        found.push(Contradiction::NoEvents {
+    if no_events && filter.fields.asks_for_kubernetes_event() {
+        found.push(Contradiction::NoKubernetesEvents {
             part: FIELD_SELECTOR,
         });
     }
@@ -61,7 +61,7 @@ pub(super) fn contradictions(filter: &Filter) -> Vec<Contradiction> {
         ("namespaces", Field::Namespace, &filter.namespaces),
         ("names", Field::Name, &filter.names),
     ];
-    if let Some(event) = &filter.event {
+    if let Some(event) = &filter.kubernetes_event {
         lists.extend([
             ("kubernetes_event.types", Field::Type, &event.types),
             ("kubernetes_event.reasons", Field::Reason, &event.reasons),

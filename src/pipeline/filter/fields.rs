@@ -1,6 +1,6 @@
-//! Field selectors in Kubernetes' words, over the fields that Events can be selected by.
+//! Field selectors in Kubernetes' words, over the fields that Kubernetes Events can be selected by.
 
-use super::{Digest, EventObject, REQUIREMENTS_MAX, clipped};
+use super::{Digest, KubernetesEvent, REQUIREMENTS_MAX, clipped};
 use crate::domain::label::is_dns_label;
 
 /// A field selector: `type=Warning,involvedObject.kind!=Pod`. Requirements are joined by "and";
@@ -10,7 +10,7 @@ pub struct FieldSelector {
     /// What is required of the fields that every object has and none can change.
     metadata: Box<[Requirement]>,
     /// What is required of those of Kubernetes Events.
-    event: Box<[Requirement]>,
+    kubernetes_event: Box<[Requirement]>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -110,16 +110,16 @@ impl FieldSelector {
             return Err(errors);
         }
         let of_metadata = |r: &Requirement| r.field.is_metadata();
-        let (metadata, event): (Vec<_>, Vec<_>) = requirements.into_iter().partition(of_metadata);
+        let (metadata, kubernetes_event): (Vec<_>, Vec<_>) = requirements.into_iter().partition(of_metadata);
         Ok(Self {
             metadata: metadata.into(),
-            event: event.into(),
+            kubernetes_event: kubernetes_event.into(),
         })
     }
 
     /// Whether it asks for anything that only a Kubernetes Event has.
-    pub(super) fn asks_for_event(&self) -> bool {
-        !self.event.is_empty()
+    pub(super) fn asks_for_kubernetes_event(&self) -> bool {
+        !self.kubernetes_event.is_empty()
     }
 
     /// Whether an object satisfies what is asked of its metadata.
@@ -132,9 +132,9 @@ impl FieldSelector {
         })
     }
 
-    /// Whether an Event satisfies everything else.
-    pub(super) fn matches_event(&self, event: &EventObject<'_>) -> bool {
-        let mut requirements = self.event.iter();
+    /// Whether a Kubernetes Event satisfies everything else.
+    pub(super) fn matches_kubernetes_event(&self, event: &KubernetesEvent<'_>) -> bool {
+        let mut requirements = self.kubernetes_event.iter();
         requirements.all(|requirement| match requirement.field.of(event) {
             Some(value) => requirement.accepts(value),
             None => true,
@@ -143,12 +143,12 @@ impl FieldSelector {
 
     /// Whether an object can satisfy it with this value of a field.
     pub(super) fn allows(&self, field: Field, value: &str) -> bool {
-        let mut requirements = self.metadata.iter().chain(&self.event);
+        let mut requirements = self.metadata.iter().chain(&self.kubernetes_event);
         requirements.all(|requirement| requirement.field != field || requirement.accepts(value))
     }
 
     pub(super) fn digest(&self, digest: &mut Digest) {
-        let requirements = || self.metadata.iter().chain(&self.event);
+        let requirements = || self.metadata.iter().chain(&self.kubernetes_event);
         digest.number(requirements().count() as u64);
         for requirement in requirements() {
             // Never to be altered: cursors are compared by them.
@@ -170,8 +170,8 @@ impl Field {
         matches!(self, Self::Namespace | Self::Name)
     }
 
-    /// What an Event has there; `None` where every object has it.
-    fn of<'e>(self, event: &'e EventObject<'_>) -> Option<&'e str> {
+    /// What a Kubernetes Event has there; `None` where every object has it.
+    fn of<'e>(self, event: &'e KubernetesEvent<'_>) -> Option<&'e str> {
         Some(match self {
             Self::Namespace | Self::Name => return None,
             Self::Type => event.event_type(),

@@ -18,7 +18,7 @@ use crate::domain::{
     event::{Change, Event},
 };
 
-use content::{Content, EventObject};
+use content::{Content, KubernetesEvent};
 use digest::Digest;
 use fields::Field;
 
@@ -71,14 +71,14 @@ pub struct Filter {
     /// Kinds of changes.
     pub changes: BTreeSet<Change>,
     /// Requirements on Kubernetes Events; if set, nothing else matches.
-    pub event: Option<EventFilter>,
+    pub kubernetes_event: Option<KubernetesEventFilter>,
     /// Fields, in Kubernetes' words.
     pub fields: FieldSelector,
 }
 
 /// The part of a filter that only Kubernetes Events can match.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct EventFilter {
+pub struct KubernetesEventFilter {
     /// `type`: Normal or Warning.
     pub types: Values,
     /// `reason`.
@@ -167,7 +167,7 @@ impl Filter {
                 .cluster_labels
                 .matches(|key| labels.get(key).map(String::as_str))
             && (self.resources.is_empty() || self.resources.contains(resource))
-            && (!self.is_for_events() || resource.is_events())
+            && (!self.is_for_kubernetes_events() || resource.is_events())
             && self.can_match_namespace(&selector.namespace)
     }
 
@@ -179,13 +179,13 @@ impl Filter {
     }
 
     /// Whether only Kubernetes Events can match.
-    fn is_for_events(&self) -> bool {
-        self.event.is_some() || self.fields.asks_for_event()
+    fn is_for_kubernetes_events(&self) -> bool {
+        self.kubernetes_event.is_some() || self.fields.asks_for_kubernetes_event()
     }
 
     /// Whether anything is asked that only the object itself can answer.
     fn asks_for_content(&self) -> bool {
-        self.asks_for_labels() || self.asks_for_event()
+        self.asks_for_labels() || self.asks_for_kubernetes_event()
     }
 
     fn asks_for_labels(&self) -> bool {
@@ -193,8 +193,8 @@ impl Filter {
     }
 
     /// Whether anything is asked that only the fields of a Kubernetes Event can answer.
-    fn asks_for_event(&self) -> bool {
-        self.fields.asks_for_event() || self.event.as_ref().is_some_and(|event| !event.is_empty())
+    fn asks_for_kubernetes_event(&self) -> bool {
+        self.fields.asks_for_kubernetes_event() || self.kubernetes_event.as_ref().is_some_and(|event| !event.is_empty())
     }
 
     /// Whether what an object can never change matches, and what happened to it.
@@ -211,14 +211,14 @@ impl Filter {
     fn matches_content(&self, content: &Content<'_>) -> bool {
         self.object_labels.matches(|key| content.label(key))
             && content
-                .event()
-                .is_none_or(|event| self.matches_event(event))
+                .kubernetes_event()
+                .is_none_or(|event| self.matches_kubernetes_event(event))
     }
 
-    fn matches_event(&self, object: &EventObject<'_>) -> bool {
-        self.fields.matches_event(object)
+    fn matches_kubernetes_event(&self, object: &KubernetesEvent<'_>) -> bool {
+        self.fields.matches_kubernetes_event(object)
             && self
-                .event
+                .kubernetes_event
                 .as_ref()
                 .is_none_or(|event| event.matches(object))
     }
@@ -234,8 +234,8 @@ impl Filter {
         self.object_labels.digest(&mut digest);
         let changes: Vec<_> = self.changes.iter().copied().map(change_name).collect();
         digest.texts(&changes);
-        digest.number(self.event.is_some().into());
-        if let Some(event) = &self.event {
+        digest.number(self.kubernetes_event.is_some().into());
+        if let Some(event) = &self.kubernetes_event {
             event.digest(&mut digest);
         }
         self.fields.digest(&mut digest);
@@ -253,12 +253,12 @@ fn change_name(change: Change) -> &'static str {
     }
 }
 
-impl EventFilter {
+impl KubernetesEventFilter {
     fn is_empty(&self) -> bool {
         *self == Self::default()
     }
 
-    fn matches(&self, event: &EventObject<'_>) -> bool {
+    fn matches(&self, event: &KubernetesEvent<'_>) -> bool {
         let same = |want: &str, value: &str| want.is_empty() || want == value;
         self.types.accepts(event.event_type())
             && self.reasons.accepts(event.reason())

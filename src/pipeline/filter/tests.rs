@@ -11,7 +11,7 @@ use proptest::{
 };
 use serde_json::{Value, json};
 
-use super::{EventFilter, FieldSelector, Filter, Filters, LabelSelector, Values, Verdict};
+use super::{KubernetesEventFilter, FieldSelector, Filter, Filters, LabelSelector, Values, Verdict};
 use crate::domain::{
     cluster::{Cluster, ClusterSpec, Health, Resource, Source, StreamSelector},
     event::{Change, Event, ObjectKey},
@@ -78,15 +78,15 @@ fn judge(filters: Vec<Filter>, event: &Event) -> Verdict {
 }
 
 #[test]
-fn event_fields_are_read_from_either_api_group() {
-    let event = EventFilter {
+fn fields_of_kubernetes_events_are_read_from_either_api_group() {
+    let kubernetes_event = KubernetesEventFilter {
         kind: "pod".into(),
         reasons: values(&["Killing"]),
         sources: values(&["kubelet"]),
-        ..EventFilter::default()
+        ..KubernetesEventFilter::default()
     };
     let filter = Filter {
-        event: Some(event),
+        kubernetes_event: Some(kubernetes_event),
         ..Filter::default()
     };
     let judge = |object: &str| judge(vec![filter.clone()], &event(object));
@@ -170,12 +170,12 @@ fn an_object_is_judged_by_its_labels_as_they_are_now() {
 
 #[test]
 fn what_an_object_has_lost_is_not_held_against_it() {
-    let event = EventFilter {
+    let kubernetes_event = KubernetesEventFilter {
         types: values(&["Warning"]),
-        ..EventFilter::default()
+        ..KubernetesEventFilter::default()
     };
     let filter = |selector: &str| Filter {
-        event: Some(event.clone()),
+        kubernetes_event: Some(kubernetes_event.clone()),
         object_labels: labels(selector),
         ..Filter::default()
     };
@@ -207,7 +207,7 @@ fn a_stream_is_asked_for_only_what_it_can_have() {
     let in_a = asked(|f| f.namespaces = values(&["a", "b"]));
     let in_b = asked(|f| f.namespaces = values(&["b"]));
     let not_in_a = asked(|f| f.fields = fields("metadata.namespace!=a"));
-    let of_events = asked(|f| f.event = Some(EventFilter::default()));
+    let of_events = asked(|f| f.kubernetes_event = Some(KubernetesEventFilter::default()));
     let warnings = asked(|f| f.fields = fields("type=Warning"));
     for (filter, selector) in [
         (Filter::default(), &pods),
@@ -286,10 +286,10 @@ fn digests_never_change() {
             names: values(&["x"]),
             object_labels: labels("a,!b,c in (d,e)"),
             changes: [Change::Added, Change::Snapshot].into(),
-            event: Some(EventFilter {
+            kubernetes_event: Some(KubernetesEventFilter {
                 types: values(&["Warning"]),
                 kind: "Pod".into(),
-                ..EventFilter::default()
+                ..KubernetesEventFilter::default()
             }),
             fields: fields("reason=BackOff,metadata.name!=y"),
         },
@@ -313,7 +313,7 @@ struct Asked {
     changes: Vec<Change>,
     /// `key=value` or, where false, `key!=value`.
     labels: Option<(String, bool, String)>,
-    event: Option<(Vec<String>, Vec<String>, String)>,
+    kubernetes_event: Option<(Vec<String>, Vec<String>, String)>,
     /// A field, `=` or `!=`, a value.
     field: Option<(&'static str, bool, String)>,
 }
@@ -334,14 +334,14 @@ impl Asked {
             names: self.names.clone().into(),
             changes: self.changes.iter().copied().collect(),
             object_labels: labels(&selector(&self.labels)),
-            event: self
-                .event
+            kubernetes_event: self
+                .kubernetes_event
                 .clone()
-                .map(|(types, reasons, kind)| EventFilter {
+                .map(|(types, reasons, kind)| KubernetesEventFilter {
                     types: types.into(),
                     reasons: reasons.into(),
                     kind,
-                    ..EventFilter::default()
+                    ..KubernetesEventFilter::default()
                 }),
             fields: fields(&selector(&field)),
             ..Filter::default()
@@ -372,7 +372,7 @@ impl Asked {
         });
         let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
         let fields = event.metadata_only
-            || self.event.as_ref().is_none_or(|(types, reasons, kind)| {
+            || self.kubernetes_event.as_ref().is_none_or(|(types, reasons, kind)| {
                 one_of(types, &text(&object["type"]))
                     && one_of(reasons, &text(&object["reason"]))
                     && (kind.is_empty()
@@ -408,28 +408,28 @@ fn any_asked() -> impl Strategy<Value = Asked> {
         any::<bool>(),
         "[ab]",
     );
-    let event = (texts(), texts(), "[abAB]?");
+    let kubernetes_event = (texts(), texts(), "[abAB]?");
     (
         texts(),
         texts(),
         vec(any_change(), 0..3),
         option::of(requirement),
-        option::of(event),
+        option::of(kubernetes_event),
         option::of(field),
     )
-        .prop_map(|(namespaces, names, changes, labels, event, field)| Asked {
+        .prop_map(|(namespaces, names, changes, labels, kubernetes_event, field)| Asked {
             namespaces,
             names,
             changes,
             labels,
-            event,
+            kubernetes_event,
             field,
         })
 }
 
 fn any_object() -> impl Strategy<Value = String> {
     let labels = btree_map("[ab]", "[ab]", 0..3);
-    let event = (labels, "[ab]", "[ab]", "[ab]").prop_map(
+    let kubernetes_event = (labels, "[ab]", "[ab]", "[ab]").prop_map(
         |(labels, kind, reason, about): (BTreeMap<_, _>, _, _, _)| {
             json!({
                 "metadata": {"name": "a", "labels": labels},
@@ -438,7 +438,7 @@ fn any_object() -> impl Strategy<Value = String> {
             .to_string()
         },
     );
-    prop_oneof![9 => event, 1 => Just("torn {".to_owned())]
+    prop_oneof![9 => kubernetes_event, 1 => Just("torn {".to_owned())]
 }
 
 fn any_event() -> impl Strategy<Value = Event> {
