@@ -9,7 +9,7 @@ use tokio::sync::{mpsc, watch};
 use super::{
     feed::{self, FeedMessage},
     filter::Filters,
-    hub::{Hub, SourceAddress, Sources},
+    hub::{Feeds, Hub, OwnerAddress},
     log::Logs,
     output::Body,
     owned::{History, Owned, OwnedStream},
@@ -103,10 +103,10 @@ impl Owner {
 
 struct Replicas(Vec<Owned>);
 
-impl Sources for Replicas {
+impl Feeds for Replicas {
     fn open(
         &self,
-        address: SourceAddress,
+        address: OwnerAddress,
         place: Place,
         reader: Reader,
     ) -> BoxFuture<'static, Result<mpsc::Receiver<FeedMessage>, FeedError>> {
@@ -136,9 +136,9 @@ impl World {
         let logs = [(); 2].map(|()| Logs::new(Rings::new(usize::MAX), ring_bytes));
         let owned: Vec<_> = logs.iter().cloned().map(Owned::new).collect();
         let hubs = (1..).zip(logs).zip(&known).map(|((replica, logs), known)| {
-            let sources = Arc::new(Replicas(owned.clone()));
+            let feeds = Arc::new(Replicas(owned.clone()));
             let (state, topology) = (known.subscribe(), known.subscribe());
-            Hub::new(ReplicaId(replica), logs, sources, state, topology)
+            Hub::new(ReplicaId(replica), logs, feeds, state, topology)
         });
         let mut world = Self {
             agreed: Arc::default(),

@@ -1,8 +1,8 @@
 //! The serving side: the logs of the streams that have readers here, each fed from whichever
 //! replica owns it.
 //!
-//! A log takes a stream from one source at a time, that of the newest epoch that is known here, and
-//! resumes where it stands: between that and the first item of a new source there is no hole that
+//! A log takes a stream from one owner at a time, that of the newest epoch that is known here, and
+//! resumes where it stands: between that and the first item of the next owner there is no hole that
 //! is not marked as one. Where this replica owns the stream, its publication writes the same log.
 
 use std::{
@@ -45,9 +45,9 @@ const REOPEN_MAX: Duration = Duration::from_millis(500);
 /// ring warm.
 const LINGER: Duration = Duration::from_secs(30);
 
-/// Who publishes a stream, as far as this replica knows.
+/// The owner of a stream, as far as this replica knows.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct SourceAddress {
+pub struct OwnerAddress {
     /// The stream.
     pub stream: StreamId,
     /// The owner of its shard.
@@ -59,11 +59,11 @@ pub struct SourceAddress {
 }
 
 /// Opens feeds, here or at another replica.
-pub trait Sources: Send + Sync {
+pub trait Feeds: Send + Sync {
     /// A feed of a stream from its owner, for a reader at `place`.
     fn open(
         &self,
-        address: SourceAddress,
+        address: OwnerAddress,
         place: Place,
         reader: Reader,
     ) -> BoxFuture<'static, Result<mpsc::Receiver<FeedMessage>, FeedError>>;
@@ -79,7 +79,7 @@ struct Inner {
     replica: ReplicaId,
     logs: Logs,
     followed: Mutex<BTreeMap<StreamId, Followed>>,
-    sources: Arc<dyn Sources>,
+    feeds: Arc<dyn Feeds>,
     state: watch::Receiver<Arc<State>>,
     topology: watch::Receiver<Arc<State>>,
 }
@@ -105,7 +105,7 @@ impl Hub {
     pub fn new(
         replica: ReplicaId,
         logs: Logs,
-        sources: Arc<dyn Sources>,
+        feeds: Arc<dyn Feeds>,
         state: watch::Receiver<Arc<State>>,
         topology: watch::Receiver<Arc<State>>,
     ) -> Self {
@@ -114,7 +114,7 @@ impl Hub {
                 replica,
                 logs,
                 followed: Mutex::default(),
-                sources,
+                feeds,
                 state,
                 topology,
             }),
@@ -176,7 +176,7 @@ impl Hub {
         let address = self.address(stream).ok_or(FeedError::NotOwner)?;
         let opened = self
             .inner
-            .sources
+            .feeds
             .open(address.clone(), place, Reader::Subscriber);
         Ok(SubscriberFeed {
             messages: opened.await?,
@@ -185,11 +185,11 @@ impl Hub {
         })
     }
 
-    fn address(&self, stream: StreamId) -> Option<SourceAddress> {
+    fn address(&self, stream: StreamId) -> Option<OwnerAddress> {
         let state = self.inner.topology.borrow();
         let assignment = state.assignment_of(stream)?;
         let owner = assignment.owner()?;
-        Some(SourceAddress {
+        Some(OwnerAddress {
             stream,
             owner,
             epoch: assignment.epoch(),
@@ -221,7 +221,7 @@ impl Hub {
 pub(super) struct SubscriberFeed {
     messages: mpsc::Receiver<FeedMessage>,
     topology: watch::Receiver<Arc<State>>,
-    address: SourceAddress,
+    address: OwnerAddress,
 }
 
 impl SubscriberFeed {
@@ -272,7 +272,7 @@ async fn follow(hub: Hub, stream: StreamId, log: Arc<StreamLog>) {
     }
 }
 
-/// Why one source is no longer followed.
+/// Why an owner is no longer followed.
 enum End {
     /// Nobody wants the stream.
     Unwanted,
@@ -300,7 +300,7 @@ impl Linger {
 /// The publication here writes the log itself.
 async fn follow_own(
     hub: &Hub,
-    address: &SourceAddress,
+    address: &OwnerAddress,
     topology: &mut watch::Receiver<Arc<State>>,
 ) -> End {
     let mut linger = Linger::default();
@@ -320,13 +320,13 @@ async fn follow_own(
 async fn follow_owner(
     hub: &Hub,
     log: &StreamLog,
-    address: &SourceAddress,
+    address: &OwnerAddress,
     topology: &mut watch::Receiver<Arc<State>>,
 ) -> End {
     let Some(place) = log.place() else {
         return End::Ended(FeedError::NotOwner);
     };
-    let open = hub.inner.sources.open(address.clone(), place, Reader::Log);
+    let open = hub.inner.feeds.open(address.clone(), place, Reader::Log);
     let moved = wait_until_moved(topology, address);
     tokio::pin!(moved);
     let mut feed = tokio::select! {
@@ -363,7 +363,7 @@ async fn follow_owner(
 }
 
 /// Waits until the stream's shard has another epoch, or the stream is gone.
-async fn wait_until_moved(topology: &mut watch::Receiver<Arc<State>>, address: &SourceAddress) {
+async fn wait_until_moved(topology: &mut watch::Receiver<Arc<State>>, address: &OwnerAddress) {
     let moved = |state: &Arc<State>| {
         state
             .assignment_of(address.stream)

@@ -74,7 +74,7 @@ struct Inner {
     /// None before anything was taken.
     begun: Option<Begun>,
     fence: Fence,
-    /// When the API server last sent anything, as reported by the source; `None` before its first
+    /// When the API server last sent anything, as reported by the owner; `None` before its first
     /// report.
     heard: Option<Instant>,
     share: RingShare,
@@ -86,7 +86,7 @@ struct Inner {
 
 struct Begun {
     ring: Ring,
-    /// Where the log stands, as a reader of its source.
+    /// Where the log stands, as a reader of what its owner publishes.
     place: Place,
 }
 
@@ -95,10 +95,10 @@ struct Begun {
 pub enum Appended {
     /// What was new was taken.
     Taken,
-    /// Something is missing between what the log has and the items: the source must be asked from
+    /// Something is missing between what the log has and the items: the owner must be asked from
     /// where the log stands.
     Missing,
-    /// The source has an older epoch than one that was heard already.
+    /// The owner has an older epoch than one that was heard already.
     Stale,
 }
 
@@ -117,7 +117,7 @@ impl StreamLog {
         }
     }
 
-    /// Takes what is new of some items, which come from a source of this epoch.
+    /// Takes what is new of some items, which come from the owner of this epoch.
     pub fn append(&self, epoch: Epoch, items: Vec<Item>) -> Appended {
         let mut inner = lock(&self.inner);
         if !inner.fence.admit(epoch) {
@@ -154,7 +154,7 @@ impl StreamLog {
         appended
     }
 
-    /// Keeps sources out that are older than this epoch.
+    /// Keeps owners of older epochs than this one out.
     pub fn fence(&self, epoch: Epoch) {
         lock(&self.inner).fence.admit(epoch);
     }
@@ -212,7 +212,7 @@ impl StreamLog {
         Some(inner.begun.as_ref()?.ring.head().clone())
     }
 
-    /// The position of the log, from which its source is asked to continue.
+    /// The position of the log, from which its owner is asked to continue.
     pub(super) fn place(&self) -> Option<Place> {
         let inner = lock(&self.inner);
         Some(inner.begun.as_ref()?.place.clone())
@@ -271,7 +271,7 @@ impl Inner {
                 }
                 admission
             }
-            // Its first source determines where it begins.
+            // Its first owner determines where it begins.
             (None, Item::Hole(to)) => {
                 self.begin_after(to);
                 Admission::Next

@@ -8,7 +8,7 @@
 //!
 //! What comes next for whom is decided in [`crate::domain::delivery`]. Every queue is bounded; a
 //! reader that falls off a log catches up from the history. Nothing here names kube, Raft or gRPC:
-//! history, sources and state come in through traits and channels.
+//! history, feeds and state come in through traits and channels.
 
 mod coverage;
 pub mod feed;

@@ -55,12 +55,13 @@ pub(super) struct SubscriptionStream {
 
 struct Begun {
     hub: HubStream,
-    source: Source,
+    reading: Reading,
     attempt: u64,
     failures: u32,
 }
 
-enum Source {
+/// What the stream reads.
+enum Reading {
     /// The log here.
     Log(ReadFrom),
     /// A feed of its own, which ends when this is dropped.
@@ -145,7 +146,7 @@ impl SubscriptionStream {
         };
         self.begun = Some(Begun {
             hub,
-            source: Source::None,
+            reading: Reading::None,
             attempt: 0,
             failures: 0,
         });
@@ -161,7 +162,7 @@ impl SubscriptionStream {
     pub(super) fn require_snapshot(&mut self) {
         self.place = Place::SnapshotDue;
         if let Some(begun) = &mut self.begun {
-            begun.source = Source::None;
+            begun.reading = Reading::None;
         }
     }
 
@@ -170,12 +171,12 @@ impl SubscriptionStream {
         let Some(begun) = &mut self.begun else {
             return FromLog::MustCatchUp;
         };
-        let from = match begun.source {
+        let from = match begun.reading {
             // Its own feed delivers through `take_catch_up`, until it reaches the log.
-            Source::CatchUp { .. } => return FromLog::Nothing,
-            Source::Log(from) => Some(from),
-            // New, or its last source was dropped: the log serves it if it has the place.
-            Source::None => begun.locate(&self.place).map(ReadFrom::from),
+            Reading::CatchUp { .. } => return FromLog::Nothing,
+            Reading::Log(from) => Some(from),
+            // New, or what it read was dropped: the log serves it if it has the place.
+            Reading::None => begun.locate(&self.place).map(ReadFrom::from),
         };
         let Some(mut from) = from else {
             return FromLog::MustCatchUp;
@@ -184,7 +185,7 @@ impl SubscriptionStream {
             Read::Items {
                 items, bytes, more, ..
             } => {
-                begun.source = Source::Log(from);
+                begun.reading = Reading::Log(from);
                 FromLog::Items { items, bytes, more }
             }
             // The subscriber is slower than the writer, and the ring has dropped what it needs.
@@ -211,14 +212,14 @@ impl SubscriptionStream {
             sender: sender.clone(),
         };
         let task = feeding.run(self.place.clone(), pause);
-        begun.source = Source::CatchUp {
+        begun.reading = Reading::CatchUp {
             _task: AbortOnDropHandle::new(tokio::spawn(task)),
         };
     }
 
     pub(super) fn is_attempt(&self, attempt: u64) -> bool {
         self.begun.as_ref().is_some_and(|begun| {
-            begun.attempt == attempt && matches!(begun.source, Source::CatchUp { .. })
+            begun.attempt == attempt && matches!(begun.reading, Reading::CatchUp { .. })
         })
     }
 
@@ -231,13 +232,13 @@ impl SubscriptionStream {
         let Some(next) = begun.locate(&self.place) else {
             return false;
         };
-        begun.source = Source::Log(next.into());
+        begun.reading = Reading::Log(next.into());
         true
     }
 
     /// Whether a snapshot is due that no feed is about to give.
     pub(super) fn needs_snapshot(&self) -> bool {
-        let is_fed = |begun: &Begun| matches!(begun.source, Source::CatchUp { .. });
+        let is_fed = |begun: &Begun| matches!(begun.reading, Reading::CatchUp { .. });
         self.place.needs_snapshot() && self.begun.as_ref().is_some_and(|begun| !is_fed(begun))
     }
 
@@ -292,16 +293,16 @@ impl SubscriptionStream {
     /// Whether it reads what the replica that serves it has, and not the past.
     pub(super) fn is_current(&self) -> bool {
         let begun = self.begun.as_ref();
-        begun.is_some_and(|begun| matches!(begun.source, Source::Log(_)))
+        begun.is_some_and(|begun| matches!(begun.reading, Reading::Log(_)))
     }
 }
 
 impl SubscriptionStream {
     /// Whether it has given all that the replica that serves it has.
     pub(super) fn is_exhausted(&self) -> bool {
-        self.begun.as_ref().is_some_and(|begun| match begun.source {
-            Source::Log(from) => begun.hub.log.ends_at(from.next),
-            Source::CatchUp { .. } | Source::None => false,
+        self.begun.as_ref().is_some_and(|begun| match begun.reading {
+            Reading::Log(from) => begun.hub.log.ends_at(from.next),
+            Reading::CatchUp { .. } | Reading::None => false,
         })
     }
 }

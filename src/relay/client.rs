@@ -19,7 +19,7 @@ use crate::{
     net::{Channels, Concern},
     pipeline::{
         feed::{self, FeedMessage, messages_max},
-        hub::{SourceAddress, Sources},
+        hub::{Feeds, OwnerAddress},
         owned::Owned,
     },
     proto::internal::v1::{RelayRequest, RelayResponse, relay_service_client::RelayServiceClient},
@@ -37,7 +37,7 @@ pub type AddressBook = Arc<dyn Fn(ReplicaId) -> Option<String> + Send + Sync>;
 
 /// Feeds from here or from a peer.
 #[derive(Clone)]
-pub struct PeerSources {
+pub struct PeerFeeds {
     /// This replica.
     pub replica: ReplicaId,
     /// What it publishes itself.
@@ -50,10 +50,10 @@ pub struct PeerSources {
     pub relayed: Budget,
 }
 
-impl Sources for PeerSources {
+impl Feeds for PeerFeeds {
     fn open(
         &self,
-        address: SourceAddress,
+        address: OwnerAddress,
         place: Place,
         reader: Reader,
     ) -> BoxFuture<'static, Result<mpsc::Receiver<FeedMessage>, FeedError>> {
@@ -69,7 +69,7 @@ impl Sources for PeerSources {
 /// A feed of a stream that this replica publishes, or is about to.
 pub async fn open_local(
     owned: &Owned,
-    address: &SourceAddress,
+    address: &OwnerAddress,
     place: Place,
     reader: Reader,
 ) -> Result<mpsc::Receiver<FeedMessage>, FeedError> {
@@ -80,10 +80,10 @@ pub async fn open_local(
     Ok(feed::open(stream, place, reader))
 }
 
-impl PeerSources {
+impl PeerFeeds {
     async fn open_remote(
         &self,
-        address: SourceAddress,
+        address: OwnerAddress,
         place: Place,
         reader: Reader,
     ) -> Result<mpsc::Receiver<FeedMessage>, FeedError> {

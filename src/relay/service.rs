@@ -12,7 +12,7 @@ use crate::{
         delivery::place::{Place, Reader},
         id::{Epoch, ReplicaId, Revision, StreamId},
     },
-    pipeline::{hub::SourceAddress, owned::Owned},
+    pipeline::{hub::OwnerAddress, owned::Owned},
     proto::internal::v1::{RelayRequest, RelayResponse, relay_service_server::RelayService},
 };
 
@@ -57,7 +57,7 @@ impl RelayService for RelayServer {
         } else {
             Reader::Log
         };
-        let address = SourceAddress {
+        let address = OwnerAddress {
             stream: StreamId(request.stream_id),
             owner: self.replica,
             epoch: Epoch(request.epoch),

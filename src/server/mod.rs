@@ -44,7 +44,7 @@ use crate::{
     raft::{self, Raft},
     relay::{
         RelayServer,
-        client::{PeerSources, RELAY_MESSAGE_BYTES_MAX},
+        client::{PeerFeeds, RELAY_MESSAGE_BYTES_MAX},
     },
 };
 use seed::create_configured;
@@ -346,7 +346,7 @@ impl Replica {
         close: CancellationToken,
     ) -> Result<impl Future<Output = Result<(), tonic::transport::Error>> + use<>, Error> {
         let raft = self.raft.clone();
-        let sources = PeerSources {
+        let feeds = PeerFeeds {
             replica: raft.replica_id(),
             owned: self.owned.clone(),
             channels: self.channels.clone(),
@@ -360,7 +360,7 @@ impl Replica {
         let hub = Hub::new(
             raft.replica_id(),
             self.logs.clone(),
-            Arc::new(sources),
+            Arc::new(feeds),
             raft.watch_state(),
             raft.watch_topology(),
         );

@@ -30,7 +30,7 @@ use quorumwatch::{
     memory::Rings,
     pipeline::{
         feed::FeedMessage,
-        hub::{Hub, SourceAddress, Sources},
+        hub::{Feeds, Hub, OwnerAddress},
         log::Logs,
         owned::{Owned, OwnedStream},
     },
@@ -71,15 +71,15 @@ pub(crate) struct Wires {
 /// What others need of a replica that runs.
 type Running = BTreeMap<ReplicaId, (Owned, Arc<View>)>;
 
-/// Feeds from whichever replica runs under a number.
+/// Feeds from whichever replica runs under a number, over connections that stall and break.
 #[derive(Clone)]
-struct Feeds {
+struct FaultyFeeds {
     running: Arc<Mutex<Running>>,
     wires: Arc<Mutex<(Wires, SmallRng)>>,
     faults: Arc<Mutex<BTreeMap<&'static str, u64>>>,
 }
 
-impl Feeds {
+impl FaultyFeeds {
     fn find(&self, replica: ReplicaId) -> Result<(Owned, Arc<View>), FeedError> {
         let running = self.running.lock().unwrap();
         let gone = || FeedError::Unreachable("it does not run".into());
@@ -101,7 +101,7 @@ impl Feeds {
 
     async fn open_at(
         self,
-        address: SourceAddress,
+        address: OwnerAddress,
         place: Place,
         reader: Reader,
     ) -> Result<mpsc::Receiver<FeedMessage>, FeedError> {
@@ -134,10 +134,10 @@ impl Feeds {
     }
 }
 
-impl Sources for Feeds {
+impl Feeds for FaultyFeeds {
     fn open(
         &self,
-        address: SourceAddress,
+        address: OwnerAddress,
         place: Place,
         reader: Reader,
     ) -> BoxFuture<'static, Result<mpsc::Receiver<FeedMessage>, FeedError>> {
@@ -155,7 +155,7 @@ pub(crate) struct StreamOf {
 pub(crate) struct World {
     pub(crate) group: Group,
     apis: Apis,
-    feeds: Feeds,
+    feeds: FaultyFeeds,
     replicas: BTreeMap<ReplicaId, Replica>,
     /// Every stream there ever was.
     pub(crate) streams: BTreeMap<StreamId, StreamOf>,
@@ -177,7 +177,7 @@ impl World {
             chance: Chance::seeded(rng.random()),
             ..WatchPolicy::default()
         };
-        let feeds = Feeds {
+        let feeds = FaultyFeeds {
             running: Arc::default(),
             wires: Arc::new(Mutex::new((
                 Wires::default(),
@@ -283,9 +283,9 @@ impl World {
         let view = View::new(&self.group);
         let logs = Logs::new(Rings::new(usize::MAX), self.ring_bytes);
         let owned = Owned::new(logs.clone());
-        let sources = Arc::new(self.feeds.clone());
+        let feeds = Arc::new(self.feeds.clone());
         let (state, topology) = (view.watch_state(), view.watch_topology());
-        let hub = Hub::new(replica, logs, sources, state, topology);
+        let hub = Hub::new(replica, logs, feeds, state, topology);
         let stop = CancellationToken::new();
         let (preparer, requests) = preparer();
         tokio::spawn(run(

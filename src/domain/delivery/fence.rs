@@ -1,4 +1,4 @@
-//! Which source of a stream is accepted: [`Fence`].
+//! Which owner of a stream is accepted: [`Fence`].
 
 use crate::domain::id::Epoch;
 
@@ -16,7 +16,7 @@ impl Default for Fence {
 }
 
 impl Fence {
-    /// Whether a source of this epoch may be heard; once it was, no older one may.
+    /// Whether an owner of this epoch may be heard; once it was, no older one may.
     pub fn admit(&mut self, epoch: Epoch) -> bool {
         let admitted = epoch >= self.0;
         if admitted {
@@ -31,7 +31,7 @@ mod tests {
     use super::{Epoch, Fence};
 
     #[test]
-    fn an_older_source_is_not_heard_once_a_newer_one_was() {
+    fn an_older_owner_is_not_heard_once_a_newer_one_was() {
         let mut fence = Fence::default();
         assert!(fence.admit(Epoch(3)));
         assert!(fence.admit(Epoch(3)));

@@ -5,7 +5,7 @@
 //! | how far has the owner published, and what may be checkpointed? | [`publication::Publication`] |
 //! | how is a reader served that stands here, from what the owner has there? | the table [`way::way`], which [`feed::FeedSession`] follows |
 //! | does an item come next for this reader, or did it have it, or is something missing in between? | [`place::Place::admit`] |
-//! | is this source still accepted? | [`fence::Fence::admit`] |
+//! | is this owner still accepted? | [`fence::Fence::admit`] |
 //!
 //! The last two are the comparisons that "exactly once" rests on. Everything that holds items passes
 //! them: the log of a stream at each replica, a feed, a subscription.

@@ -104,12 +104,12 @@ struct Generator {
     options: LoadOptions,
     rng: SmallRng,
     /// One for each resource of each cluster.
-    sources: Vec<Source>,
+    populations: Vec<Population>,
     report: LoadReport,
 }
 
 /// The objects of one resource of one cluster that the load keeps.
-struct Source {
+struct Population {
     cluster: SimCluster,
     resource: Resource,
     /// Oldest first.
@@ -118,8 +118,8 @@ struct Source {
 
 impl Generator {
     fn new(clusters: Vec<SimCluster>, seed: u64, options: LoadOptions) -> Self {
-        let sources = clusters.into_iter().flat_map(|cluster| {
-            options.resources.iter().map(move |resource| Source {
+        let populations = clusters.into_iter().flat_map(|cluster| {
+            options.resources.iter().map(move |resource| Population {
                 cluster: cluster.clone(),
                 resource: resource.clone(),
                 objects: VecDeque::new(),
@@ -127,7 +127,7 @@ impl Generator {
         });
         Self {
             rng: SmallRng::seed_from_u64(seed),
-            sources: sources.collect(),
+            populations: populations.collect(),
             report: LoadReport::default(),
             options,
         }
@@ -157,21 +157,21 @@ impl Generator {
 
     /// Makes one change somewhere.
     fn change(&mut self) {
-        if self.sources.is_empty() {
+        if self.populations.is_empty() {
             return;
         }
-        let index = self.rng.random_range(0..self.sources.len());
-        let source = &mut self.sources[index];
+        let index = self.rng.random_range(0..self.populations.len());
+        let population = &mut self.populations[index];
         let draw: f64 = self.rng.random();
         let deletes = self.options.delete_share;
-        let is_full = source.objects.len() >= OBJECTS_MAX;
-        let (done, count) = if source.objects.is_empty() {
+        let is_full = population.objects.len() >= OBJECTS_MAX;
+        let (done, count) = if population.objects.is_empty() {
             (false, &mut self.report.created)
         } else if is_full || draw < deletes {
-            (source.delete_oldest(), &mut self.report.deleted)
+            (population.delete_oldest(), &mut self.report.deleted)
         } else if draw < deletes + self.options.update_share {
-            let index = self.rng.random_range(0..source.objects.len());
-            (source.update(index), &mut self.report.updated)
+            let index = self.rng.random_range(0..population.objects.len());
+            (population.update(index), &mut self.report.updated)
         } else {
             (false, &mut self.report.created)
         };
@@ -179,13 +179,13 @@ impl Generator {
             *count += 1;
         } else {
             // Something new was due, or the object had gone by itself.
-            let template = Template::draw(&mut self.rng, &source.resource);
-            self.report.created += u64::from(source.create(template, self.options.object_bytes));
+            let template = Template::draw(&mut self.rng, &population.resource);
+            self.report.created += u64::from(population.create(template, self.options.object_bytes));
         }
     }
 }
 
-impl Source {
+impl Population {
     fn create(&mut self, mut template: Template, object_bytes: usize) -> bool {
         let manifest = template.next(object_bytes, self.cluster.context().clock.now().unix_us);
         let created = self.cluster.create(&self.resource, &manifest).is_ok();

@@ -58,8 +58,8 @@ struct Shown {
     event_time: Option<String>,
     count: Option<u64>,
     series: Option<Series>,
-    source: Option<Source>,
-    deprecated_source: Option<Source>,
+    source: Option<EventSource>,
+    deprecated_source: Option<EventSource>,
     reporting_component: Option<String>,
     reporting_controller: Option<String>,
 }
@@ -72,7 +72,7 @@ struct Series {
 
 #[derive(Default, Deserialize)]
 #[serde(default)]
-struct Source {
+struct EventSource {
     component: Option<String>,
     host: Option<String>,
 }
