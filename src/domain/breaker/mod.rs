@@ -141,8 +141,9 @@ pub struct Probe {
     pub accepts_list: bool,
 }
 
+/// The state, with what is known of the outage.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Phase {
+enum Circuit {
     Closed,
     Open { since_ms: u64, probe_at_ms: u64 },
     HalfOpen { since_ms: u64 },
@@ -160,7 +161,7 @@ struct Suspicion {
 #[derive(Clone, Debug)]
 pub struct Breaker {
     limits: Limits,
-    phase: Phase,
+    circuit: Circuit,
     /// Never while open, where it is certain.
     suspicion: Option<Suspicion>,
     is_probing: bool,
@@ -175,7 +176,7 @@ impl Breaker {
             probes: RateLimit::new(limits.probe_burst, limits.probe_interval_ms),
             resumes: RateLimit::new(limits.resume_burst, limits.resume_interval_ms),
             limits,
-            phase: Phase::Closed,
+            circuit: Circuit::Closed,
             suspicion: None,
             is_probing: false,
         }
@@ -183,10 +184,10 @@ impl Breaker {
 
     /// The state of the breaker.
     pub fn state(&self) -> State {
-        match self.phase {
-            Phase::Closed => State::Closed,
-            Phase::Open { .. } => State::Open,
-            Phase::HalfOpen { .. } => State::HalfOpen,
+        match self.circuit {
+            Circuit::Closed => State::Closed,
+            Circuit::Open { .. } => State::Open,
+            Circuit::HalfOpen { .. } => State::HalfOpen,
         }
     }
 
@@ -197,9 +198,9 @@ impl Breaker {
 
     /// When the outage began that is not over yet: with the first request that failed.
     pub fn outage_since_ms(&self) -> Option<u64> {
-        match self.phase {
-            Phase::Closed => None,
-            Phase::Open { since_ms, .. } | Phase::HalfOpen { since_ms } => Some(since_ms),
+        match self.circuit {
+            Circuit::Closed => None,
+            Circuit::Open { since_ms, .. } | Circuit::HalfOpen { since_ms } => Some(since_ms),
         }
     }
 
@@ -232,26 +233,26 @@ impl Breaker {
 
     /// Whatever failed before, the cluster answers now.
     fn answered(&mut self) {
-        match self.phase {
+        match self.circuit {
             // It was sent before the outage; only a probe ends one.
-            Phase::Open { .. } => return,
-            Phase::HalfOpen { .. } => self.phase = Phase::Closed,
-            Phase::Closed => {}
+            Circuit::Open { .. } => return,
+            Circuit::HalfOpen { .. } => self.circuit = Circuit::Closed,
+            Circuit::Closed => {}
         }
         self.suspicion = None;
     }
 
     fn ask(&mut self, now_ms: u64, was_held: bool) -> Output {
-        let (since_ms, probe_at_ms) = match (self.phase, self.suspicion) {
+        let (since_ms, probe_at_ms) = match (self.circuit, self.suspicion) {
             (
-                Phase::Open {
+                Circuit::Open {
                     since_ms,
                     probe_at_ms,
                 },
                 _,
             ) => (since_ms, probe_at_ms),
             (_, Some(suspicion)) => (suspicion.since_ms, suspicion.probe_at_ms),
-            (Phase::Closed | Phase::HalfOpen { .. }, None) => {
+            (Circuit::Closed | Circuit::HalfOpen { .. }, None) => {
                 let at_ms = if was_held {
                     self.resumes.take(now_ms)
                 } else {
@@ -286,18 +287,18 @@ impl Breaker {
     fn probe_answered(&mut self) {
         self.is_probing = false;
         self.suspicion = None;
-        if let Phase::Open { since_ms, .. } = self.phase {
-            self.phase = Phase::HalfOpen { since_ms };
+        if let Circuit::Open { since_ms, .. } = self.circuit {
+            self.circuit = Circuit::HalfOpen { since_ms };
         }
     }
 
     fn probe_failed(&mut self, now_ms: u64, retry_after_ms: Option<u64>, draw: u64) {
         self.is_probing = false;
-        let since_ms = match (self.phase, self.suspicion.take()) {
-            (Phase::Open { since_ms, .. } | Phase::HalfOpen { since_ms }, _) => since_ms,
-            (Phase::Closed, Some(suspicion)) => suspicion.since_ms,
+        let since_ms = match (self.circuit, self.suspicion.take()) {
+            (Circuit::Open { since_ms, .. } | Circuit::HalfOpen { since_ms }, _) => since_ms,
+            (Circuit::Closed, Some(suspicion)) => suspicion.since_ms,
             // A request was answered while the probe was under way.
-            (Phase::Closed, None) => return,
+            (Circuit::Closed, None) => return,
         };
         let longest_ms = self
             .part_of(now_ms.saturating_sub(since_ms))
@@ -307,7 +308,7 @@ impl Breaker {
         let asked_ms = retry_after_ms.unwrap_or(0);
         // Added, not the greater of both: everyone else was asked to wait for the same time.
         let pause_ms = pause_ms + asked_ms.min(self.limits.retry_after_max_ms);
-        self.phase = Phase::Open {
+        self.circuit = Circuit::Open {
             since_ms,
             probe_at_ms: self.probes.take(now_ms).max(now_ms + pause_ms),
         };
@@ -316,7 +317,7 @@ impl Breaker {
     /// The next one who asks probes at once.
     fn probe_abandoned(&mut self, now_ms: u64) {
         self.is_probing = false;
-        if let Phase::Open { probe_at_ms, .. } = &mut self.phase {
+        if let Circuit::Open { probe_at_ms, .. } = &mut self.circuit {
             *probe_at_ms = now_ms;
         }
     }

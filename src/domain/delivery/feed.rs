@@ -96,7 +96,7 @@ pub enum Output {
 }
 
 #[derive(Clone, Debug)]
-enum Phase {
+enum FeedState {
     /// Waiting for `Located`.
     Locating {
         /// False where a watch from the place was refused.
@@ -132,7 +132,7 @@ pub struct FeedSession {
     era: Option<EraStart>,
     /// Everything after it was in the log when the reader was located last.
     floor: Option<Position>,
-    phase: Phase,
+    state: FeedState,
 }
 
 impl FeedSession {
@@ -144,54 +144,54 @@ impl FeedSession {
             place,
             era: None,
             floor: None,
-            phase: Phase::Locating { watchable: true },
+            state: FeedState::Locating { watchable: true },
         }
     }
 
-    /// Takes in what has happened. What does not fit the phase is of something that was abandoned.
+    /// Takes in what has happened. What does not fit the state is of something that was abandoned.
     pub fn step(&mut self, input: Input) -> Vec<Output> {
-        match (input, &mut self.phase) {
-            (Input::Start, Phase::Locating { watchable }) => {
+        match (input, &mut self.state) {
+            (Input::Start, FeedState::Locating { watchable }) => {
                 let watchable = *watchable;
                 self.locate(watchable)
             }
-            (Input::Located(owner), Phase::Locating { watchable }) => {
+            (Input::Located(owner), FeedState::Locating { watchable }) => {
                 let way = way(&self.place, self.reader, &owner, *watchable);
                 self.go(way, *owner)
             }
             // Asked while replaying, to find out whether the log has caught up with the reader.
-            (Input::Located(owner), Phase::Replaying { floor }) => {
+            (Input::Located(owner), FeedState::Replaying { floor }) => {
                 *floor = owner.floor.clone();
                 self.meet_log(*owner)
             }
             // What follows belongs to the new era, which the replay does not know. A feed that
             // follows the log meets the new era's gap there; lists are finished first.
-            (Input::EraBegan, Phase::Replaying { .. }) => self.locate(true),
-            (Input::Items(items), Phase::FollowingLog) => self.follow(items),
-            (Input::Items(items), Phase::Replaying { floor }) => {
+            (Input::EraBegan, FeedState::Replaying { .. }) => self.locate(true),
+            (Input::Items(items), FeedState::FollowingLog) => self.follow(items),
+            (Input::Items(items), FeedState::Replaying { floor }) => {
                 let floor = floor.clone();
                 self.replayed(items, &floor)
             }
             // Other readers of the replay are too far ahead: read another one.
-            (Input::Lagged, Phase::Replaying { .. }) => self.replay(),
-            (Input::ReplayEnded(ended), Phase::Replaying { .. }) => self.replay_ended(&ended),
+            (Input::Lagged, FeedState::Replaying { .. }) => self.replay(),
+            (Input::ReplayEnded(ended), FeedState::Replaying { .. }) => self.replay_ended(&ended),
             // The reader is slower than the writer: what it needs has left the log.
-            (Input::Lagged, Phase::FollowingLog) => self.locate(true),
+            (Input::Lagged, FeedState::FollowingLog) => self.locate(true),
             // From lists; a replay reports through `Items` and `ReplayEnded`.
-            (Input::History(item), phase) => {
-                let phase = mem::replace(phase, Phase::Failed);
-                self.history(phase, item)
+            (Input::History(item), state) => {
+                let state = mem::replace(state, FeedState::Failed);
+                self.history(state, item)
             }
             (
                 Input::HistoryEnded,
-                Phase::ClosingVersion { .. } | Phase::Repairing { .. } | Phase::Listing { .. },
+                FeedState::ClosingVersion { .. } | FeedState::Repairing { .. } | FeedState::Listing { .. },
             ) => self.fail(ended_early()),
             _ => Vec::new(),
         }
     }
 
     fn locate(&mut self, watchable: bool) -> Vec<Output> {
-        self.phase = Phase::Locating { watchable };
+        self.state = FeedState::Locating { watchable };
         vec![Output::EndLook, Output::Locate(self.place.clone())]
     }
 
@@ -204,7 +204,7 @@ impl FeedSession {
     }
 
     fn fail(&mut self, error: FeedError) -> Vec<Output> {
-        self.phase = Phase::Failed;
+        self.state = FeedState::Failed;
         vec![Output::Fail(error)]
     }
 
@@ -214,11 +214,11 @@ impl FeedSession {
         self.floor = Some(floor.clone());
         match way {
             Way::Log(next) => {
-                self.phase = Phase::FollowingLog;
+                self.state = FeedState::FollowingLog;
                 vec![Output::FollowLog(next)]
             }
             Way::Watch => {
-                self.phase = Phase::Replaying { floor };
+                self.state = FeedState::Replaying { floor };
                 self.replay()
             }
             // No change lies between the reader's old era and its place: only the era differs.
@@ -234,7 +234,7 @@ impl FeedSession {
                     from: position.rv.previous(),
                     to: position.rv.clone(),
                 };
-                self.phase = Phase::ClosingVersion { position, seen: 0 };
+                self.state = FeedState::ClosingVersion { position, seen: 0 };
                 vec![Output::Look(look)]
             }
             Way::Repair { from, to } => self.repair(from, to, era.reason),
@@ -316,7 +316,7 @@ impl FeedSession {
             from: from.rv,
             to: to.rv.clone(),
         };
-        self.phase = Phase::Repairing { to, seen: 0 };
+        self.state = FeedState::Repairing { to, seen: 0 };
         outputs.push(Output::Look(look));
         outputs
     }
@@ -327,7 +327,7 @@ impl FeedSession {
             Place::Snapshot { list, .. } if unbroken(list) => Some(list.rv.clone()),
             _ => None,
         };
-        self.phase = Phase::Listing { era, seen: 0 };
+        self.state = FeedState::Listing { era, seen: 0 };
         vec![Output::Look(Look::List(exactly))]
     }
 
@@ -348,16 +348,16 @@ impl FeedSession {
         outputs
     }
 
-    fn history(&mut self, phase: Phase, item: HistoryItem) -> Vec<Output> {
+    fn history(&mut self, state: FeedState, item: HistoryItem) -> Vec<Output> {
         if let HistoryItem::Failed(reason) = item {
             return self.fail(FeedError::History(reason));
         }
-        match phase {
-            Phase::ClosingVersion { position, seen } => self.closing(position, seen, item),
-            Phase::Repairing { to, seen } => self.repairing(to, seen, item),
-            Phase::Listing { era, seen } => self.listed(era, seen, item),
+        match state {
+            FeedState::ClosingVersion { position, seen } => self.closing(position, seen, item),
+            FeedState::Repairing { to, seen } => self.repairing(to, seen, item),
+            FeedState::Listing { era, seen } => self.listed(era, seen, item),
             other => {
-                self.phase = other;
+                self.state = other;
                 Vec::new()
             }
         }
@@ -426,7 +426,7 @@ impl FeedSession {
         };
         let (outputs, open) = self.give_changes(item, seen, end, number);
         if let Some(seen) = open {
-            self.phase = Phase::ClosingVersion { position, seen };
+            self.state = FeedState::ClosingVersion { position, seen };
         }
         outputs
     }
@@ -436,7 +436,7 @@ impl FeedSession {
         let number = |counted, event| repair_item(&to, counted, epoch, event);
         let (outputs, open) = self.give_changes(item, seen, to.clone(), number);
         if let Some(seen) = open {
-            self.phase = Phase::Repairing { to, seen };
+            self.state = FeedState::Repairing { to, seen };
         }
         outputs
     }
@@ -474,12 +474,12 @@ impl FeedSession {
             HistoryItem::Listing(rv) => {
                 let list = self.list_position(&era, rv);
                 let outputs = self.give([Item::Snapshot(list)]);
-                self.phase = Phase::Listing { era, seen };
+                self.state = FeedState::Listing { era, seen };
                 outputs
             }
             HistoryItem::Snapshot(events) => {
                 let (outputs, seen) = self.give_objects(events, seen);
-                self.phase = Phase::Listing { era, seen };
+                self.state = FeedState::Listing { era, seen };
                 outputs
             }
             HistoryItem::Synced(rv) => {
@@ -491,11 +491,11 @@ impl FeedSession {
             // The list that the reader is inside of is gone, unless it is the newest: the place
             // stays until another one begins.
             HistoryItem::Expired => {
-                self.phase = Phase::Listing { era, seen: 0 };
+                self.state = FeedState::Listing { era, seen: 0 };
                 vec![Output::Look(Look::List(None))]
             }
             _ => {
-                self.phase = Phase::Listing { era, seen };
+                self.state = FeedState::Listing { era, seen };
                 Vec::new()
             }
         }

@@ -4,7 +4,7 @@
 //! It is a function with a fixed point: once its moves are applied, it returns none. It never
 //! proposes anything itself; `controller` does that with its answer.
 //!
-//! Five phases, in this order, so that what is urgent comes first in a plan:
+//! Five steps, in this order, so that what is urgent comes first in a plan:
 //!
 //! 1. **evict**: shards whose owner is unavailable, or no longer a member, go to another replica,
 //!    or to nobody where no replica can take them. Those of an owner that is about to stop are
@@ -223,7 +223,7 @@ impl<'a> Draft<'a> {
             .unwrap_or(Availability::Suspect)
     }
 
-    /// Phase 1. While no replica is active but one may turn out to be, it waits: the uncertainty
+    /// Step 1. While no replica is active but one may turn out to be, it waits: the uncertainty
     /// ends with the leader's grace, and a shard that is taken from everybody now would change
     /// hands twice.
     fn evict(&mut self) {
@@ -254,7 +254,7 @@ impl<'a> Draft<'a> {
         }
     }
 
-    /// Phase 2.
+    /// Step 2.
     fn place(&mut self) {
         let state = self.state;
         for assignment in state.assignments.values() {
@@ -267,7 +267,7 @@ impl<'a> Draft<'a> {
         }
     }
 
-    /// Phase 3. One replica after the other tries, and the shard moves to the first that can. Where
+    /// Step 3. One replica after the other tries, and the shard moves to the first that can. Where
     /// no other one can, it stays: the cluster itself is down.
     ///
     /// Few are tried at a time, those first that were tried least: when a thousand clusters are down,
@@ -304,7 +304,7 @@ impl<'a> Draft<'a> {
         }
     }
 
-    /// Phase 4. A shard whose owner cannot reach its cluster is left to phase 3, which moves it to a
+    /// Step 4. A shard whose owner cannot reach its cluster is left to step 3, which moves it to a
     /// replica that can.
     fn drain(&mut self, budget: &mut Budget) {
         let (state, observed) = (self.state, self.observed);
@@ -327,7 +327,7 @@ impl<'a> Draft<'a> {
         }
     }
 
-    /// Phase 5. From the replica with the most to the one with the least until they differ by one
+    /// Step 5. From the replica with the most to the one with the least until they differ by one
     /// at most: nobody both gives and takes, so no plan needs fewer moves. A giver never gives
     /// what this plan has just given to it, for only the one with the least was given anything.
     ///

@@ -41,7 +41,7 @@ enum Goal {
 }
 
 #[derive(Clone, Debug)]
-enum Phase {
+enum SessionState {
     /// Nothing is under way.
     Resting,
     Probing,
@@ -52,7 +52,7 @@ enum Phase {
         to: ResourceVersion,
     },
     /// The owner has been asked for an era.
-    Asking(Era),
+    Asking(EraRequest),
     Publishing,
     Waiting,
 }
@@ -72,9 +72,9 @@ struct Watching {
     bound: Option<ResourceVersion>,
 }
 
-/// The era that was asked for.
+/// The era that the owner has been asked for.
 #[derive(Clone, Debug)]
-struct Era {
+struct EraRequest {
     to: ResourceVersion,
     repaired: bool,
     cluster_uid: String,
@@ -95,7 +95,7 @@ pub struct WatchSession {
     policy: SessionPolicy,
     progress: Progress,
     goal: Goal,
-    phase: Phase,
+    state: SessionState,
     /// The identity of the cluster that `progress` belongs to, where known.
     cluster_uid: Option<String>,
     probe: Option<Probe>,
@@ -122,7 +122,7 @@ impl WatchSession {
             policy,
             progress: Progress::new(delivered),
             goal,
-            phase: Phase::Resting,
+            state: SessionState::Resting,
             cluster_uid: cluster_uid.filter(|uid| !uid.is_empty()),
             probe: None,
             quick_closes: 0,
@@ -132,21 +132,21 @@ impl WatchSession {
         }
     }
 
-    /// Takes in what has happened; `now_ms` never goes back. What does not fit the phase is
+    /// Takes in what has happened; `now_ms` never goes back. What does not fit the state is
     /// ignored: it belongs to something that was abandoned.
     pub fn step(&mut self, now_ms: u64, input: Input<'_>) -> Outputs {
-        match (input, &self.phase) {
-            (Input::Event { rv, change, uid }, Phase::Watching(_)) => {
+        match (input, &self.state) {
+            (Input::Event { rv, change, uid }, SessionState::Watching(_)) => {
                 self.event(now_ms, rv, change, uid)
             }
-            (Input::Start, Phase::Resting) | (Input::Waited, Phase::Waiting) => self.pursue(now_ms),
+            (Input::Start, SessionState::Resting) | (Input::Waited, SessionState::Waiting) => self.pursue(now_ms),
             (
                 Input::Probed {
                     at,
                     cluster_uid,
                     is_rewound,
                 },
-                Phase::Probing,
+                SessionState::Probing,
             ) => {
                 self.probe = Some(Probe {
                     at,
@@ -156,20 +156,20 @@ impl WatchSession {
                 });
                 self.after_probe()
             }
-            (Input::Opened, Phase::Opening) => self.opened(now_ms),
-            (Input::Bookmark(rv), Phase::Watching(_)) => self.bookmark(now_ms, &rv),
-            (Input::Ended, Phase::Watching(watching)) => {
+            (Input::Opened, SessionState::Opening) => self.opened(now_ms),
+            (Input::Bookmark(rv), SessionState::Watching(_)) => self.bookmark(now_ms, &rv),
+            (Input::Ended, SessionState::Watching(watching)) => {
                 let watching = watching.clone();
                 self.ended(now_ms, &watching)
             }
             (Input::Failed(failure), _) => self.failed(now_ms, failure),
             // The API server has the history, and nothing that follows is missing: what ended the
             // watches was something else.
-            (Input::Unchanged, Phase::Checking { .. }) => {
+            (Input::Unchanged, SessionState::Checking { .. }) => {
                 self.goal = Goal::Watch;
                 self.watch()
             }
-            (Input::Repairable, Phase::Checking { to }) => {
+            (Input::Repairable, SessionState::Checking { to }) => {
                 let to = to.clone();
                 Outputs::from(Output::Closed(self.progress.closed())).then(self.ask(
                     GapReason::WatchCacheReset,
@@ -178,31 +178,31 @@ impl WatchSession {
                 ))
             }
             // No exact list of what was delivered is left: only a snapshot helps.
-            (Input::Irreparable, Phase::Checking { to }) => {
+            (Input::Irreparable, SessionState::Checking { to }) => {
                 let to = to.clone();
                 self.ask(GapReason::HistoryExpired, to, false)
             }
             // The era was granted for a repair, and the lists expired before it was complete.
-            (Input::Irreparable, Phase::Publishing) => {
+            (Input::Irreparable, SessionState::Publishing) => {
                 self.goal = Goal::Renew(GapReason::HistoryExpired);
                 self.probe()
             }
-            (Input::Repaired, Phase::Publishing) => self.repaired(now_ms),
-            (Input::Granted, Phase::Asking(era)) => {
+            (Input::Repaired, SessionState::Publishing) => self.repaired(now_ms),
+            (Input::Granted, SessionState::Asking(era)) => {
                 let era = era.clone();
                 self.granted(now_ms, era)
             }
-            (Input::Tick, Phase::Watching(_)) => self.tick(now_ms),
-            (Input::MayList, Phase::Watching(_)) => self.may_list(now_ms),
+            (Input::Tick, SessionState::Watching(_)) => self.tick(now_ms),
+            (Input::MayList, SessionState::Watching(_)) => self.may_list(now_ms),
             (
                 Input::Listed {
                     listing,
                     is_rewound,
                 },
-                Phase::Watching(_),
+                SessionState::Watching(_),
             ) => self.listed(now_ms, listing, is_rewound),
-            (Input::ListGone, Phase::Watching(_)) => self.list_gone(now_ms),
-            (Input::ListFailed { retry_after_ms }, Phase::Watching(_)) => {
+            (Input::ListGone, SessionState::Watching(_)) => self.list_gone(now_ms),
+            (Input::ListFailed { retry_after_ms }, SessionState::Watching(_)) => {
                 self.list_failed(now_ms, retry_after_ms)
             }
             _ => Outputs::None,
@@ -211,7 +211,7 @@ impl WatchSession {
 
     /// When to call `step` with a `Tick`, if nothing happens before.
     pub fn wake_at(&self) -> Option<u64> {
-        let Phase::Watching(watching) = &self.phase else {
+        let SessionState::Watching(watching) = &self.state else {
             return None;
         };
         let (verification, policy) = (&self.verification, &self.policy);
@@ -244,20 +244,20 @@ impl WatchSession {
 
     fn probe(&mut self) -> Outputs {
         self.probe = None;
-        self.phase = Phase::Probing;
+        self.state = SessionState::Probing;
         self.verification.give_up();
         Output::Probe.into()
     }
 
     fn watch(&mut self) -> Outputs {
-        self.phase = Phase::Opening;
+        self.state = SessionState::Opening;
         let from = self.progress.begin_watch();
         Output::Watch { from }.into()
     }
 
     fn wait(&mut self, retry_after_ms: Option<u64>) -> Outputs {
         self.probe = None;
-        self.phase = Phase::Waiting;
+        self.state = SessionState::Waiting;
         self.verification.give_up();
         Output::Wait {
             retry_after_ms,
@@ -272,7 +272,7 @@ impl WatchSession {
             .as_ref()
             .map(|probe| probe.cluster_uid.clone())
             .unwrap_or_default();
-        self.phase = Phase::Asking(Era {
+        self.state = SessionState::Asking(EraRequest {
             to: to.clone(),
             repaired,
             cluster_uid: cluster_uid.clone(),
@@ -327,14 +327,14 @@ impl WatchSession {
             // the history is gone or something else ended the watches (trap T3).
             Goal::Doubt => {
                 let (from, top) = (self.progress.closed(), self.progress.top().clone());
-                self.phase = Phase::Checking { to: at.clone() };
+                self.state = SessionState::Checking { to: at.clone() };
                 Output::CheckHistory { from, top, to: at }.into()
             }
             // The watch was refused as too old, or failed at one version repeatedly: the net changes
             // bridge that, if exact lists still answer (traps T12, T29).
             Goal::Recover => {
                 let from = self.progress.closed();
-                self.phase = Phase::Checking { to: at.clone() };
+                self.state = SessionState::Checking { to: at.clone() };
                 Output::CheckRepair { from, to: at }.into()
             }
             Goal::Publish { to } => self.publish(to),
@@ -343,12 +343,12 @@ impl WatchSession {
     }
 
     fn publish(&mut self, to: ResourceVersion) -> Outputs {
-        self.phase = Phase::Publishing;
+        self.state = SessionState::Publishing;
         let from = self.progress.closed();
         Output::Repair { from, to }.into()
     }
 
-    fn granted(&mut self, now_ms: u64, era: Era) -> Outputs {
+    fn granted(&mut self, now_ms: u64, era: EraRequest) -> Outputs {
         self.proven = false;
         self.internal_errors.clear();
         if !era.cluster_uid.is_empty() {
@@ -383,7 +383,7 @@ impl WatchSession {
         let bound = bound.filter(|bound| *bound > closed);
         self.verification
             .watch_opens(now_ms, bound.is_some(), &self.policy);
-        self.phase = Phase::Watching(Watching {
+        self.state = SessionState::Watching(Watching {
             opened_ms: now_ms,
             heard_ms: now_ms,
             heard: false,
@@ -400,7 +400,7 @@ impl WatchSession {
             Verdict::Deliver => {
                 self.internal_errors.clear();
                 self.hear(now_ms);
-                if let Phase::Watching(watching) = &mut self.phase {
+                if let SessionState::Watching(watching) = &mut self.state {
                     watching.advanced = true;
                 }
                 self.verification.ledger.deliver(rv, change, uid);
@@ -438,7 +438,7 @@ impl WatchSession {
         if *rv >= self.progress.closed() {
             self.verification.prove(now_ms);
         }
-        if let Phase::Watching(watching) = &mut self.phase {
+        if let SessionState::Watching(watching) = &mut self.state {
             watching.bound = watching.bound.take().filter(|bound| bound > rv);
         }
         self.close(rv).then(self.compare(now_ms, false))
@@ -456,7 +456,7 @@ impl WatchSession {
         self.proven = true;
         self.quick_closes = 0;
         let top = self.progress.top();
-        if let Phase::Watching(watching) = &mut self.phase {
+        if let SessionState::Watching(watching) = &mut self.state {
             watching.heard_ms = now_ms;
             watching.heard = true;
             // An event after the list closes it by itself.
@@ -465,7 +465,7 @@ impl WatchSession {
     }
 
     fn tick(&mut self, now_ms: u64) -> Outputs {
-        let Phase::Watching(watching) = &self.phase else {
+        let SessionState::Watching(watching) = &self.state else {
             return Outputs::None;
         };
         let (verification, policy) = (&self.verification, &self.policy);
@@ -514,17 +514,17 @@ impl WatchSession {
     }
 
     fn failed(&mut self, now_ms: u64, failure: Failure) -> Outputs {
-        match self.phase.clone() {
-            Phase::Resting | Phase::Waiting | Phase::Asking(_) => Outputs::None,
+        match self.state.clone() {
+            SessionState::Resting | SessionState::Waiting | SessionState::Asking(_) => Outputs::None,
             // The goal stays: after the wait it is pursued from the list on.
-            Phase::Probing | Phase::Checking { .. } | Phase::Publishing => {
+            SessionState::Probing | SessionState::Checking { .. } | SessionState::Publishing => {
                 self.wait(match failure {
                     Failure::Other { retry_after_ms } => retry_after_ms,
                     Failure::Gone | Failure::Internal => None,
                 })
             }
-            Phase::Opening => self.watch_failed(now_ms, failure),
-            Phase::Watching(watching) => {
+            SessionState::Opening => self.watch_failed(now_ms, failure),
+            SessionState::Watching(watching) => {
                 self.note_health(now_ms, &watching);
                 // A watch that delivered again may only have been too slow: the next one decides.
                 let outputs = if failure == Failure::Gone && watching.advanced {

@@ -8,7 +8,7 @@
 //! reopened or with another list, because an event in flight is not missing.
 
 use super::{
-    Goal, Phase, WatchSession, Watching,
+    Goal, SessionState, WatchSession, Watching,
     ledger::{Comparison, Difference, Ledger, Listing},
     messages::{Finding, Output, Outputs, SessionPolicy},
     witness::{Question, Witnesses},
@@ -211,8 +211,8 @@ impl WatchSession {
     }
 
     pub(super) fn may_list(&mut self, now_ms: u64) -> Outputs {
-        let (Some(Audit::Asked), Phase::Watching(watching)) =
-            (&self.verification.audit, &self.phase)
+        let (Some(Audit::Asked), SessionState::Watching(watching)) =
+            (&self.verification.audit, &self.state)
         else {
             return Outputs::None;
         };
@@ -333,7 +333,7 @@ impl WatchSession {
         if !is_proven {
             return outputs;
         }
-        if let Phase::Watching(watching) = &mut self.phase {
+        if let SessionState::Watching(watching) = &mut self.state {
             watching.bound = watching.bound.take().filter(|bound| bound > at);
         }
         self.verification.proven_ms = now_ms;
