@@ -192,7 +192,7 @@ impl Heartbeat {
     fn reports(&self) -> Vec<StreamReport> {
         let report = |stream: std::sync::Arc<crate::pipeline::owned::OwnedStream>| StreamReport {
             stream_id: stream.id.0,
-            silent_ms: u64::try_from(stream.silent().as_millis()).unwrap_or(u64::MAX),
+            lag_ms: u64::try_from(stream.lag().as_millis()).unwrap_or(u64::MAX),
         };
         self.owned.all().into_iter().map(report).collect()
     }

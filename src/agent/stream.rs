@@ -69,7 +69,7 @@ impl StreamRun {
                 }
                 Signal::Closed(rv) => self.owned.close(&rv),
                 Signal::Repaired(events) => self.owned.publish_repair(events),
-                Signal::Heard => self.owned.heard(),
+                Signal::Heard => self.owned.hear(),
                 Signal::EraNeeded {
                     reason,
                     to,

@@ -72,8 +72,8 @@ struct Kept<T> {
 pub(super) struct View {
     /// Its opinion of each replica.
     pub(super) replicas: BTreeMap<ReplicaId, Observed>,
-    /// For how long each stream's API server has been silent, in milliseconds.
-    pub(super) silent_ms: BTreeMap<StreamId, u64>,
+    /// The lag of each stream, in milliseconds.
+    pub(super) lag_ms: BTreeMap<StreamId, u64>,
     /// Whether it has a majority behind it.
     pub(super) has_quorum: bool,
     /// What it has applied.
@@ -85,7 +85,7 @@ pub(super) struct View {
 pub(super) struct Observed {
     pub(super) availability: Availability,
     /// For how long the leader has not heard it.
-    pub(super) silent_ms: Option<u64>,
+    pub(super) silence_ms: Option<u64>,
     /// Its software version.
     pub(super) version: String,
     /// By how much its clock is ahead of the leader's.
@@ -274,7 +274,7 @@ fn view(answer: ObserveResponse) -> View {
         };
         let observed = Observed {
             availability,
-            silent_ms: replica.silent_ms,
+            silence_ms: replica.silence_ms,
             version: replica.version,
             clock_offset_ms: replica.clock_offset_ms,
         };
@@ -283,8 +283,8 @@ fn view(answer: ObserveResponse) -> View {
     let streams = answer.streams.into_iter();
     View {
         replicas: replicas.collect(),
-        silent_ms: streams
-            .map(|report| (StreamId(report.stream_id), report.silent_ms))
+        lag_ms: streams
+            .map(|report| (StreamId(report.stream_id), report.lag_ms))
             .collect(),
         has_quorum: answer.has_quorum,
         applied: Revision(answer.applied_index),

@@ -28,7 +28,7 @@ pub struct Heartbeat {
     pub incarnation: Incarnation,
     /// Whether it is about to stop: what it owns goes elsewhere now.
     pub leaving: bool,
-    /// For how long the API servers of its streams have been silent.
+    /// The lag of its streams: the time since their API servers last sent anything.
     pub streams: Vec<(StreamId, Duration)>,
     /// Its software version.
     pub version: String,
@@ -70,8 +70,7 @@ pub struct Seen {
 pub struct Observation {
     /// Every registered replica.
     pub replicas: BTreeMap<ReplicaId, Seen>,
-    /// For how long the API servers of owned streams have been silent. A stream that its owner has
-    /// not reported yet is missing.
+    /// The lag of owned streams. A stream that its owner has not reported yet is missing.
     pub streams: BTreeMap<StreamId, Duration>,
 }
 
@@ -96,7 +95,7 @@ struct About {
 /// What an owner last reported of a stream.
 #[derive(Clone, Debug)]
 struct Report {
-    silence: Duration,
+    lag: Duration,
     received_at: Duration,
 }
 
@@ -149,14 +148,14 @@ impl Leader {
         if !counts {
             return Heard::Ignored;
         }
-        for (stream, silence) in heartbeat.streams {
+        for (stream, lag) in heartbeat.streams {
             let Some(assignment) = state.assignment_of(stream) else {
                 continue;
             };
             if assignment.owner() == Some(replica) {
                 let received_at = now;
                 let report = Report {
-                    silence,
+                    lag,
                     received_at,
                 };
                 self.reports.insert(stream, report);
@@ -365,7 +364,7 @@ impl Leader {
         });
         let streams = self.reports.iter().map(|(stream, report)| {
             let since = now.saturating_sub(report.received_at);
-            (*stream, report.silence + since)
+            (*stream, report.lag + since)
         });
         Observation {
             replicas: replicas.collect(),

@@ -20,7 +20,7 @@ pub struct Stream {
     pub era: Option<EraStart>,
     /// Where its first era began; never changes after. Nothing before it was ever watched.
     pub first: Option<Position>,
-    /// Where the next owner resumes: always closed. Lags behind `era` while the net changes of a
+    /// Where the next owner resumes: always closed. It is behind `era` while the net changes of a
     /// repair are being published.
     pub checkpoint: Option<Position>,
     /// The identity of the cluster that the era belongs to, where it could be read. Kept for each

@@ -89,7 +89,7 @@ impl LeaderServer {
             .map(|report| {
                 (
                     StreamId(report.stream_id),
-                    Duration::from_millis(report.silent_ms),
+                    Duration::from_millis(report.lag_ms),
                 )
             })
             .collect();
@@ -178,7 +178,7 @@ impl LeaderService for LeaderServer {
                     Availability::Suspect => 2,
                     Availability::Unavailable => 3,
                 },
-                silent_ms: seen.silence.map(millis),
+                silence_ms: seen.silence.map(millis),
                 version: seen.version,
                 clock_offset_ms: seen.clock_offset_ms,
             });
@@ -186,9 +186,9 @@ impl LeaderService for LeaderServer {
             .streams
             .into_iter()
             .filter(|_| !without_streams)
-            .map(|(stream, silence)| StreamReport {
+            .map(|(stream, lag)| StreamReport {
                 stream_id: stream.0,
-                silent_ms: millis(silence),
+                lag_ms: millis(lag),
             });
         Ok(Response::new(ObserveResponse {
             replicas: replicas.collect(),

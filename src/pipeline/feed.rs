@@ -195,12 +195,12 @@ impl Feed {
         let input = match self.following.as_mut()? {
             Following::Log(from) => match self.stream.log().read(from, BATCH_MAX, &self.wake) {
                 Read::Items { items, .. } => Input::Items(items),
-                Read::Lagged => Input::Lagged,
+                Read::FellBehind => Input::FellBehind,
             },
             // Read once for all readers at nearly the same place.
             Following::Replay(replay) => match replay.read(BATCH_MAX, &self.wake) {
                 Replayed::Items { items, .. } => Input::Items(items),
-                Replayed::Lagged => Input::Lagged,
+                Replayed::FellBehind => Input::FellBehind,
                 Replayed::Ended(ended) => Input::ReplayEnded(ended),
             },
         };
@@ -219,8 +219,8 @@ impl Feed {
 
     /// A reader that is behind hears with what follows that the feed lives.
     fn say_alive(&self) {
-        let silent = self.stream.silent();
-        let _ = self.sender.try_send(Ok(vec![Item::Alive { silent }]));
+        let lag = self.stream.lag();
+        let _ = self.sender.try_send(Ok(vec![Item::Alive { lag }]));
     }
 }
 

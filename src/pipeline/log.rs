@@ -125,13 +125,13 @@ impl StreamLog {
         }
         let mut appended = Appended::Taken;
         let end = inner.end();
-        let mut heard = None;
+        let mut lag = None;
         for item in items {
-            if let Item::Alive { silent } = item {
-                heard = Some(silent);
+            if let Item::Alive { lag: reported } = item {
+                lag = Some(reported);
                 continue;
             }
-            heard = Some(Duration::ZERO);
+            lag = Some(Duration::ZERO);
             match inner.take(item) {
                 Admission::Next => inner.settle(SETTLE_BYTES),
                 Admission::Had => {}
@@ -141,8 +141,8 @@ impl StreamLog {
                 }
             }
         }
-        if let Some(silent) = heard {
-            inner.heard = Instant::now().checked_sub(silent);
+        if let Some(lag) = lag {
+            inner.heard = Instant::now().checked_sub(lag);
         }
         if inner.end() == end {
             return appended;
@@ -183,7 +183,7 @@ impl StreamLog {
     pub(super) fn read(&self, from: &mut ReadFrom, most: ReadMax, wake: &Arc<Wake>) -> Read {
         let mut inner = lock(&self.inner);
         let Some(Begun { ring, .. }) = &inner.begun else {
-            return Read::Lagged;
+            return Read::FellBehind;
         };
         let read = ring.read(from.next, most);
         if let Read::Items { next, more, .. } = &read {

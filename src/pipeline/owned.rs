@@ -188,12 +188,12 @@ impl OwnedStream {
     }
 
     /// The API server was heard.
-    pub fn heard(&self) {
+    pub fn hear(&self) {
         self.log.hear();
     }
 
     /// How long ago the API server was heard.
-    pub fn silent(&self) -> Duration {
+    pub fn lag(&self) -> Duration {
         self.log.heard().unwrap_or(self.began).elapsed()
     }
 

@@ -189,7 +189,7 @@ impl SubscriptionStream {
                 FromLog::Items { items, bytes, more }
             }
             // The subscriber is slower than the writer, and the ring has dropped what it needs.
-            Read::Lagged => FromLog::MustCatchUp,
+            Read::FellBehind => FromLog::MustCatchUp,
         }
     }
 

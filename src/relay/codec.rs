@@ -68,8 +68,8 @@ fn to_item(item: Item) -> relay_item::Item {
             reason: gap_reason_number(gap.reason),
             repaired: gap.repaired,
         }),
-        Item::Alive { silent } => {
-            relay_item::Item::Alive(u64::try_from(silent.as_millis()).unwrap_or(u64::MAX))
+        Item::Alive { lag } => {
+            relay_item::Item::Alive(u64::try_from(lag.as_millis()).unwrap_or(u64::MAX))
         }
     }
 }
@@ -91,8 +91,8 @@ fn from_item(item: RelayItem) -> Result<Item, Malformed> {
                 repaired: gap.repaired,
             })
         }
-        relay_item::Item::Alive(silent_ms) => Item::Alive {
-            silent: Duration::from_millis(silent_ms),
+        relay_item::Item::Alive(lag_ms) => Item::Alive {
+            lag: Duration::from_millis(lag_ms),
         },
     })
 }
@@ -262,7 +262,7 @@ mod tests {
             Item::Hole(position.clone()),
             Item::Snapshot(position.to_closed()),
             Item::Alive {
-                silent: Duration::from_millis(5),
+                lag: Duration::from_millis(5),
             },
         ];
         assert_eq!(from_message(to_message(items.clone())), Ok(items));

@@ -50,14 +50,14 @@ impl Clusters {
     }
 }
 
-/// For how long nothing has been heard from each cluster: the largest silence of its streams, in
-/// milliseconds. None where nobody reports them.
+/// The lag of each cluster: the largest of its streams, in milliseconds. None where nobody reports
+/// them.
 pub(super) fn lags(state: &State, view: &View) -> BTreeMap<ClusterId, u64> {
     let mut lags = BTreeMap::new();
-    for (stream, silent_ms) in &view.silent_ms {
+    for (stream, lag_ms) in &view.lag_ms {
         if let Some(stream) = state.streams.get(stream) {
             let lag: &mut u64 = lags.entry(stream.shard.cluster).or_default();
-            *lag = (*lag).max(*silent_ms);
+            *lag = (*lag).max(*lag_ms);
         }
     }
     lags
@@ -203,10 +203,10 @@ mod tests {
         let state = state(&[("a", "x"), ("b", "x")]);
         let a = state.cluster_named("a").unwrap().id;
         let of_a = state.streams.values().filter(|s| s.shard.cluster == a);
-        let silent_ms: BTreeMap<_, _> = of_a.map(|stream| stream.id).zip([30, 70]).collect();
-        assert_eq!(silent_ms.len(), 2);
+        let lag_ms: BTreeMap<_, _> = of_a.map(|stream| stream.id).zip([30, 70]).collect();
+        assert_eq!(lag_ms.len(), 2);
         let view = View {
-            silent_ms,
+            lag_ms,
             ..View::default()
         };
         let expected: BTreeMap<ClusterId, u64> = [(a, 70)].into();

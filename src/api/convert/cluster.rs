@@ -15,7 +15,7 @@ use crate::{
 /// Longest text of a request that is shown in an error.
 const SHOWN_CHARS_MAX: usize = 80;
 
-/// A cluster as users see it, with the largest silence of its streams where that is known.
+/// A cluster as users see it, with the largest lag of its streams where that is known.
 pub(in crate::api) fn cluster(cluster: &Cluster, lag_ms: Option<u64>) -> v1::Cluster {
     let health = &cluster.health;
     v1::Cluster {
@@ -47,7 +47,7 @@ pub(in crate::api) fn specified(spec: &ClusterSpec) -> v1::Cluster {
     }
 }
 
-/// A change of a cluster. The silence of its streams is no part of it.
+/// A change of a cluster. The lag of its streams is no part of it.
 pub(in crate::api) fn cluster_change(change: &ClusterChange) -> v1::ClusterChange {
     let kind = match change.kind {
         ClusterChangeKind::Created => v1::ClusterChangeType::Created,

@@ -56,7 +56,7 @@ fn member(member: &Member, status: &Status, view: &View, shards: u32) -> v1::Mem
         Some(Availability::Unavailable) => MemberHealth::Unavailable,
         None => MemberHealth::Unknown,
     };
-    let silent_ms = observed.and_then(|observed| observed.silent_ms);
+    let silence_ms = observed.and_then(|observed| observed.silence_ms);
     let clock_offset_ms = observed.and_then(|observed| observed.clock_offset_ms);
     v1::Member {
         name: member.name.clone(),
@@ -67,7 +67,7 @@ fn member(member: &Member, status: &Status, view: &View, shards: u32) -> v1::Mem
         health: health.into(),
         start_time: Some(timestamp(member.started)),
         shards,
-        silence: silent_ms.map(|silence| duration(i64::try_from(silence).unwrap_or(i64::MAX))),
+        silence: silence_ms.map(|silence| duration(i64::try_from(silence).unwrap_or(i64::MAX))),
         version: observed.map_or_else(String::new, |observed| observed.version.clone()),
         clock_offset: clock_offset_ms.map(duration),
         draining: member.drained,
@@ -125,10 +125,10 @@ mod tests {
         }
     }
 
-    fn view(silent_ms: u64, availability: Availability) -> View {
+    fn view(silence_ms: u64, availability: Availability) -> View {
         let observed = Observed {
             availability,
-            silent_ms: Some(silent_ms),
+            silence_ms: Some(silence_ms),
             version: "1".into(),
             clock_offset_ms: Some(-1_500),
         };

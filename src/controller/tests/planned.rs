@@ -37,10 +37,10 @@ async fn voluntary_moves_are_prepared_a_few_at_a_time_and_committed_when_they_ar
     };
     controller.heartbeat(working).await;
     pass(Duration::from_millis(100)).await;
-    let silence = controller.observed().await.unwrap().streams;
-    assert_eq!(silence.len(), 50);
+    let lags = controller.observed().await.unwrap().streams;
+    assert_eq!(lags.len(), 50);
     let expected = Duration::from_millis(107);
-    assert!(silence.values().all(|silence| *silence == expected));
+    assert!(lags.values().all(|lag| *lag == expected));
 }
 
 #[tokio::test(start_paused = true)]

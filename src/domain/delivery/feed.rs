@@ -64,7 +64,7 @@ pub enum Input {
     /// Items of the log or the replay, in order, from where it was to be followed.
     Items(Vec<Item>),
     /// What was to be followed has left the log or the replay.
-    Lagged,
+    FellBehind,
     /// The replay goes no further, and all of it was given.
     ReplayEnded(Arc<Ended>),
     /// The look gave something.
@@ -173,10 +173,10 @@ impl FeedSession {
                 self.replayed(items, &floor)
             }
             // Other readers of the replay are too far ahead: read another one.
-            (Input::Lagged, FeedState::Replaying { .. }) => self.replay(),
+            (Input::FellBehind, FeedState::Replaying { .. }) => self.replay(),
             (Input::ReplayEnded(ended), FeedState::Replaying { .. }) => self.replay_ended(&ended),
             // The reader is slower than the writer: what it needs has left the log.
-            (Input::Lagged, FeedState::FollowingLog) => self.locate(true),
+            (Input::FellBehind, FeedState::FollowingLog) => self.locate(true),
             // From lists; a replay reports through `Items` and `ReplayEnded`.
             (Input::History(item), state) => {
                 let state = mem::replace(state, FeedState::Failed);

@@ -84,7 +84,7 @@ fn what_the_log_has_is_given_from_where_the_reader_stands() {
     let live = ["3/31/0", "3/31/1", "3/35"].map(|at| item(Part::Live, at));
     assert!(feed.step(Input::Items(live.into())).is_empty());
     assert_eq!(feed.take_given(), ["event 3/31/1", "event 3/35"]);
-    assert_eq!(feed.step(Input::Lagged), ["locate 3/35"]);
+    assert_eq!(feed.step(Input::FellBehind), ["locate 3/35"]);
 }
 
 #[test]
@@ -111,7 +111,7 @@ fn a_reader_that_the_others_have_left_behind_goes_on_in_another_replay() {
     let mut feed = Feed::subscriber("3/21");
     feed.located(None);
     feed.step(Input::Items(vec![item(Part::Live, "3/25")]));
-    assert_eq!(feed.step(Input::Lagged), ["replay 3/25"]);
+    assert_eq!(feed.step(Input::FellBehind), ["replay 3/25"]);
 }
 
 #[test]

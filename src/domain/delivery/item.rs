@@ -117,10 +117,10 @@ pub enum Item {
     Snapshot(Position),
     /// A snapshot is complete, and this is its position. Feeds only.
     Synced(Position),
-    /// The feed lives, and the API server was last heard this long ago. Feeds only.
+    /// The feed is alive. Feeds only.
     Alive {
         /// Time since the API server last sent anything.
-        silent: Duration,
+        lag: Duration,
     },
 }
 

@@ -63,7 +63,7 @@ pub enum Replayed {
         next: u64,
     },
     /// The reader is too far behind the others.
-    Lagged,
+    FellBehind,
     /// The reader has had everything, and there will be no more.
     Ended(Arc<Ended>),
 }
@@ -145,7 +145,7 @@ impl Replay {
     /// The items from `next` on, as many as `most` allows.
     pub fn read(&mut self, next: u64, most: ReadMax) -> Replayed {
         match self.ring.read(next, most) {
-            Read::Lagged => Replayed::Lagged,
+            Read::FellBehind => Replayed::FellBehind,
             Read::Items { items, next, .. } => {
                 self.furthest = self.furthest.max(next);
                 match &self.ended {

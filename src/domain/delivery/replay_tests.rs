@@ -36,7 +36,7 @@ fn read(replay: &mut Replay, next: &mut u64) -> Vec<String> {
             *next = after;
             texts(&items)
         }
-        Replayed::Lagged => vec!["lagged".into()],
+        Replayed::FellBehind => vec!["fell behind".into()],
         Replayed::Ended(ended) => vec![format!("ended at {}", ended.at)],
     }
 }
@@ -94,7 +94,7 @@ fn what_nobody_has_read_is_not_dropped_and_who_is_far_behind_is_left() {
     assert_eq!(replay.join(&position("3/6")), Some(1), "kept for others");
     assert!(!replay.take(Some(HistoryItem::Scarce)), "nothing is new");
     assert_eq!(replay.join(&position("3/6")), None);
-    assert_eq!(read(&mut replay, &mut second), ["lagged"]);
+    assert_eq!(read(&mut replay, &mut second), ["fell behind"]);
     assert!(replay.is_wanted(), "it continues for the first");
 }
 
@@ -155,7 +155,7 @@ proptest! {
                             prop_assert!(place.admit(Reader::Subscriber, &item) != Admission::Missing);
                         }
                     }
-                    Replayed::Lagged => drop(readers.remove(chosen)),
+                    Replayed::FellBehind => drop(readers.remove(chosen)),
                     Replayed::Ended(_) => prop_assert!(false, "it has not ended"),
                 },
             }

@@ -44,7 +44,7 @@ pub enum Read {
         more: bool,
     },
     /// What the reader wanted has been dropped.
-    Lagged,
+    FellBehind,
 }
 
 impl Ring {
@@ -117,7 +117,7 @@ impl Ring {
     /// The items from `next` on, as many as `most` allows.
     pub fn read(&self, next: u64, most: ReadMax) -> Read {
         let Some(skip) = next.checked_sub(self.first) else {
-            return Read::Lagged;
+            return Read::FellBehind;
         };
         let skip = usize::try_from(skip).unwrap_or(usize::MAX);
         let (mut items, mut bytes) = (Vec::new(), 0);
@@ -201,7 +201,7 @@ mod tests {
             ring.push(Item::At(at(rv)));
             ring.shrink_to(3 * cost);
         }
-        assert_eq!(ring.read(0, ALL), Read::Lagged);
+        assert_eq!(ring.read(0, ALL), Read::FellBehind);
         assert_eq!(ring.locate(Reader::Subscriber, &Place::At(at(6))), None);
         assert_eq!(ring.floor(), at(7));
         assert!(ring.locate(Reader::Subscriber, &Place::At(at(7))).is_some());
@@ -218,7 +218,7 @@ mod tests {
             Read::Items {
                 items, next, more, ..
             } => (items.len(), next, more),
-            Read::Lagged => panic!("it is here"),
+            Read::FellBehind => panic!("it is here"),
         };
         assert_eq!(read(0, 3, usize::MAX), (3, 3, true));
         assert_eq!(read(0, 100, 4 * cost), (4, 4, true));
@@ -269,7 +269,7 @@ mod tests {
             }
             if let Some(next) = ring.locate(Reader::Subscriber, &Place::At(at(from))) {
                 let Read::Items { items, .. } = ring.read(next, ALL) else {
-                    return Err(proptest::test_runner::TestCaseError::fail("lagged"));
+                    return Err(proptest::test_runner::TestCaseError::fail("it fell behind"));
                 };
                 let want: Vec<_> =
                     all.iter().filter(|rv| **rv > from).map(|rv| Item::At(at(*rv))).collect();

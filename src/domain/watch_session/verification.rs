@@ -134,8 +134,8 @@ impl Verification {
     pub(super) fn compare_at(&self, heard_ms: u64, policy: &SessionPolicy) -> Option<u64> {
         match &self.audit {
             Some(Audit::Comparing { since_ms, .. }) => {
-                let silent_ms = heard_ms.max(*since_ms);
-                Some(silent_ms.saturating_add(policy.idle_grace_ms))
+                let silent_since_ms = heard_ms.max(*since_ms);
+                Some(silent_since_ms.saturating_add(policy.idle_grace_ms))
             }
             _ => None,
         }
