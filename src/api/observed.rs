@@ -54,8 +54,8 @@ const REASON_TIMEOUT: Duration = Duration::from_secs(1);
 pub struct LeaderView {
     group: Group,
     channels: Channels,
-    whole: Arc<Mutex<Option<Kept<Arc<View>>>>>,
-    brief: Arc<Mutex<Option<Kept<Arc<View>>>>>,
+    whole: Arc<Mutex<Option<Kept<Arc<Observation>>>>>,
+    brief: Arc<Mutex<Option<Kept<Arc<Observation>>>>>,
     problem: Arc<Mutex<Option<Kept<String>>>>,
 }
 
@@ -69,9 +69,9 @@ struct Kept<T> {
 
 /// What the leader answered; empty where none did.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(super) struct View {
+pub(super) struct Observation {
     /// Its opinion of each replica.
-    pub(super) replicas: BTreeMap<ReplicaId, Observed>,
+    pub(super) replicas: BTreeMap<ReplicaId, ObservedReplica>,
     /// The lag of each stream, in milliseconds.
     pub(super) lag_ms: BTreeMap<StreamId, u64>,
     /// Whether it has a majority behind it.
@@ -82,7 +82,7 @@ pub(super) struct View {
 
 /// The leader's opinion of a replica.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Observed {
+pub(super) struct ObservedReplica {
     pub(super) availability: Availability,
     /// For how long the leader has not heard it.
     pub(super) silence_ms: Option<u64>,
@@ -116,13 +116,13 @@ impl LeaderView {
     }
 
     /// Everything that the leader observes, as of now or a moment ago.
-    pub(super) async fn whole(&self) -> Arc<View> {
+    pub(super) async fn whole(&self) -> Arc<Observation> {
         let answer = async || Arc::new(self.ask(false).await);
         self.kept(&self.whole, FRESH_FOR, answer).await
     }
 
     /// The same without the streams.
-    pub(super) async fn brief(&self) -> Arc<View> {
+    pub(super) async fn brief(&self) -> Arc<Observation> {
         let answer = async || Arc::new(self.ask(true).await);
         self.kept(&self.brief, FRESH_FOR, answer).await
     }
@@ -157,11 +157,11 @@ impl LeaderView {
         answer
     }
 
-    async fn ask(&self, without_streams: bool) -> View {
+    async fn ask(&self, without_streams: bool) -> Observation {
         let request = ObserveRequest { without_streams };
         let answer = async {
             let answer = self.leader()?.observe(request).await.ok()?;
-            Some(view(answer.into_inner()))
+            Some(observation(answer.into_inner()))
         };
         let answer = tokio::time::timeout(ANSWER_TIMEOUT, answer).await;
         answer.ok().flatten().unwrap_or_default()
@@ -176,10 +176,10 @@ impl LeaderView {
         loop {
             let leadership = *self.group.raft().leadership().borrow();
             // Not the one that is kept: it may be older than the request.
-            let view = self.ask(true).await;
-            if view.has_quorum {
+            let observation = self.ask(true).await;
+            if observation.has_quorum {
                 let timeout = deadline.duration_since(Instant::now());
-                return reads.at_least(view.applied.0, timeout).await;
+                return reads.at_least(observation.applied.0, timeout).await;
             }
             if Instant::now() >= leader_deadline {
                 return Err(no_quorum(self.problem().await));
@@ -265,14 +265,14 @@ impl LeaderView {
     }
 }
 
-fn view(answer: ObserveResponse) -> View {
+fn observation(answer: ObserveResponse) -> Observation {
     let replicas = answer.replicas.into_iter().map(|replica| {
         let availability = match replica.availability {
             1 => Availability::Active,
             2 => Availability::Suspect,
             _ => Availability::Unavailable,
         };
-        let observed = Observed {
+        let observed = ObservedReplica {
             availability,
             silence_ms: replica.silence_ms,
             version: replica.version,
@@ -281,7 +281,7 @@ fn view(answer: ObserveResponse) -> View {
         (ReplicaId(replica.replica_id), observed)
     });
     let streams = answer.streams.into_iter();
-    View {
+    Observation {
         replicas: replicas.collect(),
         lag_ms: streams
             .map(|report| (StreamId(report.stream_id), report.lag_ms))

@@ -54,7 +54,7 @@ pub enum Heard {
 
 /// What the leader knows of one replica.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Seen {
+pub struct ObservedReplica {
     /// The leader's view of the replica.
     pub availability: Availability,
     /// The time since its last heartbeat; `None` where this leader never had one.
@@ -69,7 +69,7 @@ pub struct Seen {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Observation {
     /// Every registered replica.
-    pub replicas: BTreeMap<ReplicaId, Seen>,
+    pub replicas: BTreeMap<ReplicaId, ObservedReplica>,
     /// The lag of owned streams. A stream that its owner has not reported yet is missing.
     pub streams: BTreeMap<StreamId, Duration>,
 }
@@ -78,7 +78,7 @@ pub struct Observation {
 #[derive(Clone, Debug)]
 pub struct Leader {
     leases: LeaseTable,
-    reports: BTreeMap<StreamId, Report>,
+    reports: BTreeMap<StreamId, ReportedLag>,
     preparations: Preparations,
     about: BTreeMap<ReplicaId, About>,
 }
@@ -94,7 +94,7 @@ struct About {
 
 /// What an owner last reported of a stream.
 #[derive(Clone, Debug)]
-struct Report {
+struct ReportedLag {
     lag: Duration,
     received_at: Duration,
 }
@@ -154,7 +154,7 @@ impl Leader {
             };
             if assignment.owner() == Some(replica) {
                 let received_at = now;
-                let report = Report {
+                let report = ReportedLag {
                     lag,
                     received_at,
                 };
@@ -354,7 +354,7 @@ impl Leader {
         let replicas = self.availability(state, now).into_iter();
         let replicas = replicas.map(|(replica, availability)| {
             let about = self.about.get(&replica);
-            let seen = Seen {
+            let seen = ObservedReplica {
                 availability,
                 silence: self.leases.silence(replica, now),
                 version: about.map(|about| about.version.clone()).unwrap_or_default(),

@@ -119,7 +119,7 @@ impl Default for Timing {
 
 /// Raft's status, for display.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Status {
+pub struct RaftStatus {
     /// The current term.
     pub term: u64,
     /// The last log index applied here.
@@ -293,10 +293,10 @@ impl Raft {
     }
 
     /// Raft's status.
-    pub fn status(&self) -> Status {
+    pub fn status(&self) -> RaftStatus {
         let has_lost_its_quorum = self.has_lost_its_quorum();
         let metrics = self.metrics();
-        Status {
+        RaftStatus {
             term: metrics.current_term,
             applied: Revision(metrics.last_applied.map_or(0, |id| id.index)),
             // Raft lets a leader that is cut off call itself so until it hears of another.

@@ -276,7 +276,7 @@ pub(super) fn read_identities(bytes: &[u8]) -> Result<Identities, Malformed> {
         serde_json::from_slice(bytes).map_err(|_| Malformed::Json("list"))?;
     let items = raw.items.unwrap_or_default().into_iter().map(|item| {
         let metadata = item.metadata;
-        Ok(Identity {
+        Ok(ObjectIdentity {
             rv: read_version(text(&metadata.resource_version))?,
             namespace: text(&metadata.namespace).into(),
             name: text(&metadata.name).into(),
@@ -297,12 +297,12 @@ pub(super) struct Identities {
     pub(super) rv: ResourceVersion,
     /// What to continue with; `None` after the last page.
     pub(super) next: Option<String>,
-    pub(super) items: Vec<Identity>,
+    pub(super) items: Vec<ObjectIdentity>,
 }
 
 /// Which object, and which state of it.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Identity {
+pub(super) struct ObjectIdentity {
     pub(super) rv: ResourceVersion,
     pub(super) namespace: Box<str>,
     pub(super) name: Box<str>,

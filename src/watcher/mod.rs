@@ -72,7 +72,7 @@ use health::Board;
 use history::HistoryLimits;
 use outlet::Outlet;
 use queue::queue;
-use stream_watcher::{Identity, Setting, StreamWatcher};
+use stream_watcher::{ClusterIdentity, Setting, StreamWatcher};
 use verify::Auditor;
 
 /// One stream to watch, and where to begin.
@@ -293,7 +293,7 @@ impl ShardWatcher {
                 api: api.clone(),
                 reporter: Some(board.reporter(start.stream, &start.selector)),
                 selector: start.selector,
-                identity: Arc::new(Identity::new(start.cluster_uid)),
+                identity: Arc::new(ClusterIdentity::new(start.cluster_uid)),
                 auditor: auditor.clone(),
             };
             let history = StreamHistory::new(setting.without_reporter(), &limits, &tasks);

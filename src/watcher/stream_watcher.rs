@@ -56,7 +56,7 @@ pub(super) struct Setting {
     pub(super) selector: StreamSelector,
     /// Catch-ups do not report: the live stream does.
     pub(super) reporter: Option<Reporter>,
-    pub(super) identity: Arc<Identity>,
+    pub(super) identity: Arc<ClusterIdentity>,
     pub(super) auditor: Auditor,
 }
 
@@ -75,9 +75,9 @@ impl Setting {
 
 /// The identity of the cluster that a stream's current era belongs to, where known.
 #[derive(Debug, Default)]
-pub(super) struct Identity(Mutex<Option<String>>);
+pub(super) struct ClusterIdentity(Mutex<Option<String>>);
 
-impl Identity {
+impl ClusterIdentity {
     pub(super) fn new(uid: Option<String>) -> Self {
         Self(Mutex::new(uid.filter(|uid| !uid.is_empty())))
     }

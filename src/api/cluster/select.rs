@@ -7,7 +7,7 @@ use tonic::Status;
 use crate::{
     api::{
         convert,
-        observed::View,
+        observed::Observation,
         status::invalid_fields,
         watch::{Update, Watched},
     },
@@ -52,9 +52,9 @@ impl Clusters {
 
 /// The lag of each cluster: the largest of its streams, in milliseconds. None where nobody reports
 /// them.
-pub(super) fn lags(state: &State, view: &View) -> BTreeMap<ClusterId, u64> {
+pub(super) fn lags(state: &State, observation: &Observation) -> BTreeMap<ClusterId, u64> {
     let mut lags = BTreeMap::new();
-    for (stream, lag_ms) in &view.lag_ms {
+    for (stream, lag_ms) in &observation.lag_ms {
         if let Some(stream) = state.streams.get(stream) {
             let lag: &mut u64 = lags.entry(stream.shard.cluster).or_default();
             *lag = (*lag).max(*lag_ms);
@@ -117,7 +117,7 @@ mod tests {
 
     use tonic_types::StatusExt as _;
 
-    use super::{ClusterChanged, Clusters, State, View, Watched as _, lags, v1};
+    use super::{ClusterChanged, Clusters, State, Observation, Watched as _, lags, v1};
     use crate::domain::{
         cluster::{ClusterSpec, Source},
         command::Command,
@@ -205,11 +205,11 @@ mod tests {
         let of_a = state.streams.values().filter(|s| s.shard.cluster == a);
         let lag_ms: BTreeMap<_, _> = of_a.map(|stream| stream.id).zip([30, 70]).collect();
         assert_eq!(lag_ms.len(), 2);
-        let view = View {
+        let observation = Observation {
             lag_ms,
-            ..View::default()
+            ..Observation::default()
         };
         let expected: BTreeMap<ClusterId, u64> = [(a, 70)].into();
-        assert_eq!(lags(&state, &view), expected);
+        assert_eq!(lags(&state, &observation), expected);
     }
 }

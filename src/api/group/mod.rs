@@ -63,9 +63,9 @@ impl Group {
 
     /// The group as it is now.
     async fn group(&self, read: &Read) -> v1::Group {
-        let view = self.leader.brief().await;
+        let observation = self.leader.brief().await;
         let status = self.raft.status();
-        let problem = match (view.has_quorum, status.roles.is_empty()) {
+        let problem = match (observation.has_quorum, status.roles.is_empty()) {
             (true, _) => String::new(),
             (false, true) => {
                 let text = "the group is not formed yet: the log names the missing replicas";
@@ -73,7 +73,7 @@ impl Group {
             }
             (false, false) => self.leader.problem().await,
         };
-        shown::group(&read.state, &status, &view, problem)
+        shown::group(&read.state, &status, &observation, problem)
     }
 
     /// The id of the member of this name.

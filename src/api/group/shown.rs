@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use crate::{
     api::{
         convert::{duration, replica_name, timestamp},
-        observed::View,
+        observed::Observation,
     },
     domain::{
         id::ReplicaId,
@@ -13,11 +13,11 @@ use crate::{
         state::State,
     },
     proto::v1::{self, MemberHealth, MemberRole},
-    raft::{Role, Status},
+    raft::{Role, RaftStatus},
 };
 
 /// The group, its members by name.
-pub(super) fn group(state: &State, status: &Status, view: &View, problem: String) -> v1::Group {
+pub(super) fn group(state: &State, status: &RaftStatus, observation: &Observation, problem: String) -> v1::Group {
     let mut shards: BTreeMap<ReplicaId, u32> = BTreeMap::new();
     for owner in state.assignments.values().filter_map(|shard| shard.owner()) {
         let owned = shards.entry(owner).or_default();
@@ -25,7 +25,7 @@ pub(super) fn group(state: &State, status: &Status, view: &View, problem: String
     }
     let members = state.members.values().map(|registered| {
         let shards = shards.get(&registered.id).copied().unwrap_or_default();
-        member(registered, status, view, shards)
+        member(registered, status, observation, shards)
     });
     let mut members: Vec<_> = members.collect();
     members.sort_by(|a, b| a.name.cmp(&b.name));
@@ -37,19 +37,19 @@ pub(super) fn group(state: &State, status: &Status, view: &View, problem: String
         leader: replica_name(state, status.leader),
         term: status.term,
         members,
-        has_quorum: view.has_quorum,
+        has_quorum: observation.has_quorum,
         problem,
     }
 }
 
-fn member(member: &Member, status: &Status, view: &View, shards: u32) -> v1::Member {
+fn member(member: &Member, status: &RaftStatus, observation: &Observation, shards: u32) -> v1::Member {
     let role = match status.roles.get(&member.id) {
         _ if status.leader == Some(member.id) => MemberRole::Leader,
         Some(Role::Voter) => MemberRole::Voter,
         Some(Role::Learner) => MemberRole::Learner,
         None => MemberRole::Registered,
     };
-    let observed = view.replicas.get(&member.id);
+    let observed = observation.replicas.get(&member.id);
     let health = match observed.map(|observed| observed.availability) {
         Some(Availability::Active) => MemberHealth::Active,
         Some(Availability::Suspect) => MemberHealth::Suspect,
@@ -91,9 +91,9 @@ pub(super) fn is_same(one: &v1::Group, other: &v1::Group) -> bool {
 mod tests {
     use std::collections::BTreeMap;
 
-    use super::{MemberHealth, MemberRole, Role, State, Status, View, group, is_same};
+    use super::{MemberHealth, MemberRole, Role, State, RaftStatus, Observation, group, is_same};
     use crate::{
-        api::observed::Observed,
+        api::observed::ObservedReplica,
         domain::{
             command::Command,
             id::{ReplicaId, Revision, UnixMillis},
@@ -116,8 +116,8 @@ mod tests {
         state
     }
 
-    fn status() -> Status {
-        Status {
+    fn status() -> RaftStatus {
+        RaftStatus {
             term: 4,
             applied: Revision(3),
             leader: Some(ReplicaId(1)),
@@ -125,24 +125,24 @@ mod tests {
         }
     }
 
-    fn view(silence_ms: u64, availability: Availability) -> View {
-        let observed = Observed {
+    fn observation(silence_ms: u64, availability: Availability) -> Observation {
+        let observed = ObservedReplica {
             availability,
             silence_ms: Some(silence_ms),
             version: "1".into(),
             clock_offset_ms: Some(-1_500),
         };
-        View {
+        Observation {
             replicas: [(ReplicaId(2), observed)].into(),
             has_quorum: true,
-            ..View::default()
+            ..Observation::default()
         }
     }
 
     #[test]
     fn members_are_shown_by_name_with_what_is_known() {
-        let view = view(20, Availability::Active);
-        let group = group(&state(), &status(), &view, String::new());
+        let observation = observation(20, Availability::Active);
+        let group = group(&state(), &status(), &observation, String::new());
         assert_eq!(group.leader, "b");
         let shown = group.members.iter().map(|member| {
             let name = member.name.as_str();
@@ -161,9 +161,9 @@ mod tests {
 
     #[test]
     fn the_passing_of_time_is_no_change() {
-        let shown = |view: &View| group(&state(), &status(), view, String::new());
-        let before = shown(&view(20, Availability::Active));
-        assert!(is_same(&before, &shown(&view(30, Availability::Active))));
-        assert!(!is_same(&before, &shown(&view(30, Availability::Suspect))));
+        let shown = |observation: &Observation| group(&state(), &status(), observation, String::new());
+        let before = shown(&observation(20, Availability::Active));
+        assert!(is_same(&before, &shown(&observation(30, Availability::Active))));
+        assert!(!is_same(&before, &shown(&observation(30, Availability::Suspect))));
     }
 }
