@@ -19,7 +19,7 @@ pub trait Agreement: Send + Sync + 'static {
     /// See [`Raft::submit`].
     fn submit(&self, command: Command) -> BoxFuture<'static, Result<Proposed, ProposeError>>;
     /// See [`Raft::wait_applied`].
-    fn wait_applied(&self, revision: Revision, within: Duration) -> BoxFuture<'static, bool>;
+    fn wait_applied(&self, revision: Revision, timeout: Duration) -> BoxFuture<'static, bool>;
 }
 
 impl Agreement for Raft {
@@ -36,8 +36,8 @@ impl Agreement for Raft {
         Box::pin(async move { Self::submit(&raft, command).await })
     }
 
-    fn wait_applied(&self, revision: Revision, within: Duration) -> BoxFuture<'static, bool> {
+    fn wait_applied(&self, revision: Revision, timeout: Duration) -> BoxFuture<'static, bool> {
         let raft = self.clone();
-        Box::pin(async move { Self::wait_applied(&raft, revision, within).await })
+        Box::pin(async move { Self::wait_applied(&raft, revision, timeout).await })
     }
 }

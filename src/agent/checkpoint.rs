@@ -21,7 +21,7 @@ const EVERY: Duration = Duration::from_millis(250);
 const ENTRIES_MAX: usize = 1_000;
 
 /// How long the last checkpoints of a replica that stops may take.
-const LAST_WITHIN: Duration = Duration::from_secs(1);
+const LAST_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// Runs until `stop`, then commits what is left.
 pub async fn run(group: Arc<dyn Agreement>, owned: Owned, stop: CancellationToken) {
@@ -39,7 +39,7 @@ pub async fn run(group: Arc<dyn Agreement>, owned: Owned, stop: CancellationToke
             () = stop.cancelled() => break,
         }
     }
-    if tokio::time::timeout(LAST_WITHIN, flush(&*group, &owned))
+    if tokio::time::timeout(LAST_TIMEOUT, flush(&*group, &owned))
         .await
         .is_err()
     {

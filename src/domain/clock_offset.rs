@@ -1,6 +1,6 @@
 //! How far a replica's wall clock is from the leader's: [`ClockOffset`].
 //!
-//! No decision depends on a wall clock: leases, elections and time-outs count on monotonic clocks.
+//! No decision depends on a wall clock: leases, elections and timeouts count on monotonic clocks.
 //! What people read does, and so does the validity of certificates and tokens.
 
 use std::collections::VecDeque;

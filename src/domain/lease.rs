@@ -47,7 +47,7 @@ pub const ABSENCE_MAX: Duration = Duration::from_millis(400);
 
 /// For how long a new leader waits for the heartbeats of the others at least. They come as soon as
 /// the others have heard of it, which takes milliseconds, and on a busy machine some hundred.
-pub const HEARD_WITHIN: Duration = Duration::from_millis(400);
+pub const FIRST_HEARTBEAT_TIMEOUT: Duration = Duration::from_millis(400);
 
 /// The lease that a leader may grant now, given the time since a quorum last confirmed that it
 /// leads; `None` where that is too long ago.
@@ -122,7 +122,7 @@ impl LeaseTable {
     /// that this one does not know; but for `unled` before its election none of them was
     /// acknowledged by a majority, and their leases began to run out then.
     pub fn new(now: Duration, unled: Duration) -> Self {
-        let unled = unled.min(TTL + MARGIN - HEARD_WITHIN);
+        let unled = unled.min(TTL + MARGIN - FIRST_HEARTBEAT_TIMEOUT);
         Self {
             counts_from: now.saturating_sub(unled),
             ticked_at: now,
@@ -213,7 +213,7 @@ mod tests {
     use proptest::prelude::{Strategy, prop_assert, proptest};
 
     use super::{
-        ABSENCE_MAX, Availability, Duration, HEARD_WITHIN, HEARTBEAT_EVERY, Heartbeat, Incarnation,
+        ABSENCE_MAX, Availability, Duration, FIRST_HEARTBEAT_TIMEOUT, HEARTBEAT_EVERY, Heartbeat, Incarnation,
         Lease, LeaseTable, MARGIN, QUORUM_SILENCE_MAX, ReplicaId, TTL, grant,
     };
 
@@ -285,7 +285,7 @@ mod tests {
     fn a_new_leader_always_waits_for_the_first_heartbeats() {
         let elected_at = millis(5000);
         let mut table = LeaseTable::new(elected_at, millis(4000));
-        let end = elected_at + HEARD_WITHIN;
+        let end = elected_at + FIRST_HEARTBEAT_TIMEOUT;
         assert_eq!(
             watch(&mut table, elected_at, end - millis(1)),
             Availability::Suspect
@@ -393,7 +393,7 @@ mod tests {
     fn the_numbers_leave_room_for_lost_heartbeats() {
         assert!(QUORUM_SILENCE_MAX + 5 * HEARTBEAT_EVERY < TTL);
         assert!(ABSENCE_MAX < TTL);
-        assert!(HEARD_WITHIN >= 4 * HEARTBEAT_EVERY);
+        assert!(FIRST_HEARTBEAT_TIMEOUT >= 4 * HEARTBEAT_EVERY);
     }
 
     fn short() -> impl Strategy<Value = Duration> {

@@ -121,12 +121,12 @@ impl Channels {
 }
 
 /// Whether the port at `address` refuses connections (ECONNREFUSED): the process that
-/// did is gone. Silence proves nothing and is not waited for beyond `within`.
+/// did is gone. Silence proves nothing and is not waited for beyond `timeout`.
 ///
 /// A kernel closes the connections of a process that it ends before its listener. So a connection
 /// that is taken proves nothing yet either: it is held until it breaks, as it does when the
 /// listener closes, and then asked for again.
-pub async fn is_refused(network: &dyn Network, address: &str, within: Duration) -> bool {
+pub async fn is_refused(network: &dyn Network, address: &str, timeout: Duration) -> bool {
     let asking = async {
         loop {
             match network.connect(address).await {
@@ -142,7 +142,7 @@ pub async fn is_refused(network: &dyn Network, address: &str, within: Duration) 
             tokio::time::sleep(REFUSED_PAUSE).await;
         }
     };
-    tokio::time::timeout(within, asking).await.unwrap_or(false)
+    tokio::time::timeout(timeout, asking).await.unwrap_or(false)
 }
 
 fn endpoint(address: &str, concern: Concern) -> Result<Endpoint, BadAddress> {

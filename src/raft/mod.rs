@@ -260,11 +260,11 @@ impl Raft {
         &self.inner.changes
     }
 
-    /// Whether `revision` is applied here, waiting for it up to `within`.
-    pub async fn wait_applied(&self, revision: Revision, within: Duration) -> bool {
+    /// Whether `revision` is applied here, waiting for it up to `timeout`.
+    pub async fn wait_applied(&self, revision: Revision, timeout: Duration) -> bool {
         let mut applied = self.inner.published.applied.subscribe();
         let reached = applied.wait_for(|applied| *applied >= revision);
-        matches!(tokio::time::timeout(within, reached).await, Ok(Ok(_)))
+        matches!(tokio::time::timeout(timeout, reached).await, Ok(Ok(_)))
     }
 
     /// The group's identity, once this replica belongs to one.

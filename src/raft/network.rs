@@ -65,7 +65,7 @@ const BACKOFF_MAX: Duration = Duration::from_millis(250);
 /// and a peer that was frozen meanwhile finds hundreds of calls that were reset before it saw them:
 /// what it takes for an attack, so that it closes the connection. The connection of a peer that
 /// does not answer is given up sooner than this, with all that was called on it and without a word.
-const CALL_MAX: Duration = Duration::from_secs(3);
+const CALL_TIMEOUT: Duration = Duration::from_secs(3);
 
 type RpcError = RPCError<TypeConfig>;
 
@@ -141,13 +141,13 @@ impl Network {
         envelope(&self.store, self.target)
     }
 
-    /// Makes one call within a time limit.
+    /// Makes one call, with a timeout.
     async fn call<T>(
         &self,
-        within: Duration,
+        timeout: Duration,
         call: impl Future<Output = Result<tonic::Response<T>, tonic::Status>>,
     ) -> Result<T, RpcError> {
-        match tokio::time::timeout(within, call).await {
+        match tokio::time::timeout(timeout, call).await {
             Ok(Ok(response)) => {
                 self.note(None);
                 Ok(response.into_inner())
@@ -230,11 +230,11 @@ impl Network {
     }
 }
 
-/// Makes a call that continues, for [`CALL_MAX`], also when nobody waits for its answer any more.
+/// Makes a call that continues, for [`CALL_TIMEOUT`], also when nobody waits for its answer.
 async fn to_its_end<T: Send + 'static>(
     call: impl Future<Output = Result<tonic::Response<T>, tonic::Status>> + Send + 'static,
 ) -> Result<tonic::Response<T>, tonic::Status> {
-    let call = tokio::spawn(tokio::time::timeout(CALL_MAX, call));
+    let call = tokio::spawn(tokio::time::timeout(CALL_TIMEOUT, call));
     // It ends before its time where this process does.
     let ended = call
         .await
@@ -427,13 +427,13 @@ mod tests {
         time::{sleep, timeout},
     };
 
-    use super::{CALL_MAX, Duration, to_its_end};
+    use super::{CALL_TIMEOUT, Duration, to_its_end};
 
     #[tokio::test(start_paused = true)]
     async fn a_call_is_not_reset_when_nobody_waits_for_it_any_more() {
         let (answered, answer) = oneshot::channel();
         let call = to_its_end(async move {
-            sleep(CALL_MAX / 2).await;
+            sleep(CALL_TIMEOUT / 2).await;
             answered.send(()).unwrap();
             Ok(tonic::Response::new(()))
         });

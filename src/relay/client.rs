@@ -27,7 +27,7 @@ use crate::{
 
 /// How long an owner may take to begin publishing a shard that was assigned to it; the requester
 /// retries afterwards.
-pub const OWNER_READY_MAX: Duration = Duration::from_secs(5);
+pub const OWNER_READY_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Largest message of a feed: a batch of events of large objects.
 pub const RELAY_MESSAGE_BYTES_MAX: usize = 1 << 30;
@@ -74,7 +74,7 @@ pub async fn open_local(
     reader: Reader,
 ) -> Result<mpsc::Receiver<FeedMessage>, FeedError> {
     let stream = owned.wait_for(address.stream, address.epoch);
-    let stream = tokio::time::timeout(OWNER_READY_MAX, stream)
+    let stream = tokio::time::timeout(OWNER_READY_TIMEOUT, stream)
         .await
         .map_err(|_| FeedError::NotOwner)?;
     Ok(feed::open(stream, place, reader))

@@ -26,7 +26,7 @@ use crate::domain::cluster::Resource;
 const TICK: Duration = Duration::from_millis(100);
 
 /// For how long a stop waits for open connections; a client that does not read may hold one.
-const STOP_MAX: Duration = Duration::from_secs(2);
+const STOP_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// What to simulate.
 #[derive(Clone, Debug)]
@@ -174,7 +174,7 @@ impl Fleet {
         self.inner.context.stopping.cancel();
         let mut tasks = self.inner.tasks.lock().await;
         let ended = async { while tasks.join_next().await.is_some() {} };
-        if tokio::time::timeout(STOP_MAX, ended).await.is_err() {
+        if tokio::time::timeout(STOP_TIMEOUT, ended).await.is_err() {
             tasks.shutdown().await;
         }
     }

@@ -1,4 +1,4 @@
-//! Serves watches: one line of JSON after the other, for as long as the client, the time-out and
+//! Serves watches: one line of JSON after the other, for as long as the client, the timeout and
 //! the switches allow.
 
 use std::{io, sync::Arc, time::Duration};
@@ -30,7 +30,7 @@ const BATCH_CHANGES_MAX: usize = 1000;
 /// Default duration of a watch, in seconds, as on the real server.
 const TIMEOUT_SECONDS: std::ops::Range<u64> = 1800..3600;
 
-/// How long before the time-out a last bookmark is sent, as on the real server.
+/// How long before the timeout a last bookmark is sent, as on the real server.
 const BOOKMARK_BEFORE_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// What is the same for the whole life of a watch.
@@ -385,7 +385,7 @@ impl Watch {
         }
     }
 
-    /// The real server's rule: regularly, and once more shortly before the time-out.
+    /// The real server's rule: regularly, and once more shortly before the timeout.
     fn plan_bookmark(&mut self, now: Instant) {
         let regular = now + self.scope.cluster.context().bookmark_interval;
         let last = self.deadline.checked_sub(BOOKMARK_BEFORE_TIMEOUT);

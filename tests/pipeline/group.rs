@@ -269,10 +269,10 @@ impl Agreement for Part {
         self.0.group.clone().propose(command).boxed()
     }
 
-    fn wait_applied(&self, revision: Revision, within: Duration) -> BoxFuture<'static, bool> {
+    fn wait_applied(&self, revision: Revision, timeout: Duration) -> BoxFuture<'static, bool> {
         let view = self.0.clone();
         async move {
-            tokio::time::timeout(within, view.applied(revision))
+            tokio::time::timeout(timeout, view.applied(revision))
                 .await
                 .is_ok()
         }
