@@ -47,7 +47,7 @@ pub(super) struct Tally {
     first_events: BTreeMap<String, Instant>,
 }
 
-/// What the display shows of an Event.
+/// What the display shows of a Kubernetes Event.
 #[derive(Default, Deserialize)]
 #[serde(default)]
 struct Shown {
