@@ -103,3 +103,35 @@ impl Error {
         matches!(self, Self::Output(error) if error.kind() == io::ErrorKind::BrokenPipe)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::{Error, client::chain, io, server};
+    use crate::sim;
+
+    #[test]
+    fn the_cause_of_an_error_is_shown_once() {
+        let in_use = || io::Error::from(io::ErrorKind::AddrInUse);
+        let address = ([127, 0, 0, 1], 7400).into();
+        let replica = server::Error::Listen {
+            who: "clients",
+            flag: "client-listen",
+            address,
+            why: in_use(),
+        };
+        assert_eq!(
+            chain(&Error::from(replica)),
+            "run the replica: listen on 127.0.0.1:7400 for clients: address in use; another \
+             process listens there: stop it, or choose another port with --client-listen"
+        );
+        let simulated = sim::Error::Listen {
+            address,
+            source: in_use(),
+        };
+        assert_eq!(
+            chain(&Error::from(simulated)),
+            "simulate clusters: cannot listen on 127.0.0.1:7400; choose a free address, or port 0 \
+             for any: address in use"
+        );
+    }
+}

@@ -137,16 +137,20 @@ impl Error {
     }
 }
 
-/// An error with its causes, in one line.
+/// An error with its causes, in one line. An error of ours prints its cause or has it as its
+/// source, not both. tonic's `ConnectError` does both, with the text of its cause and nothing else:
+/// a cause that reads as what it caused is left out.
 pub fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
+    let mut last = error.to_string();
+    let mut text = last.clone();
     let mut next = error.source();
     while let Some(cause) = next {
         let shown = cause.to_string();
-        if !text.contains(&shown) {
+        if shown != last {
             text.push_str(": ");
             text.push_str(&shown);
         }
+        last = shown;
         next = cause.source();
     }
     text
@@ -264,7 +268,46 @@ mod tests {
 
     use tonic_types::{ErrorDetails, FieldViolation as Violation, StatusExt as _};
 
-    use super::{Code, Error, ErrorReason, FieldViolation, Reaction, Status, reaction};
+    use super::{Code, Error, ErrorReason, FieldViolation, Reaction, Status, chain, reaction};
+
+    /// An error that prints only itself.
+    #[derive(Debug, thiserror::Error)]
+    #[error("{text}")]
+    struct Level {
+        text: &'static str,
+        source: Option<Box<Self>>,
+    }
+
+    fn chain_of(texts: &[&'static str]) -> String {
+        let outermost = texts.iter().rev().fold(None, |source, &text| {
+            Some(Box::new(Level { text, source }))
+        });
+        chain(&*outermost.unwrap())
+    }
+
+    #[test]
+    fn a_chain_shows_each_cause_once() {
+        let shown = chain_of(&["start", "listen", "address in use"]);
+        assert_eq!(shown, "start: listen: address in use");
+        // A cause is shown, whatever words it shares with the others.
+        let shown = chain_of(&["reading failed", "read", "failed"]);
+        assert_eq!(shown, "reading failed: read: failed");
+        let shown = chain_of(&["failed", "read", "failed"]);
+        assert_eq!(shown, "failed: read: failed");
+    }
+
+    #[test]
+    fn a_cause_that_an_error_of_tonic_repeats_is_shown_once() {
+        let refused = Level {
+            text: "tcp connect error",
+            source: Some(Box::new(Level {
+                text: "refused",
+                source: None,
+            })),
+        };
+        let error = tonic::ConnectError(Box::new(refused));
+        assert_eq!(chain(&error), "tcp connect error: refused");
+    }
 
     fn error(code: Code, details: ErrorDetails) -> Error {
         Error::Refused {

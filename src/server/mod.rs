@@ -76,13 +76,14 @@ const CLIENT_STREAM_WINDOW: u32 = 64 * 1024;
 /// Streams of consensus close only with their sender.
 const CLOSE_TIMEOUT: Duration = Duration::from_millis(300);
 
-/// Why a replica ended.
+/// Why a replica ended. Each prints its cause or has it as its source, not both: what prints the
+/// chain shows a cause once.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// A listener could not be opened.
     #[error(
-        "listen on {address} for {who}: {source}; {}",
-        listen_hint(source, flag)
+        "listen on {address} for {who}: {why}; {}",
+        listen_hint(why, flag)
     )]
     Listen {
         /// "clients" or "peers".
@@ -92,7 +93,7 @@ pub enum Error {
         /// The configured listen address.
         address: SocketAddr,
         /// The error of the system call.
-        source: io::Error,
+        why: io::Error,
     },
     /// The data could not be opened.
     #[error("open the data directory {}: {why}. {}", dir.display(), why.remedy(dir, name))]
@@ -105,13 +106,13 @@ pub enum Error {
         why: raft::OpenError,
     },
     /// The group could not be formed.
-    #[error("form the group: {0}")]
+    #[error("form the group")]
     Form(#[from] FormError),
     /// A listener failed.
-    #[error("serve: {0}")]
+    #[error("serve")]
     Serve(#[from] tonic::transport::Error),
     /// Reflection could not be set up.
-    #[error("set up reflection: {0}")]
+    #[error("set up reflection")]
     Reflection(#[from] tonic_reflection::server::Error),
     /// Consensus or its storage is dead.
     #[error(transparent)]
@@ -191,11 +192,11 @@ async fn listen(
     address: SocketAddr,
 ) -> Result<Listener, Error> {
     let bound = network.bind(address).await;
-    bound.map_err(|source| Error::Listen {
+    bound.map_err(|why| Error::Listen {
         who,
         flag,
         address,
-        source,
+        why,
     })
 }
 

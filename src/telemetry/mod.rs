@@ -21,9 +21,9 @@ const BELOW: &str = "openraft=off,sled=off";
 /// Why logs are not set up.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// Invalid level.
-    #[error("log level: use error, warn, info, debug or trace, or target=level pairs")]
-    Level(#[from] tracing_subscriber::filter::ParseError),
+    /// Invalid level. It prints the error of the parser, which prints its own cause.
+    #[error("log level: use error, warn, info, debug or trace, or target=level pairs: {0}")]
+    Level(tracing_subscriber::filter::ParseError),
     /// Logging is already set up in this process.
     #[error("set up the log")]
     Twice(#[from] tracing_subscriber::util::TryInitError),
@@ -51,7 +51,8 @@ pub fn start(log: &Log) -> Result<(), Error> {
 fn filter(level: &str) -> Result<EnvFilter, Error> {
     let level = if level.is_empty() { LEVEL } else { level };
     // Of two directives for one target, the later holds.
-    Ok(EnvFilter::builder().parse(format!("{BELOW},{level}"))?)
+    let directives = format!("{BELOW},{level}");
+    EnvFilter::builder().parse(directives).map_err(Error::Level)
 }
 
 #[cfg(test)]

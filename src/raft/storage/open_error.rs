@@ -8,7 +8,7 @@ use std::{io, path::Path};
 pub enum OpenError {
     /// The directory cannot be made or read.
     #[error("it cannot be used ({0})")]
-    Directory(#[source] io::Error),
+    Directory(io::Error),
     /// Another process has it.
     #[error("it is in use by another process{}", show_process(*.0))]
     InUse(Option<u32>),
