@@ -1,8 +1,9 @@
 //! Why a request to an API server failed, in words for the engineer on call: what happened,
 //! and what to do about it. Nothing here ever shows a credential.
 
-use std::{error::Error, io, sync::Arc, time::Duration};
+use std::{error::Error, io, iter, sync::Arc, time::Duration};
 
+use hyper_util::client::legacy;
 use kube::client::AuthError;
 use rustls::CertificateError;
 
@@ -100,10 +101,10 @@ impl ApiError {
         let trouble = match (tls, transport) {
             (Some(error), _) => tls_trouble(error),
             (None, Some(error)) => transport_trouble(error, &chain(error)),
-            (None, None) => Trouble {
+            (None, None) => causes().find_map(closed_trouble).unwrap_or_else(|| Trouble {
                 text: chain(error),
                 hint: "",
-            },
+            }),
         };
         Self::Transport {
             address: None,
@@ -404,16 +405,35 @@ fn transport_trouble(error: &io::Error, text: &str) -> Trouble {
     }
 }
 
-/// An error and its causes, as text.
+/// Of a connection that closed without an error of the operating system, hyper only says so in its
+/// own terms.
+fn closed_trouble(error: &(dyn Error + 'static)) -> Option<Trouble> {
+    let error = error.downcast_ref::<hyper::Error>()?;
+    let (text, hint) = if error.is_incomplete_message() {
+        let text = "it closed the connection before its answer was complete";
+        (text, "check it, and any proxy in between")
+    } else if error.is_canceled() || error.is_closed() {
+        ("the connection closed before the request was sent", "")
+    } else {
+        return None;
+    };
+    Some(Trouble {
+        text: text.to_owned(),
+        hint,
+    })
+}
+
+/// An error and its causes, as text. Around every cause stand the errors of kube, which print their
+/// cause as well, and of hyper's client, which say only that a request failed: they are left out.
 fn chain(error: &(dyn Error + 'static)) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        text.push_str(": ");
-        text.push_str(&error.to_string());
-        cause = error.source();
-    }
-    text
+    let causes = iter::successors(Some(error), |error| error.source());
+    let shown = causes.filter(|error| !is_wrapper(*error));
+    let texts: Vec<_> = shown.map(ToString::to_string).collect();
+    texts.join(": ")
+}
+
+fn is_wrapper(error: &(dyn Error + 'static)) -> bool {
+    error.source().is_some() && (error.is::<kube::Error>() || error.is::<legacy::Error>())
 }
 
 #[cfg(test)]
@@ -423,7 +443,10 @@ mod tests {
         process::{ExitStatus, Output},
     };
 
-    use super::{ApiError, AuthError, Duration, Source, StreamSelector, io};
+    use hyper_util::rt::{TokioExecutor, TokioIo};
+    use tokio::{io::AsyncReadExt as _, net::TcpListener};
+
+    use super::{ApiError, AuthError, Duration, Source, StreamSelector, io, legacy};
 
     #[test]
     fn what_does_not_answer_or_cannot_be_reached_says_where() {
@@ -440,6 +463,59 @@ mod tests {
         let unreachable = io::Error::from(io::ErrorKind::HostUnreachable);
         let unreachable = ApiError::of(&kube::Error::Service(Box::new(unreachable)));
         assert!(hint(&unreachable).contains("unreachable from this replica"));
+    }
+
+    fn get(address: &str) -> http::Request<String> {
+        let uri = format!("http://{address}/");
+        http::Request::get(uri).body(String::new()).unwrap()
+    }
+
+    #[tokio::test]
+    async fn a_connection_that_the_server_closes_is_reported_as_closed() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let request = get(&listener.local_addr().unwrap().to_string());
+        let client = legacy::Client::builder(TokioExecutor::new()).build_http();
+        let (answer, ()) = tokio::join!(client.request(request), async {
+            let (mut connection, _) = listener.accept().await.unwrap();
+            connection.read(&mut [0; 1024]).await.unwrap();
+        });
+        let error = kube::Error::Service(Box::new(answer.unwrap_err()));
+        let shown = ApiError::of(&error).at(Some("h:6443".into()));
+        assert_eq!(
+            shown.to_string(),
+            "the API server at h:6443 cannot be reached: it closed the connection before its \
+             answer was complete"
+        );
+        assert!(!shown.hint_whatever_was_asked(&Source::InCluster).is_empty());
+    }
+
+    #[tokio::test]
+    async fn a_connection_that_closes_before_the_request_is_reported_as_closed() {
+        let (client, server) = tokio::io::duplex(64);
+        let connecting = hyper::client::conn::http1::handshake(TokioIo::new(client));
+        let (mut sender, connection) = connecting.await.unwrap();
+        drop(server);
+        connection.await.unwrap();
+        let unsent = sender.send_request(get("h")).await.unwrap_err();
+        assert_eq!(
+            ApiError::of(&kube::Error::HyperError(unsent)).to_string(),
+            "the API server cannot be reached: the connection closed before the request was sent"
+        );
+    }
+
+    #[tokio::test]
+    async fn a_cause_is_shown_once_and_without_what_wraps_it() {
+        let free = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let request = get(&free.local_addr().unwrap().to_string());
+        drop(free);
+        let client = legacy::Client::builder(TokioExecutor::new()).build_http();
+        let refused = client.request(request).await.unwrap_err();
+        let shown = ApiError::of(&kube::Error::Service(Box::new(refused))).to_string();
+        let cause = "the API server cannot be reached: tcp connect error: Connection refused";
+        assert!(shown.starts_with(cause), "{shown}");
+        assert_eq!(shown.matches("refused").count(), 1, "{shown}");
+        let other = ApiError::of(&kube::Error::Service("it is odd".into()));
+        assert_eq!(other.to_string(), "the API server cannot be reached: it is odd");
     }
 
     #[test]
