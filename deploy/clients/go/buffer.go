@@ -7,20 +7,20 @@ import (
 	"google.golang.org/protobuf/proto"
 )
 
-// What may wait between a call and who takes it; beyond it the replica is made to wait. An
-// object may have 8 MiB.
+// How much is buffered between a call and its consumer; when the buffer is full, the replica waits
+// (flow control). An object may have 8 MiB.
 const (
 	bufferFramesMax = 1024
 	bufferBytesMax  = 16 << 20
 )
 
-// buffer is a queue with two limits, for one goroutine that puts.
+// buffer is a queue with two limits, for one producer and one consumer.
 type buffer struct {
 	mutex  sync.Mutex
 	frames []*Frame
 	bytes  int
-	err    error // what comes after the frames; nil: there is more to come
-	// Each holds a token where there may be something to do for the other side.
+	err    error // returned after the last frame; nil while more can come
+	// Each holds a token when the consumer or the producer should check again.
 	changed chan struct{}
 	hasRoom chan struct{}
 }
@@ -29,7 +29,7 @@ func newBuffer() *buffer {
 	return &buffer{changed: make(chan struct{}, 1), hasRoom: make(chan struct{}, 1)}
 }
 
-// put adds a frame once there is room. One alone may be of any size.
+// put waits for room and adds a frame. An empty buffer takes a frame of any size.
 func (b *buffer) put(ctx context.Context, frame *Frame) error {
 	size := proto.Size(frame)
 	for !b.tryPut(frame, size) {
@@ -55,7 +55,7 @@ func (b *buffer) tryPut(frame *Frame, size int) bool {
 	return true
 }
 
-// end: nothing but this error comes after what is there.
+// end marks the buffer as complete: err is returned after the frames that it still holds.
 func (b *buffer) end(err error) {
 	b.mutex.Lock()
 	b.err = err
@@ -63,7 +63,7 @@ func (b *buffer) end(err error) {
 	wake(b.changed)
 }
 
-// take is all that is there, at least one frame, or the error that it ended with.
+// take waits for at least one frame and returns all frames, or the error given to end.
 func (b *buffer) take(ctx context.Context) ([]*Frame, error) {
 	for {
 		frames, err := b.tryTake()

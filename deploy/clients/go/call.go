@@ -14,35 +14,35 @@ import (
 	quorumwatchv1 "quorumwatch.dev/client/quorumwatch/v1"
 )
 
-// messageBytesMax: an object may have 8 MiB; the library's default is 4 MiB.
+// messageBytesMax is above the largest object, 8 MiB; the default of gRPC is 4 MiB.
 const messageBytesMax = 32 << 20
 
 var (
-	errSilent = errors.New("it is silent")
-	errLost   = errors.New("it ended the subscription without a word")
+	errSilent = errors.New("it sent nothing for too long")
+	errLost   = errors.New("it ended the subscription without a reason")
 )
 
-// watchdog cancels a call that brings nothing. It counts ticks and not the time, so that a pause
-// of this process is not held against the replica.
+// watchdog cancels a call that receives nothing in time. It counts ticks instead of reading a
+// clock: a pause of this process does not count.
 type watchdog struct {
-	tick  time.Duration
-	bark  func()
-	limit chan int // how many ticks may pass from here on; 0: any number
-	done  chan struct{}
+	tick   time.Duration
+	cancel func()
+	limit  chan int // how many ticks may pass from now on; 0: unlimited
+	done   chan struct{}
 }
 
-func newWatchdog(tick time.Duration, bark func()) *watchdog {
-	w := &watchdog{tick: tick, bark: bark, limit: make(chan int), done: make(chan struct{})}
+func newWatchdog(tick time.Duration, cancel func()) *watchdog {
+	w := &watchdog{tick: tick, cancel: cancel, limit: make(chan int), done: make(chan struct{})}
 	go w.run()
 	return w
 }
 
-// expect: something must come within this time.
+// expect starts the timeout: something must be received within this time.
 func (w *watchdog) expect(within time.Duration) {
 	w.set(int(within/w.tick) + 1)
 }
 
-// rest: nothing is expected, as we are the ones who make the other side wait.
+// rest stops the timeout, while the frame is processed and the replica waits for us.
 func (w *watchdog) rest() {
 	w.set(0)
 }
@@ -73,15 +73,15 @@ func (w *watchdog) run() {
 			left = ticks
 		case <-ticker.C:
 			if left == 1 {
-				w.bark()
+				w.cancel()
 			}
 			left = max(left-1, 0)
 		}
 	}
 }
 
-// receive hands on what one replica sends, until the call ends: by the error of gRPC, errSilent,
-// errLost, or that of hand.
+// receive passes the frames of one replica to hand until the call ends. It returns the error of
+// gRPC, errSilent, errLost, or the error of hand.
 func receive(
 	ctx context.Context,
 	endpoint string,
@@ -93,10 +93,10 @@ func receive(
 ) error {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
-	// A connection of its own, so that the library's back-off plays no part.
+	// A connection for this call only, so that gRPC's own back-off does not apply.
 	connection, err := grpc.NewClient(endpoint, append(dialOptions(), dial...)...)
 	if err != nil {
-		// The options cannot be used: no replica can help.
+		// The dial options are invalid: trying another replica does not help.
 		return status.Error(codes.InvalidArgument, err.Error())
 	}
 	defer connection.Close()
@@ -121,7 +121,7 @@ func receive(
 		}
 		within = times.silence
 		if frame.GetHeartbeat() != nil {
-			// It has been heard, and that is all that it is for.
+			// It only resets the timeout.
 			continue
 		}
 		if err := hand(frame); err != nil {

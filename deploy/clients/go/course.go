@@ -11,21 +11,21 @@ import (
 )
 
 // The pause after every replica was tried once: short at first, because a takeover is short, and
-// never long, because API servers forget.
+// never long, because API servers keep only minutes of history.
 const (
 	pauseMin = 50 * time.Millisecond
 	pauseMax = 2 * time.Second
 )
 
-// attempt says whom to ask, and after how long.
+// attempt is which replica to try next, and after what pause.
 type attempt struct {
 	endpoint string
 	wait     time.Duration
-	// Whether others have not been tried yet: no time should be lost here.
+	// Whether other replicas have not been tried yet: this attempt gets less time.
 	isHurried bool
 }
 
-// course is the way through the replicas. It neither waits nor reads a clock.
+// course selects the replica to try next, and when. It neither waits nor reads a clock.
 type course struct {
 	endpoints           []string
 	notBefore           []time.Time
@@ -53,7 +53,7 @@ func newCourse(endpoints []string, jitter func() float64) (*course, error) {
 	}, nil
 }
 
-// next is the next attempt.
+// next returns the next attempt.
 func (c *course) next(now time.Time) attempt {
 	start := now.Add(c.pause())
 	if c.everywhereNotBefore.After(start) {
@@ -78,19 +78,19 @@ func (c *course) next(now time.Time) attempt {
 	return attempt{c.endpoints[soonest], start.Sub(now), c.failed < count}
 }
 
-// holds: the attempt has lasted, and what failed before it is forgotten.
+// holds resets the count of failures: the current attempt has lasted long enough.
 func (c *course) holds() {
 	c.failed = 0
 }
 
-// goElsewhere: next the other replicas; this one not before the delay has passed.
+// goElsewhere moves to the next replica; this one is not tried again before the delay has passed.
 func (c *course) goElsewhere(now time.Time, delay time.Duration) {
 	c.failed++
 	c.notBefore[c.turn] = now.Add(delay)
 	c.turn = (c.turn + 1) % len(c.endpoints)
 }
 
-// repeat: any replica after the delay; this one, which has what is needed at hand.
+// repeat waits for the delay, then tries this replica again: it has the data in memory.
 func (c *course) repeat(now time.Time, delay time.Duration) {
 	c.failed++
 	c.everywhereNotBefore = now.Add(delay)

@@ -7,7 +7,7 @@ import (
 
 var start = time.Now()
 
-// newTestCourse is without chance: every pause has its full length.
+// newTestCourse has no jitter: every pause has its full length.
 func newTestCourse(t *testing.T, endpoints ...string) *course {
 	t.Helper()
 	way, err := newCourse(endpoints, func() float64 { return 1 })

@@ -6,27 +6,27 @@ import (
 	quorumwatchv1 "quorumwatch.dev/client/quorumwatch/v1"
 )
 
-// Frame is what a subscription brings. Its Frame field says what it is; nil is a frame of a later
-// version, of which only the cursor matters.
+// Frame is one message of a subscription. Its Frame field holds the content; it is nil in a frame
+// of a later version, of which only the cursor matters.
 type Frame = quorumwatchv1.SubscribeResponse
 
-// Cursor is what is kept of a subscription's cursor: the last whole, then the deltas after it, in
-// order. Opaque: never build, shorten, reorder or merge the parts. The zero value is empty.
+// Cursor holds the position of a subscription: the last whole cursor, and the deltas after it, in
+// order. The parts are opaque: never build, shorten, reorder or merge them. The zero value is empty.
 type Cursor struct {
 	parts []string
 }
 
-// NewCursor continues with what was kept.
+// NewCursor returns the cursor with these saved parts.
 func NewCursor(kept []string) Cursor {
 	return Cursor{parts: slices.Clone(kept)}
 }
 
-// Parts is what to save, and to give to a later subscription as Options.Kept.
+// Parts returns what to save, and to pass to a later subscription as Options.Kept.
 func (c *Cursor) Parts() []string {
 	return slices.Clone(c.parts)
 }
 
-// Keep makes it the cursor after this frame.
+// Keep advances the cursor to this frame.
 func (c *Cursor) Keep(frame *Frame) {
 	switch {
 	case frame.GetCursor() != "":

@@ -1,6 +1,6 @@
-// Package quorumwatch is the client of quorumwatch: subscriptions that resume by themselves, and
-// what to do with their frames.
+// Package quorumwatch is the client of quorumwatch: subscriptions that resume automatically,
+// and tables that copy the objects that exist.
 //
-// The messages are those of the protocol, in [quorumwatch.dev/client/quorumwatch/v1]. A database
-// that holds each event once is in [quorumwatch.dev/client/sqlite].
+// The messages are those of the protocol, in [quorumwatch.dev/client/quorumwatch/v1]. Package
+// [quorumwatch.dev/client/sqlite] saves each event exactly once in a database.
 package quorumwatch

@@ -12,20 +12,19 @@ import (
 	quorumwatchv1 "quorumwatch.dev/client/quorumwatch/v1"
 )
 
-// Domain is that of every google.rpc.ErrorInfo that a replica sends.
+// Domain is the domain of every google.rpc.ErrorInfo that a replica sends.
 const Domain = "quorumwatch.dev"
 
-// delayMax: a delay that a replica asks for is not followed beyond this. API servers keep their
-// history for five minutes.
+// delayMax is the longest retry delay that is honoured: API servers keep five minutes of history.
 const delayMax = time.Minute
 
 // Reaction is what a client does after a failed call. See proto/quorumwatch/v1/error.proto.
 type Reaction int
 
 const (
-	// Fix: the request is at fault. Do not repeat it.
+	// Fix the request: it is invalid. Do not repeat it.
 	Fix Reaction = iota
-	// Elsewhere: ask another replica at once, this one again after Failure.RetryDelay.
+	// Elsewhere: try another replica immediately, this one again after Failure.RetryDelay.
 	Elsewhere
 	// Repeat the request, with the same request_id, at any replica.
 	Repeat
@@ -33,20 +32,21 @@ const (
 	Read
 )
 
-// Failure says why a call failed, as its status says: a call of any service, not only a
-// subscription. It is the error of a subscription that every replica would refuse.
+// Failure is the reason why a call failed, read from its status: a call of any service, not only a
+// subscription. It is also the error of a subscription that every replica would reject.
 type Failure struct {
-	// Endpoint is the replica that failed; empty where that is not known.
+	// Endpoint is the replica that returned the error; empty if it is not known.
 	Endpoint string
 	Code     codes.Code
 	// Message is one readable sentence.
 	Message string
-	// Reason is an ErrorReason without its prefix, "NO_QUORUM"; empty where no replica sent the
-	// status.
+	// Reason is an ErrorReason without its prefix, such as "NO_QUORUM"; empty if the status does not
+	// come from a replica.
 	Reason     string
 	Reaction   Reaction
 	RetryDelay time.Duration
-	// Violations are the fields or limits at fault, as "filters[0].resources: is not known".
+	// Violations are the invalid fields, or the exceeded limits, such as
+	// "filters[0].resources: is not known".
 	Violations []string
 
 	cause error
@@ -78,7 +78,7 @@ func FailureOf(err error) *Failure {
 	return failure
 }
 
-// Error is one readable sentence, with the invalid fields.
+// Error returns one readable sentence, with the invalid fields.
 func (f *Failure) Error() string {
 	name := f.Reason
 	if name == "" {
@@ -89,7 +89,7 @@ func (f *Failure) Error() string {
 		text = fmt.Sprintf("%s refuses the request: %s", f.Endpoint, text)
 	}
 	for _, violation := range f.Violations {
-		// The message of a replica names it already.
+		// The message of a replica may contain it already.
 		if !strings.Contains(f.Message, violation) {
 			text += "; " + violation
 		}
@@ -97,12 +97,13 @@ func (f *Failure) Error() string {
 	return text
 }
 
-// Unwrap is the error of gRPC.
+// Unwrap returns the error of gRPC.
 func (f *Failure) Unwrap() error {
 	return f.cause
 }
 
-// IsCursor: what was kept is damaged, or not of this group. Begin again, or correct the endpoints.
+// IsCursor reports whether the saved cursor is damaged, or belongs to another group. Start without
+// it, or correct the endpoints.
 func (f *Failure) IsCursor() bool {
 	switch f.Reason {
 	case "CURSOR_INVALID", "CURSOR_FOREIGN", "CURSOR_FROM_LOST_STATE":
@@ -138,8 +139,8 @@ func reactionTo(code codes.Code, reason string) Reaction {
 	return Fix
 }
 
-// reactionToCode is for a status without a reason that this version knows: a proxy's, the
-// library's own, or a later version's.
+// reactionToCode is for a status without a reason that this version knows: from a proxy, from gRPC
+// itself, or from a later version.
 func reactionToCode(code codes.Code) Reaction {
 	switch code {
 	case codes.InvalidArgument, codes.NotFound, codes.FailedPrecondition, codes.OutOfRange,
@@ -149,12 +150,12 @@ func reactionToCode(code codes.Code) Reaction {
 	return Elsewhere
 }
 
-// ClosedError: the server has ended the subscription for good, and not because it is complete.
+// ClosedError means that the server has ended the subscription permanently before it was complete.
 type ClosedError struct {
 	Closing *quorumwatchv1.Closing
 }
 
-// Error is one readable sentence.
+// Error returns one readable sentence.
 func (e *ClosedError) Error() string {
 	if message := e.Closing.GetMessage(); message != "" {
 		return message

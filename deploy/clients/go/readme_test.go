@@ -6,7 +6,7 @@ import (
 	"testing"
 )
 
-func TestTheReadmeShowsTheHeartOfTheConsumer(t *testing.T) {
+func TestTheReadmeShowsTheCoreOfTheConsumer(t *testing.T) {
 	readme, err := os.ReadFile("README.md")
 	if err != nil {
 		t.Fatal(err)
@@ -15,9 +15,9 @@ func TestTheReadmeShowsTheHeartOfTheConsumer(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	_, heart, _ := strings.Cut(string(consumer), "ctx := context.Background()\n")
-	heart, _, _ = strings.Cut(heart, "}\n\nfunc check")
-	if !strings.Contains(string(readme), "```go\n"+heart+"```") {
+	_, core, _ := strings.Cut(string(consumer), "ctx := context.Background()\n")
+	core, _, _ = strings.Cut(core, "}\n\nfunc check")
+	if !strings.Contains(string(readme), "```go\n"+core+"```") {
 		t.Error("README.md does not show what examples/consumer/main.go does")
 	}
 }

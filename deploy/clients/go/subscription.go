@@ -16,54 +16,54 @@ import (
 	quorumwatchv1 "quorumwatch.dev/client/quorumwatch/v1"
 )
 
-// Start is where a subscription begins that has nothing kept.
+// Start is where a subscription without a saved cursor begins.
 type Start int
 
 const (
-	// Now begins with what happens from now on.
+	// Now begins with the changes from now on.
 	Now Start = iota
-	// Snapshot begins with what exists; then come its changes.
+	// Snapshot begins with the objects that exist, followed by their changes.
 	Snapshot
 )
 
-// Options say what is asked for, of whom, and where to begin.
+// Options configure a subscription.
 type Options struct {
 	// Endpoints are replicas of one group, as host:port; any of them, in any order.
 	Endpoints []string
-	// Filters: what matches one of them is sent; everything without.
+	// Filters select what is sent: what matches any of them; everything if there are none.
 	Filters []*quorumwatchv1.Filter
-	// View: the whole object, unless it says otherwise.
+	// View is how much of each object is sent; the whole object by default.
 	View quorumwatchv1.View
-	// Start is where to begin, unless something was kept.
+	// Start is where to begin if Kept is empty.
 	Start Start
-	// Kept is Cursor.Parts, or Store.Kept.
+	// Kept is the saved cursor: Cursor.Parts, or Store.Kept.
 	Kept []string
-	// Until: without end, unless it says otherwise.
+	// Until is when the subscription ends; never by default.
 	Until quorumwatchv1.Until
-	// ClientName is for the logs and statistics of replicas.
+	// ClientName identifies the client in the logs and statistics of replicas.
 	ClientName string
-	// Silence: a replica that sends nothing for longer is left; 1.5 s unless it says otherwise. A
-	// heartbeat comes every half a second.
+	// Silence is how long a replica may send nothing before the next one is tried; 1.5 s by default.
+	// A replica sends a heartbeat every half a second.
 	Silence time.Duration
-	// Dial adds to how replicas are reached: plaintext, unless it says otherwise.
+	// Dial has further options for connections; they are plaintext by default.
 	Dial []grpc.DialOption
-	// Logger learns of replicas that serve and fail; slog.Default() where it is nil.
+	// Logger logs which replica serves, and disconnections; slog.Default() if it is nil.
 	Logger *slog.Logger
 
 	times *times
 }
 
 type times struct {
-	// A replica sends a Heartbeat after half a second without any other frame; one that misses
-	// three is left.
+	// A replica sends a Heartbeat after half a second without any other frame; after three missed
+	// ones, the next replica is tried.
 	silence time.Duration
-	// While there are others to try, the connection and the first frame take no longer.
+	// The timeout for the connection and the first frame, while there are other replicas to try.
 	firstFrame time.Duration
-	// Nor this, where there are none.
+	// The same, if there are none.
 	onlyFrame time.Duration
-	// How exact these are.
+	// The resolution of these timeouts.
 	tick time.Duration
-	// A call that lives so long is no failed attempt: the longest pause between two of those.
+	// A call that lasts this long, the longest pause between two attempts, has not failed.
 	settled time.Duration
 }
 
@@ -75,12 +75,12 @@ var usualTimes = times{
 	settled:    pauseMax,
 }
 
-// Subscription is one stream of frames that resumes by itself, at one replica after the other. Its
-// methods are for one goroutine, but for Endpoint and Close.
+// Subscription is one stream of frames that resumes automatically at the next replica. Its methods
+// are not safe for concurrent use, except Endpoint and Close.
 type Subscription struct {
 	options  Options
 	course   *course
-	received Cursor // of the frames in the buffer, too
+	received Cursor // after the last frame put into the buffer
 	cursor   Cursor
 	buffer   *buffer
 	waiting  []*Frame
@@ -89,7 +89,7 @@ type Subscription struct {
 	done     chan struct{}
 }
 
-// Subscribe begins. It ends with ctx, or with Close.
+// Subscribe starts a subscription. It ends when ctx is done, or with Close.
 func Subscribe(ctx context.Context, options Options) (*Subscription, error) {
 	course, err := newCourse(options.Endpoints, rand.Float64)
 	if err != nil {
@@ -120,18 +120,18 @@ func Subscribe(ctx context.Context, options Options) (*Subscription, error) {
 	return s, nil
 }
 
-// Close leaves, and waits until everything has ended.
+// Close ends the subscription, and waits for its goroutine.
 func (s *Subscription) Close() {
 	s.leave()
 	<-s.done
 }
 
-// Cursor is the one after the last frame that was handed out: save its parts with what came of it.
+// Cursor returns the cursor after the last returned frame: save its parts with your results.
 func (s *Subscription) Cursor() Cursor {
 	return NewCursor(s.cursor.parts)
 }
 
-// Endpoint is the replica that serves; empty between two.
+// Endpoint returns the replica that serves the subscription; empty while it is disconnected.
 func (s *Subscription) Endpoint() string {
 	if endpoint := s.endpoint.Load(); endpoint != nil {
 		return *endpoint
@@ -139,8 +139,8 @@ func (s *Subscription) Endpoint() string {
 	return ""
 }
 
-// Next is the next frame. Its error is io.EOF after Options.Until, that of the context, a *Failure
-// where no replica can help, or a *ClosedError.
+// Next returns the next frame. Its error is io.EOF after Options.Until, the error of the context, a
+// *Failure that no replica can resolve, or a *ClosedError.
 func (s *Subscription) Next(ctx context.Context) (*Frame, error) {
 	if len(s.waiting) == 0 {
 		frames, err := s.buffer.take(ctx)
@@ -155,8 +155,8 @@ func (s *Subscription) Next(ctx context.Context) (*Frame, error) {
 	return frame, nil
 }
 
-// Batch is all frames that have arrived, at least one. One transaction for each batch is fast under
-// load, and prompt without it. Its errors are those of Next.
+// Batch returns all frames that have arrived, at least one. One transaction for each batch gives a
+// high throughput under load, and a low latency otherwise. Its errors are those of Next.
 func (s *Subscription) Batch(ctx context.Context) ([]*Frame, error) {
 	frames := s.waiting
 	s.waiting = nil
@@ -172,7 +172,7 @@ func (s *Subscription) Batch(ctx context.Context) ([]*Frame, error) {
 	return frames, nil
 }
 
-// Batches is one Batch after the other. It ends without an error after Options.Until, else with one.
+// Batches iterates over batches. It ends after Options.Until, or yields an error and ends.
 func (s *Subscription) Batches(ctx context.Context) iter.Seq2[[]*Frame, error] {
 	return func(yield func([]*Frame, error) bool) {
 		for {
@@ -201,7 +201,7 @@ func (s *Subscription) run(ctx context.Context) {
 	}
 }
 
-// try follows one replica until it is gone. An error is the end of the subscription.
+// try receives from one replica until it fails. An error ends the subscription.
 func (s *Subscription) try(ctx context.Context, attempt attempt) error {
 	select {
 	case <-ctx.Done():
@@ -235,7 +235,7 @@ func (s *Subscription) try(ctx context.Context, attempt attempt) error {
 	return nil
 }
 
-// follow takes what one replica sends. It returns the Closing where that was the last.
+// follow receives from one replica. It returns the Closing if that was the last frame.
 func (s *Subscription) follow(ctx context.Context, attempt attempt) (*quorumwatchv1.Closing, error) {
 	started := time.Now()
 	within := s.options.times.onlyFrame
@@ -284,7 +284,7 @@ func (s *Subscription) request() *quorumwatchv1.SubscribeRequest {
 	return request
 }
 
-// obey does as the server says. An error is the end of the subscription.
+// obey carries out the action of a Closing. An error ends the subscription.
 func (s *Subscription) obey(closing *quorumwatchv1.Closing, endpoint string) error {
 	delay := min(closing.GetRetryDelay().AsDuration(), delayMax)
 	switch closing.GetAction() {

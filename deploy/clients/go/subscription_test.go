@@ -42,7 +42,7 @@ func subscribe(t *testing.T, options Options, replicas ...*fake.Replica) *Subscr
 	return subscription
 }
 
-// names are the objects of events, in order, and how it ended.
+// names returns the object names of all events, in order, and the error at the end.
 func names(t *testing.T, subscription *Subscription) ([]string, error) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)

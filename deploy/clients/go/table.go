@@ -11,20 +11,20 @@ type Key struct {
 	Stream, Namespace, Name string
 }
 
-// RowChange is one row that a frame has changed.
+// RowChange is a change of one row by a frame.
 type RowChange struct {
 	Key Key
-	// Event is what is stored now; what was stored last where it was dropped.
+	// Event is the stored event; for a dropped row, the last one.
 	Event *quorumwatchv1.Event
-	// Dropped: the row is gone.
+	// Dropped reports whether the row was removed.
 	Dropped bool
 }
 
-// Table is a copy of what exists: objects by stream, namespace and name, each as the last event
-// that brought it. The zero value is empty.
+// Table is a copy of the objects that exist, by stream, namespace and name, each as its last event.
+// The zero value is empty.
 //
-// Feed it every frame of a subscription that began with a snapshot and whose filters name no change
-// types. A program that starts again begins with an empty table and nothing kept.
+// Apply every frame of a subscription that began with a snapshot and whose filters do not select
+// change types. After a restart, begin with an empty table and without a saved cursor.
 type Table struct {
 	streams    map[string]*tableStream
 	isUpToDate bool
@@ -33,11 +33,11 @@ type Table struct {
 type tableStream struct {
 	change *quorumwatchv1.StreamChange
 	rows   map[Key]*quorumwatchv1.Event
-	// The keys that the snapshot under way has named; nil where none is under way.
+	// The keys in the current snapshot so far; nil if no snapshot is in progress.
 	seen map[Key]struct{}
 }
 
-// Apply does what a frame says, and returns the rows that it has changed.
+// Apply applies a frame, and returns the rows that it changed.
 func (t *Table) Apply(frame *Frame) []RowChange {
 	switch frame := frame.GetFrame().(type) {
 	case *quorumwatchv1.SubscribeResponse_Event:
@@ -56,7 +56,7 @@ func (t *Table) Apply(frame *Frame) []RowChange {
 	return nil
 }
 
-// IsComplete: no snapshot is under way; what exists is there, as of some moment.
+// IsComplete reports whether no snapshot is in progress: the table is consistent, but may be old.
 func (t *Table) IsComplete() bool {
 	for _, stream := range t.streams {
 		if stream.seen != nil {
@@ -66,12 +66,13 @@ func (t *Table) IsComplete() bool {
 	return true
 }
 
-// IsUpToDate: it is complete, and the last progress said that nothing is catching up.
+// IsUpToDate reports whether the table is complete, and no stream was catching up at the last
+// progress.
 func (t *Table) IsUpToDate() bool {
 	return t.isUpToDate && t.IsComplete()
 }
 
-// Streams are those of the subscription, each as it was last described.
+// Streams iterates over the streams of the subscription, each as its last StreamChange.
 func (t *Table) Streams() iter.Seq[*quorumwatchv1.StreamChange] {
 	return func(yield func(*quorumwatchv1.StreamChange) bool) {
 		for _, stream := range t.streams {
@@ -82,7 +83,7 @@ func (t *Table) Streams() iter.Seq[*quorumwatchv1.StreamChange] {
 	}
 }
 
-// Get is one object, nil where there is none; an empty namespace for one that has none.
+// Get returns one object, or nil; the namespace of a cluster-scoped object is empty.
 func (t *Table) Get(stream, namespace, name string) *quorumwatchv1.Event {
 	if known := t.streams[stream]; known != nil {
 		return known.rows[Key{stream, namespace, name}]
@@ -90,7 +91,7 @@ func (t *Table) Get(stream, namespace, name string) *quorumwatchv1.Event {
 	return nil
 }
 
-// Len is how many objects there are.
+// Len returns the number of objects.
 func (t *Table) Len() int {
 	count := 0
 	for _, stream := range t.streams {
@@ -99,7 +100,7 @@ func (t *Table) Len() int {
 	return count
 }
 
-// All is every object.
+// All iterates over all objects.
 func (t *Table) All() iter.Seq2[Key, *quorumwatchv1.Event] {
 	return func(yield func(Key, *quorumwatchv1.Event) bool) {
 		for _, stream := range t.streams {
@@ -167,7 +168,7 @@ func (t *Table) streamChange(change *quorumwatchv1.StreamChange) []RowChange {
 }
 
 func (t *Table) gap(gap *quorumwatchv1.Gap) {
-	// A repaired gap asks for nothing: what follows are ordinary events.
+	// After a repaired gap there is no snapshot: ordinary events follow.
 	restarts := gap.GetReason() == quorumwatchv1.GapReason_GAP_REASON_SNAPSHOT_RESTARTED
 	if !gap.GetRepaired() || restarts {
 		t.stream(gap.GetStream()).seen = map[Key]struct{}{}

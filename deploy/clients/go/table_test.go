@@ -44,7 +44,7 @@ func TestASnapshotFillsItAndChangesKeepIt(t *testing.T) {
 	}
 	table.Apply(fake.Synced("1", 3))
 	if !table.IsComplete() || table.IsUpToDate() {
-		t.Error("not complete after it, or up to date without a word")
+		t.Error("not complete after it, or up to date without a progress")
 	}
 	table.Apply(fake.Progress("w", true))
 	if !table.IsUpToDate() {

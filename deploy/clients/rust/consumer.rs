@@ -1,4 +1,4 @@
-//! Saves every event once, in a database: `consumer DATABASE ENDPOINT...`
+//! Saves every event exactly once in a database: `consumer DATABASE ENDPOINT...`
 
 mod store;
 

@@ -1,4 +1,4 @@
-//! Events and the cursor in one SQLite database: each event once, whatever is killed.
+//! Saves events and the cursor in one SQLite database: each event exactly once.
 
 use std::path::Path;
 
@@ -10,8 +10,8 @@ use quorumwatch::{
 };
 use rusqlite::{Connection, Result, Statement, Transaction, TransactionBehavior, params};
 
-/// What is sent again after an interrupted snapshot or repair may have another position: there the
-/// object's own version shows what is known already.
+/// What is sent again after an interrupted snapshot or repair can have another position: the
+/// object's own version deduplicates it.
 const SCHEMA: &str = "
 CREATE TABLE IF NOT EXISTS events (
     seq INTEGER PRIMARY KEY AUTOINCREMENT,
@@ -55,7 +55,7 @@ const INSERT_GAP: &str = "
 INSERT OR IGNORE INTO gaps VALUES
     (NULL, ?, ?, ?, ?, ?, ?, ?, ?, (SELECT coalesce(max(seq), 0) FROM events), NULL, NULL)";
 
-/// A snapshot that is sent again after a resume is no other one: the row of the first is still open.
+/// A snapshot that is sent again after a resume has no row of its own: the first is still open.
 const INSERT_BEGINNING: &str = "
 INSERT OR IGNORE INTO gaps
 SELECT NULL, ?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8,
@@ -63,7 +63,7 @@ SELECT NULL, ?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8,
 WHERE NOT EXISTS (
     SELECT 1 FROM gaps WHERE stream = ?1 AND NOT repaired AND synced_event IS NULL)";
 
-/// A snapshot that begins while another is under way makes void what that one has sent.
+/// A snapshot that begins while another is in progress invalidates what that one has sent.
 const DROP_VOID: &str = "
 DELETE FROM events WHERE stream = ?1 AND change_type = 'SNAPSHOT' AND seq > (
     SELECT max(after_event) FROM gaps
@@ -77,28 +77,28 @@ WHERE stream = ? AND NOT repaired AND synced_event IS NULL";
 /// A database that holds events, gaps, and the cursor after them.
 pub(crate) struct Store {
     db: Connection,
-    /// The number of the cursor's last part, to notice another process that saves its own here.
+    /// The number of the cursor's last part, to detect another process that saves its cursor here.
     last: i64,
 }
 
 impl Store {
-    /// Opens a database, and creates it where there is none.
+    /// Opens a database, and creates it if it does not exist.
     pub(crate) fn open(path: impl AsRef<Path>) -> Result<Self> {
         let db = Connection::open(path)?;
-        // What a loss of power takes is whole transactions, the cursor included: it is sent again.
+        // A power loss can lose whole transactions, with their cursor: their frames are sent again.
         db.execute_batch("PRAGMA journal_mode = WAL; PRAGMA synchronous = NORMAL;")?;
         db.execute_batch(SCHEMA)?;
         let last = last_part(&db)?;
         Ok(Self { db, last })
     }
 
-    /// Where to resume.
+    /// The saved cursor, to resume from.
     pub(crate) fn kept(&self) -> Result<Vec<String>> {
         let mut parts = self.db.prepare("SELECT part FROM cursor ORDER BY seq")?;
         parts.query_map([], |row| row.get(0))?.collect()
     }
 
-    /// Keeps what frames say, and the cursor after them: all of it, or nothing.
+    /// Saves frames and the cursor after them in one transaction.
     pub(crate) fn save(&mut self, frames: &[SubscribeResponse]) -> Result<()> {
         let last = self.last;
         let behavior = TransactionBehavior::Immediate;
@@ -215,7 +215,7 @@ fn insert_gap(db: &Transaction<'_>, gap: &Gap) -> Result<()> {
     Ok(())
 }
 
-/// A position as people read it: "era/resource version/ordinal".
+/// A position as "era/resource version/ordinal".
 fn position_text(position: &Position) -> String {
     let text = format!("{}/{}", position.era, position.resource_version);
     match position.ordinal {

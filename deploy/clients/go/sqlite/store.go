@@ -1,5 +1,5 @@
-// Package sqlite keeps events and the cursor in one SQLite database: each event once, whatever is
-// killed.
+// Package sqlite saves events and the cursor in one SQLite database: each event exactly once, even if
+// the consumer or replicas are killed.
 package sqlite
 
 import (
@@ -11,18 +11,18 @@ import (
 	"slices"
 	"strings"
 
-	_ "modernc.org/sqlite" // The driver, in Go alone.
+	_ "modernc.org/sqlite" // The driver, without cgo.
 
 	quorumwatch "quorumwatch.dev/client"
 	quorumwatchv1 "quorumwatch.dev/client/quorumwatch/v1"
 )
 
-// What a loss of power takes is whole transactions, the cursor included: it is sent again.
+// A power loss can lose whole transactions, with their cursor: their frames are sent again.
 const options = "?_pragma=journal_mode(wal)&_pragma=synchronous(normal)&_pragma=busy_timeout(5000)" +
 	"&_txlock=immediate"
 
-// What is sent again after an interrupted snapshot or repair may have another position: there the
-// object's own version shows what is known already.
+// What is sent again after an interrupted snapshot or repair can have another position: the object's
+// own version deduplicates it.
 const schema = `
 CREATE TABLE IF NOT EXISTS events (
     seq INTEGER PRIMARY KEY AUTOINCREMENT,
@@ -63,10 +63,10 @@ const (
 	lastEvent   = "(SELECT coalesce(max(seq), 0) FROM events)"
 	insertEvent = "INSERT OR IGNORE INTO events VALUES (NULL, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
 	insertGap   = "INSERT OR IGNORE INTO gaps VALUES (NULL, ?, ?, ?, ?, ?, ?, ?, ?, " + lastEvent + ", NULL, NULL)"
-	// A snapshot that is sent again after a resume is no other one: the row of the first is still open.
+	// A snapshot that is sent again after a resume has no row of its own: the first is still open.
 	insertBeginning = "INSERT OR IGNORE INTO gaps SELECT NULL, ?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, " + lastEvent + ", NULL, NULL" +
 		" WHERE NOT EXISTS (SELECT 1 FROM gaps WHERE stream = ?1 AND NOT repaired AND synced_event IS NULL)"
-	// A snapshot that begins while another is under way makes void what that one has sent.
+	// A snapshot that begins while another is in progress invalidates what that one has sent.
 	dropVoid = "DELETE FROM events WHERE stream = ?1 AND change_type = 'SNAPSHOT' AND seq > (" +
 		"SELECT max(after_event) FROM gaps" +
 		" WHERE stream = ?1 AND NOT repaired AND synced_event IS NULL)"
@@ -74,19 +74,19 @@ const (
 		" WHERE stream = ? AND NOT repaired AND synced_event IS NULL"
 )
 
-// ErrInUse: another process saves its cursor in this database.
+// ErrInUse means that another process saves its cursor in this database.
 var ErrInUse = errors.New("another process saves its cursor in this database")
 
 // Store is a database that holds events, gaps, and the cursor after them.
 //
-// Save keeps what frames say. For tables of your own use Transaction, which saves nothing but the
-// cursor: what is written inside is there exactly if the cursor after it is.
+// Save writes events and gaps to the tables of this package. For tables of your own use Transaction,
+// which saves only the cursor, in the transaction in which you write.
 type Store struct {
 	db   *sql.DB
 	last int64
 }
 
-// Open opens a database, and creates it where there is none.
+// Open opens a database, and creates it if it does not exist.
 func Open(path string) (*Store, error) {
 	db, err := sql.Open("sqlite", "file:"+url.PathEscape(path)+options)
 	if err != nil {
@@ -103,17 +103,17 @@ func Open(path string) (*Store, error) {
 	return store, nil
 }
 
-// Close closes the database; what was saved stays.
+// Close closes the database.
 func (s *Store) Close() error {
 	return s.db.Close()
 }
 
-// DB is the database.
+// DB returns the underlying database.
 func (s *Store) DB() *sql.DB {
 	return s.db
 }
 
-// Kept is where to resume.
+// Kept returns the saved cursor, to resume from.
 func (s *Store) Kept(ctx context.Context) ([]string, error) {
 	rows, err := s.db.QueryContext(ctx, "SELECT part FROM cursor ORDER BY seq")
 	if err != nil {
@@ -131,7 +131,7 @@ func (s *Store) Kept(ctx context.Context) ([]string, error) {
 	return kept, rows.Err()
 }
 
-// Save keeps what frames say, and the cursor after them: all of it, or nothing.
+// Save saves frames and the cursor after them in one transaction.
 func (s *Store) Save(ctx context.Context, frames []*quorumwatch.Frame) error {
 	return s.Transaction(ctx, frames, func(tx *sql.Tx) error {
 		insert, err := tx.PrepareContext(ctx, insertEvent)
@@ -158,8 +158,7 @@ func (s *Store) Save(ctx context.Context, frames []*quorumwatch.Frame) error {
 	})
 }
 
-// Transaction is one transaction around what is made of frames; the cursor after them is saved in
-// it.
+// Transaction calls do within a transaction, and saves the cursor after frames in it.
 func (s *Store) Transaction(
 	ctx context.Context,
 	frames []*quorumwatch.Frame,
@@ -248,7 +247,7 @@ func lastPart(ctx context.Context, db queryer) (last int64, err error) {
 	return last, err
 }
 
-// PositionText is a position as people read it: "era/resource version/ordinal".
+// PositionText formats a position as "era/resource version/ordinal".
 func PositionText(position *quorumwatchv1.Position) string {
 	if position == nil {
 		return ""

@@ -1,4 +1,4 @@
-"""A replica that plays what a test has written down, and short frames to write it with."""
+"""A replica that follows the script of a test, and helpers that build frames."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from quorumwatch.v1.position_pb2 import Position
 
 
 class StatusError(Exception):
-    """How a call ends."""
+    """The status that a call ends with."""
 
     def __init__(self, code: grpc.StatusCode, reason: str = "", *details: Message) -> None:
         super().__init__(code.name)
@@ -34,7 +34,7 @@ Script = Callable[[SubscribeRequest], AsyncIterator[Frame]]
 
 
 class Replica(EventServiceServicer):
-    """Plays one script after the other, one for each subscription; the last one again and again."""
+    """Runs the next script for each subscription, and repeats the last one."""
 
     def __init__(self, *scripts: Script) -> None:
         self.scripts = list(scripts)
@@ -56,7 +56,7 @@ class Replica(EventServiceServicer):
 
     @property
     def kept(self) -> list[list[str]]:
-        """What each subscription resumed with."""
+        """The cursor of each subscription."""
         return [list(request.resume.cursors) for request in self.requests]
 
 
@@ -71,7 +71,7 @@ def _metadata(status: StatusError) -> tuple[tuple[str, bytes], ...]:
 
 @contextlib.asynccontextmanager
 async def serving(*replicas: Replica) -> AsyncIterator[list[str]]:
-    """Serves, and says where."""
+    """Starts servers for these replicas, and yields their endpoints."""
     async with contextlib.AsyncExitStack() as stack:
         for replica in replicas:
             server = grpc.aio.server()
@@ -84,7 +84,7 @@ async def serving(*replicas: Replica) -> AsyncIterator[list[str]]:
 
 
 def plays(*steps: Frame | Exception) -> Script:
-    """A script without surprises."""
+    """A script that sends these frames, and raises an exception where there is one."""
 
     async def script(_: SubscribeRequest) -> AsyncIterator[Frame]:
         for step in steps:
@@ -102,7 +102,7 @@ def position(rv: int, era: int = 1, ordinal: int | None = 0) -> Position:
 def event(
     change: str, name: str, rv: int, *, stream: str = "1", delta: str = "", namespace: str = "ns"
 ) -> Frame:
-    """A change of one object: the version of the object is its position's."""
+    """A change of one object: `rv` is its resource version and that of its position."""
     return Frame(
         cursor_delta=delta,
         event=event_pb2.Event(

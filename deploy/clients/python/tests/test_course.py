@@ -1,4 +1,4 @@
-"""Which replica is asked next, and when."""
+"""Which replica is tried next, and when."""
 
 import pytest
 
@@ -8,7 +8,7 @@ ABC = ["a:1", "b:1", "c:1"]
 
 
 def course(endpoints: list[str]) -> Course:
-    """Without chance: every pause has its full length."""
+    """Without jitter: every pause has its full length."""
     return Course(endpoints, jitter=lambda: 1.0)
 
 

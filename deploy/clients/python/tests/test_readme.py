@@ -1,4 +1,4 @@
-"""The README shows the consumer as it is."""
+"""The README shows the whole example consumer."""
 
 from pathlib import Path
 

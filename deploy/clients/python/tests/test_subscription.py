@@ -1,4 +1,4 @@
-"""Subscriptions against replicas that play scripts."""
+"""Subscriptions to replicas that follow scripts."""
 
 import asyncio
 import threading
@@ -42,7 +42,7 @@ UNAVAILABLE = grpc.StatusCode.UNAVAILABLE
 
 
 async def names(subscription: Subscription) -> list[str]:
-    """The objects of events, in order."""
+    """The object names of all events, in order."""
     async with subscription:
         return [frame.event.object.name async for frame in subscription if frame.HasField("event")]
 
@@ -52,7 +52,7 @@ async def hangs(_: SubscribeRequest) -> AsyncIterator[Frame]:
     yield Frame()
 
 
-async def tells_then_hangs(_: SubscribeRequest) -> AsyncIterator[Frame]:
+async def plays_then_hangs(_: SubscribeRequest) -> AsyncIterator[Frame]:
     yield progress("w1")
     yield event("ADDED", "x", 1, delta="d1")
     await asyncio.Event().wait()
@@ -133,7 +133,7 @@ async def test_a_closing_that_stops_without_being_complete_is_an_error() -> None
 
 
 async def test_a_silent_replica_is_left_before_and_after_its_first_frame() -> None:
-    deaf, mute = Replica(hangs), Replica(tells_then_hangs)
+    deaf, mute = Replica(hangs), Replica(plays_then_hangs)
     last = Replica(plays(COMPLETE))
     async with serving(deaf, mute, last) as endpoints:
         assert await names(Subscription(endpoints, _times=QUICK)) == ["x"]

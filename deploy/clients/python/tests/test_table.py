@@ -1,4 +1,4 @@
-"""The rules of tables."""
+"""Tables, frame by frame."""
 
 from fake import event, gap, progress, stream_change, synced
 

@@ -1,5 +1,4 @@
-// Package fake has replicas that play what a test has written down, and short frames to write it
-// with.
+// Package fake has replicas that follow the script of a test, and helpers that build frames.
 package fake
 
 import (
@@ -21,10 +20,10 @@ import (
 	v1 "quorumwatch.dev/client/quorumwatch/v1"
 )
 
-// Script is what a replica does in one subscription.
+// Script is what a replica sends in one subscription, and how it ends it.
 type Script func(ctx context.Context, send func(*v1.SubscribeResponse) error) error
 
-// Plays is a script without surprises: frames, then perhaps an error.
+// Plays sends frames, then ends with err, which may be nil.
 func Plays(err error, frames ...*v1.SubscribeResponse) Script {
 	return func(_ context.Context, send func(*v1.SubscribeResponse) error) error {
 		for _, frame := range frames {
@@ -36,7 +35,7 @@ func Plays(err error, frames ...*v1.SubscribeResponse) Script {
 	}
 }
 
-// PlaysSlowly: frames with a pause before each, then silence.
+// PlaysSlowly sends frames with a pause before each, then nothing.
 func PlaysSlowly(pause time.Duration, frames ...*v1.SubscribeResponse) Script {
 	return func(ctx context.Context, send func(*v1.SubscribeResponse) error) error {
 		for _, frame := range frames {
@@ -53,7 +52,7 @@ func PlaysSlowly(pause time.Duration, frames ...*v1.SubscribeResponse) Script {
 	}
 }
 
-// PlaysThenHangs: frames, then silence.
+// PlaysThenHangs sends frames, then nothing.
 func PlaysThenHangs(frames ...*v1.SubscribeResponse) Script {
 	return func(ctx context.Context, send func(*v1.SubscribeResponse) error) error {
 		if err := Plays(nil, frames...)(ctx, send); err != nil {
@@ -64,8 +63,7 @@ func PlaysThenHangs(frames ...*v1.SubscribeResponse) Script {
 	}
 }
 
-// Replica plays one script after the other, one for each subscription; the last one again and
-// again.
+// Replica runs the next script for each subscription, and repeats the last one.
 type Replica struct {
 	v1.UnimplementedEventServiceServer
 	Endpoint string
@@ -75,7 +73,7 @@ type Replica struct {
 	requests []*v1.SubscribeRequest
 }
 
-// Serve starts a replica that lives as long as the test.
+// Serve starts a replica for the duration of the test.
 func Serve(t *testing.T, scripts ...Script) *Replica {
 	t.Helper()
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
@@ -90,7 +88,7 @@ func Serve(t *testing.T, scripts ...Script) *Replica {
 	return replica
 }
 
-// Subscribe plays.
+// Subscribe runs the next script.
 func (r *Replica) Subscribe(
 	request *v1.SubscribeRequest,
 	stream grpc.ServerStreamingServer[v1.SubscribeResponse],
@@ -105,14 +103,14 @@ func (r *Replica) Subscribe(
 	return script(stream.Context(), stream.Send)
 }
 
-// Requests are those of all subscriptions.
+// Requests returns the requests of all subscriptions.
 func (r *Replica) Requests() []*v1.SubscribeRequest {
 	r.mutex.Lock()
 	defer r.mutex.Unlock()
 	return slices.Clone(r.requests)
 }
 
-// Resumed is what each subscription resumed with.
+// Resumed returns the cursor of each subscription.
 func (r *Replica) Resumed() [][]string {
 	var resumed [][]string
 	for _, request := range r.Requests() {
@@ -121,7 +119,7 @@ func (r *Replica) Resumed() [][]string {
 	return resumed
 }
 
-// Status ends a call, with a reason unless that is empty.
+// Status is an error with this code, and with this reason unless it is empty.
 func Status(code codes.Code, reason string, more ...protoadapt.MessageV1) error {
 	if reason != "" {
 		more = append(more, &errdetails.ErrorInfo{Domain: "quorumwatch.dev", Reason: reason})
@@ -133,13 +131,13 @@ func Status(code codes.Code, reason string, more ...protoadapt.MessageV1) error 
 	return with.Err()
 }
 
-// Position is one of era 1, with ordinal 0.
+// Position is a position in era 1, with ordinal 0.
 func Position(version int) *v1.Position {
 	ordinal := uint32(0)
 	return &v1.Position{Era: 1, ResourceVersion: fmt.Sprint(version), Ordinal: &ordinal}
 }
 
-// Event is a change of one object of a stream: the version of the object is its position's.
+// Event is a change of one object: version is its resource version and that of its position.
 func Event(change, stream, name string, version int, delta string) *v1.SubscribeResponse {
 	return &v1.SubscribeResponse{
 		CursorDelta: delta,
@@ -158,7 +156,7 @@ func Event(change, stream, name string, version int, delta string) *v1.Subscribe
 	}
 }
 
-// Progress comes with a whole cursor.
+// Progress has a whole cursor.
 func Progress(cursor string, upToDate bool) *v1.SubscribeResponse {
 	progress := &v1.Progress{UpToDate: upToDate}
 	return &v1.SubscribeResponse{
@@ -166,13 +164,13 @@ func Progress(cursor string, upToDate bool) *v1.SubscribeResponse {
 	}
 }
 
-// Heartbeat has nothing to say.
+// Heartbeat is an empty heartbeat.
 func Heartbeat() *v1.SubscribeResponse {
 	heartbeat := &v1.SubscribeResponse_Heartbeat{Heartbeat: &v1.Heartbeat{}}
 	return &v1.SubscribeResponse{Frame: heartbeat}
 }
 
-// StreamChange is one of those without a cursor.
+// StreamChange is a stream change without a cursor.
 func StreamChange(kind, stream string, snapshotFollows bool) *v1.SubscribeResponse {
 	change := &v1.StreamChange{
 		Stream:          stream,
@@ -183,7 +181,7 @@ func StreamChange(kind, stream string, snapshotFollows bool) *v1.SubscribeRespon
 	return &v1.SubscribeResponse{Frame: &v1.SubscribeResponse_StreamChange{StreamChange: change}}
 }
 
-// Gap begins after version 5.
+// Gap is a gap after version 5.
 func Gap(reason, stream string, repaired bool) *v1.SubscribeResponse {
 	gap := &v1.Gap{
 		Stream:   stream,
@@ -197,13 +195,13 @@ func Gap(reason, stream string, repaired bool) *v1.SubscribeResponse {
 	return &v1.SubscribeResponse{Frame: &v1.SubscribeResponse_Gap{Gap: gap}}
 }
 
-// Synced ends a snapshot.
+// Synced is the end of a snapshot.
 func Synced(stream string, version int) *v1.SubscribeResponse {
 	synced := &v1.Synced{Stream: stream, Cluster: "one", Position: Position(version)}
 	return &v1.SubscribeResponse{Frame: &v1.SubscribeResponse_Synced{Synced: synced}}
 }
 
-// Closing comes with a whole cursor.
+// Closing has a whole cursor.
 func Closing(reason, action, cursor string, delay time.Duration) *v1.SubscribeResponse {
 	closing := &v1.Closing{
 		Reason:     v1.ClosingReason(v1.ClosingReason_value["CLOSING_REASON_"+reason]),
@@ -216,7 +214,7 @@ func Closing(reason, action, cursor string, delay time.Duration) *v1.SubscribeRe
 	}
 }
 
-// Complete is how a subscription ends that has everything.
+// Complete is the end of a subscription that has reached Options.Until.
 func Complete() *v1.SubscribeResponse {
 	return Closing("COMPLETE", "STOP", "end", 0)
 }

@@ -1,4 +1,4 @@
-"""The client of quorumwatch: subscriptions that resume by themselves, and what to do with frames.
+"""The client of quorumwatch: subscriptions that resume automatically, and tables of their objects.
 
 The messages are those of the protocol, in `quorumwatch.v1`.
 """

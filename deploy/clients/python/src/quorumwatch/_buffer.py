@@ -1,4 +1,4 @@
-"""Frames between a call and who takes them."""
+"""The buffer between a call and its consumer."""
 
 from __future__ import annotations
 
@@ -6,13 +6,13 @@ import asyncio
 
 from quorumwatch.v1.event_service_pb2 import SubscribeResponse
 
-# What may wait; beyond it the replica is made to wait. An object may have 8 MiB.
+# When the buffer is full, the replica waits (flow control). An object may have 8 MiB.
 FRAMES_MAX = 1024
 BYTES_MAX = 16 * 1024 * 1024
 
 
 class Buffer:
-    """A queue with two limits, for one task that puts and one that takes."""
+    """A queue with two limits, for one producer and one consumer."""
 
     def __init__(self) -> None:
         self._frames: list[SubscribeResponse] = []
@@ -23,7 +23,7 @@ class Buffer:
         self._has_room = asyncio.Event()
 
     async def put(self, frame: SubscribeResponse, size: int) -> None:
-        """Adds a frame of so many bytes, once there is room. One alone may be of any size."""
+        """Waits for room and adds a frame of so many bytes. An empty buffer takes any size."""
         while self._frames and (len(self._frames) >= FRAMES_MAX or self._bytes + size > BYTES_MAX):
             self._has_room.clear()
             await self._has_room.wait()
@@ -32,13 +32,13 @@ class Buffer:
         self._changed.set()
 
     def end(self, error: BaseException | None) -> None:
-        """Nothing comes after what is there."""
+        """Marks the buffer as complete: `error` is raised after the frames that it still holds."""
         self._has_ended = True
         self._error = error
         self._changed.set()
 
     async def take(self) -> list[SubscribeResponse]:
-        """All that is there, at least one frame; nothing at the end. Raises what it ended with."""
+        """Waits for frames and returns all; none at the end. Raises the error given to `end`."""
         while not self._frames:
             if self._error is not None:
                 raise self._error

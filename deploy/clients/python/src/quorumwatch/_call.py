@@ -18,19 +18,19 @@ _METHOD: Final = "/quorumwatch.v1.EventService/Subscribe"
 _OPTIONS: Final = (
     # An object may have 8 MiB; the default is 4 MiB.
     ("grpc.max_receive_message_length", 32 * 1024 * 1024),
-    # Each call has a connection of its own, so that the library's back-off plays no part.
+    # A connection for each call, so that gRPC's own back-off does not apply.
     ("grpc.use_local_subchannel_pool", 1),
 )
 
 
 @dataclass(frozen=True)
 class Connect:
-    """How replicas are reached."""
+    """How to connect to replicas."""
 
     credentials: grpc.ChannelCredentials | None = None
-    """For TLS, as in front of a proxy; plaintext without them."""
+    """For TLS, for example with a proxy; plaintext by default."""
     metadata: tuple[tuple[str, str], ...] = ()
-    """Sent with each call: `(("authorization", "Bearer ..."),)`."""
+    """Sent with each call, such as `(("authorization", "Bearer ..."),)`."""
     options: tuple[tuple[str, str | int], ...] = ()
     """Channel options of the gRPC library."""
 
@@ -40,29 +40,28 @@ class SilentError(Exception):
 
 
 class LostError(Exception):
-    """A replica has ended the call without saying why."""
+    """A replica has ended the call without a reason."""
 
 
 class _Watchdog:
-    """Cancels a call that brings nothing.
+    """Cancels a call that receives nothing in time.
 
-    It counts ticks of the loop and not the time, so that a pause of this process is not held
-    against the replica.
+    It counts ticks of the loop instead of reading a clock: a pause of this process does not count.
     """
 
     def __init__(self, cancel: Callable[[], object], tick: float) -> None:
         self._cancel = cancel
         self._tick_seconds = tick
         self._left: int | None = None
-        self.has_barked = False
+        self.has_expired = False
         self._timer = asyncio.get_running_loop().call_later(tick, self._tick)
 
     def expect(self, within: float) -> None:
-        """Something must come within so many seconds."""
+        """Starts the timeout: something must be received within so many seconds."""
         self._left = int(within / self._tick_seconds) + 1
 
     def rest(self) -> None:
-        """Nothing is expected: we are the ones who make the other side wait."""
+        """Stops the timeout, while the frame is processed and the replica waits for us."""
         self._left = None
 
     def stop(self) -> None:
@@ -72,7 +71,7 @@ class _Watchdog:
         if self._left is not None:
             self._left -= 1
             if self._left <= 0:
-                self.has_barked = True
+                self.has_expired = True
                 self._cancel()
                 return
         loop = asyncio.get_running_loop()
@@ -109,15 +108,15 @@ async def frames(
             watchdog.expect(first_within)
             while (received := await call.read()) is not grpc.aio.EOF:
                 sized = cast(_Sized, received)
-                # A heartbeat has been heard, and that is all that it is for.
+                # A heartbeat only resets the timeout.
                 if not sized[0].HasField("heartbeat"):
                     watchdog.rest()
                     yield sized
                 watchdog.expect(within)
-            raise LostError("it ended the subscription without a word")
+            raise LostError("it ended the subscription without a reason")
         except asyncio.CancelledError:
-            if watchdog.has_barked:
-                raise SilentError("it is silent") from None
+            if watchdog.has_expired:
+                raise SilentError("it sent nothing for too long") from None
             raise
         finally:
             watchdog.stop()

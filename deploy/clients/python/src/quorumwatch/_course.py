@@ -1,4 +1,4 @@
-"""Which replica is asked next, and when. Pure: it neither waits nor reads a clock."""
+"""Which replica to try next, and when. Pure: it neither waits nor reads a clock."""
 
 from __future__ import annotations
 
@@ -7,22 +7,22 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 # The pause after every replica was tried once: short at first, because a takeover is short, and
-# never long, because API servers forget (seconds).
+# never long, because API servers keep only minutes of history (seconds).
 PAUSE_MIN, PAUSE_MAX = 0.05, 2.0
 
 
 @dataclass(frozen=True)
 class Attempt:
-    """Whom to ask, after how many seconds."""
+    """Which replica to try next, after how many seconds."""
 
     endpoint: str
     wait: float
     is_hurried: bool
-    """Whether others have not been tried yet: no time should be lost here."""
+    """Whether other replicas have not been tried yet: this attempt gets less time."""
 
 
 class Course:
-    """The way through the replicas."""
+    """Selects the replica to try next."""
 
     def __init__(
         self, endpoints: Sequence[str], jitter: Callable[[], float] = random.random
@@ -37,7 +37,7 @@ class Course:
         self._jitter = jitter
 
     def next(self, now: float) -> Attempt:
-        """The next attempt; `now` and all times are those of one monotonic clock."""
+        """The next attempt; `now` and all other times are of one monotonic clock."""
         start = max(now + self._pause(), self._everywhere_not_before)
         count = len(self._endpoints)
         order = [(self._turn + step) % count for step in range(count)]
@@ -48,17 +48,17 @@ class Course:
         return Attempt(self._endpoints[self._turn], wait, self._failed < count)
 
     def holds(self) -> None:
-        """The attempt has lasted: what failed before it is forgotten."""
+        """Resets the count of failures: the current attempt has lasted long enough."""
         self._failed = 0
 
     def go_elsewhere(self, now: float, delay: float = 0.0) -> None:
-        """Next the other replicas; this one not before `delay` has passed."""
+        """Moves to the next replica; this one is not tried again before `delay` has passed."""
         self._failed += 1
         self._not_before[self._turn] = now + delay
         self._turn = (self._turn + 1) % len(self._endpoints)
 
     def repeat(self, now: float, delay: float) -> None:
-        """Any replica after `delay`: this one, which has what is needed at hand."""
+        """Waits for `delay`, then tries this replica again: it has the data in memory."""
         self._failed += 1
         self._everywhere_not_before = now + delay
 

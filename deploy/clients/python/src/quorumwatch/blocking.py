@@ -14,8 +14,8 @@ from quorumwatch.subscription import Frame, Subscription
 class BlockingSubscription:
     """A `Subscription` as an ordinary iterator and context manager, for one thread.
 
-    Nothing runs between two calls: the server closes the subscription of who takes too long, and it
-    is resumed.
+    Nothing runs between two calls: if they are too far apart, the server closes the subscription as
+    too slow, and the next call resumes it.
     """
 
     def __init__(self, subscription: Subscription) -> None:
@@ -39,7 +39,7 @@ class BlockingSubscription:
         self.close()
 
     def close(self) -> None:
-        """Leaves."""
+        """Ends the subscription."""
         self._runner.run(self._subscription.aclose())
         self._runner.close()
 

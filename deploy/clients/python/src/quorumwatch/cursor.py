@@ -1,4 +1,4 @@
-"""Where a subscription stands."""
+"""The position of a subscription."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from quorumwatch.v1.event_service_pb2 import SubscribeResponse
 
 
 class Cursor:
-    """What is kept of a subscription's cursor: the last whole, then the deltas after it, in order.
+    """The position of a subscription: the last whole cursor, and the deltas after it, in order.
 
-    Opaque: never build, shorten, reorder or merge the parts.
+    The parts are opaque: never build, shorten, reorder or merge them.
     """
 
     def __init__(self, parts: Iterable[str] = ()) -> None:
@@ -18,11 +18,11 @@ class Cursor:
 
     @property
     def parts(self) -> tuple[str, ...]:
-        """What to save, and to give to a later `Subscription` as `kept`."""
+        """What to save, and to pass to a later `Subscription` as `kept`."""
         return tuple(self._parts)
 
     def keep(self, frame: SubscribeResponse) -> None:
-        """Makes it the cursor after this frame."""
+        """Advances the cursor to this frame."""
         if frame.cursor:
             self._parts = [frame.cursor]
         elif frame.cursor_delta:

@@ -1,4 +1,4 @@
-"""Why a call failed, and what a client does about it."""
+"""Why a call failed, and what a client does then."""
 
 from __future__ import annotations
 
@@ -18,8 +18,7 @@ DOMAIN: Final = "quorumwatch.dev"
 _DETAILS_KEY: Final = "grpc-status-details-bin"
 _PREFIX: Final = "ERROR_REASON_"
 
-# A delay that a replica asks for is not followed beyond this (seconds): API servers keep their
-# history for five minutes.
+# The longest retry delay that is honoured (seconds): API servers keep five minutes of history.
 DELAY_MAX: Final = 60.0
 
 
@@ -27,9 +26,9 @@ class Reaction(enum.Enum):
     """What a client does after a failed call. See proto/quorumwatch/v1/error.proto."""
 
     FIX = "fix"
-    """The request is at fault. Do not repeat it."""
+    """The request is invalid. Do not repeat it."""
     ELSEWHERE = "elsewhere"
-    """Ask another replica at once, this one again after `Failure.retry_delay`."""
+    """Try another replica immediately, this one again after `Failure.retry_delay`."""
     REPEAT = "repeat"
     """Repeat the request, with the same `request_id`, at any replica."""
     READ = "read"
@@ -66,8 +65,8 @@ _CURSOR: Final = frozenset(
     }
 )
 
-# Where a status has no reason that this version knows: a proxy's, the library's own, or a later
-# version's. The request itself is at fault, and no replica will take it.
+# For a status without a reason that this version knows: from a proxy, from gRPC itself, or from a
+# later version. The request is invalid, and every replica would reject it.
 _FINAL_CODES: Final = frozenset(
     {
         grpc.StatusCode.INVALID_ARGUMENT,
@@ -95,18 +94,18 @@ def _reaction(code: grpc.StatusCode, reason: str) -> Reaction:
 
 @dataclass(frozen=True)
 class Failure:
-    """Why a call failed, as its status says: a call of any service, not only a subscription."""
+    """Why a call failed, read from its status: a call of any service, not only a subscription."""
 
     code: grpc.StatusCode
     message: str
     """One readable sentence."""
     reason: str
-    """An `ErrorReason` without its prefix: "NO_QUORUM". Empty where no replica sent the status."""
+    """An `ErrorReason` without its prefix: "NO_QUORUM". Empty if no replica sent the status."""
     reaction: Reaction
     retry_delay: float = 0.0
     """Seconds."""
     violations: tuple[str, ...] = ()
-    """The fields or limits at fault, as "filters[0].resources: is not known"."""
+    """The invalid fields, or the exceeded limits, such as "filters[0].resources: is not known"."""
 
     @classmethod
     def of(cls, error: grpc.RpcError) -> Failure:
@@ -144,14 +143,14 @@ def _read_details(status: bytes, violations: list[str]) -> tuple[str, float]:
 
 
 class QuorumwatchError(Exception):
-    """What no other replica and no second try can help with."""
+    """An error that neither another replica nor a retry resolves."""
 
 
 class RefusedError(QuorumwatchError):
-    """Every replica will refuse the request: `failure` says what would be right."""
+    """Every replica would reject the request: `failure` has the reason and what would be valid."""
 
     def __init__(self, endpoint: str, failure: Failure) -> None:
-        # The message of a replica names them already.
+        # The message of a replica may contain some already.
         unnamed = [text for text in failure.violations if text not in failure.message]
         details = "".join(f"; {text}" for text in unnamed)
         super().__init__(f"{endpoint} refuses the request: {failure}{details}")
@@ -160,11 +159,14 @@ class RefusedError(QuorumwatchError):
 
 
 class CursorError(RefusedError):
-    """What was kept is damaged, or not of this group: begin again, or correct the endpoints."""
+    """The saved cursor is damaged, or belongs to another group.
+
+    Start without it, or correct the endpoints.
+    """
 
 
 class ClosedError(QuorumwatchError):
-    """The server has ended the subscription for good, and not because it is complete."""
+    """The server has ended the subscription permanently before it was complete."""
 
     def __init__(self, closing: event_pb2.Closing) -> None:
         super().__init__(closing.message or event_pb2.ClosingReason.Name(closing.reason))

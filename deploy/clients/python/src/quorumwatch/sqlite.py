@@ -1,4 +1,4 @@
-"""Events and the cursor in one SQLite database: each event once, whatever is killed."""
+"""Saves events and the cursor in one SQLite database: each event exactly once."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ from quorumwatch.v1.event_pb2 import (
 )
 from quorumwatch.v1.position_pb2 import Position
 
-# What is sent again after an interrupted snapshot or repair may have another position: there the
-# object's own version shows what is known already.
+# What is sent again after an interrupted snapshot or repair can have another position: the object's
+# own version deduplicates it.
 _SCHEMA: Final = """
 CREATE TABLE IF NOT EXISTS events (
     seq INTEGER PRIMARY KEY AUTOINCREMENT,
@@ -65,14 +65,14 @@ _INSERT_EVENT: Final = "INSERT OR IGNORE INTO events VALUES (NULL" + ", ?" * 13 
 _INSERT_GAP: Final = (
     f"INSERT OR IGNORE INTO gaps VALUES (NULL, ?, ?, ?, ?, ?, ?, ?, ?, {_LAST_EVENT}, NULL, NULL)"
 )
-# A snapshot that is sent again after a resume is no other one: the row of the first is still open.
+# A snapshot that is sent again after a resume has no row of its own: the first is still open.
 _INSERT_BEGINNING: Final = f"""
 INSERT OR IGNORE INTO gaps
 SELECT NULL, ?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, {_LAST_EVENT}, NULL, NULL
 WHERE NOT EXISTS (
     SELECT 1 FROM gaps WHERE stream = ?1 AND NOT repaired AND synced_event IS NULL)
 """
-# A snapshot that begins while another is under way makes void what that one has sent.
+# A snapshot that begins while another is in progress invalidates what that one has sent.
 _DROP_VOID: Final = """
 DELETE FROM events WHERE stream = ?1 AND change_type = 'SNAPSHOT' AND seq > (
     SELECT max(after_event) FROM gaps
@@ -87,24 +87,24 @@ _CLOSE_GAPS: Final = (
 class Store:
     """A database that holds events, gaps, and the cursor after them.
 
-    `save` keeps what frames say. For tables of your own use `transaction`, which saves nothing but
-    the cursor: what is written inside is there exactly if the cursor after it is.
+    `save` writes events and gaps to the tables of this module. For tables of your own use
+    `transaction`, which saves only the cursor, in the transaction in which you write.
     """
 
     def __init__(self, path: str | Path) -> None:
         self._db = sqlite3.connect(path, isolation_level=None)
-        # What a loss of power takes is whole transactions, the cursor included: it is sent again.
+        # A power loss can lose whole transactions, with their cursor: their frames are sent again.
         self._db.executescript("PRAGMA journal_mode = WAL; PRAGMA synchronous = NORMAL;" + _SCHEMA)
         self._last = self._last_part()
 
     @property
     def kept(self) -> list[str]:
-        """Where to resume."""
+        """The saved cursor, to resume from."""
         rows = self._db.execute("SELECT part FROM cursor ORDER BY seq")
         return [part for (part,) in rows]
 
     def save(self, frames: Sequence[Frame]) -> None:
-        """Keeps what frames say, and the cursor after them: all of it, or nothing."""
+        """Saves frames and the cursor after them in one transaction."""
         with self.transaction(frames) as db:
             for frame in frames:
                 match frame.WhichOneof("frame"):
@@ -127,7 +127,7 @@ class Store:
 
     @contextlib.contextmanager
     def transaction(self, frames: Sequence[Frame]) -> Iterator[sqlite3.Connection]:
-        """One transaction around what is made of frames; the cursor after them is saved in it."""
+        """A transaction for your own statements, in which the cursor after `frames` is saved."""
         self._db.execute("BEGIN IMMEDIATE")
         try:
             if self._last_part() != self._last:
@@ -166,12 +166,12 @@ class Store:
         self.close()
 
     def close(self) -> None:
-        """Closes the database; what was saved stays."""
+        """Closes the database."""
         self._db.close()
 
 
 def position_text(position: Position) -> str:
-    """A position as people read it: "era/resource version/ordinal"."""
+    """A position as "era/resource version/ordinal"."""
     text = f"{position.era}/{position.resource_version}"
     return f"{text}/{position.ordinal}" if position.HasField("ordinal") else text
 

@@ -1,4 +1,4 @@
-"""The subscription: one stream of frames, whichever replica serves it."""
+"""The subscription: one stream of frames, from any replica that can serve it."""
 
 from __future__ import annotations
 
@@ -34,41 +34,42 @@ from quorumwatch.v1.event_service_pb2 import (
 _log: Final = logging.getLogger("quorumwatch")
 
 Frame = SubscribeResponse
-"""What a subscription brings: `frame.WhichOneof("frame")` says which of its fields is set. `None`
-is a frame of a later version, of which only the cursor matters."""
+"""One message of a subscription: `frame.WhichOneof("frame")` is the name of its field that is set,
+or `None` for a frame of a later version, of which only the cursor matters."""
 
 
 class Start(enum.Enum):
-    """Where a subscription begins that has nothing kept."""
+    """Where a subscription without a saved cursor begins."""
 
     NOW = "now"
-    """With what happens from now on."""
+    """With the changes from now on."""
     SNAPSHOT = "snapshot"
-    """With what exists, then every change of it."""
+    """With the objects that exist, followed by their changes."""
 
 
 @dataclass(frozen=True)
 class _Times:
-    """Seconds."""
+    """Timeouts, in seconds."""
 
-    # A replica sends a Heartbeat after half a second without any other frame; one that misses
-    # three is left.
+    # A replica sends a Heartbeat after half a second without any other frame; after three missed
+    # ones, the next replica is tried.
     silence: float = 1.5
-    # While there are others to try, the connection and the first frame take no longer.
+    # For the connection and the first frame, while there are other replicas to try.
     first_frame: float = 5.0
-    # Nor this, where there are none.
+    # The same, if there are none.
     only_frame: float = 12.0
-    # How exact these are.
+    # The resolution of these timeouts.
     tick: float = 0.1
-    # A call that lives so long is no failed attempt: the longest pause between two of those.
+    # A call that lasts this long, the longest pause between two attempts, has not failed.
     settled: float = 2.0
 
 
 class Subscription:
-    """Frames of a subscription that resumes by itself, at one replica after the other.
+    """Frames of a subscription that resumes automatically at the next replica.
 
     An asynchronous iterator and context manager. It ends only after `until`; it raises
-    `QuorumwatchError` where no replica can help. Use `blocking` for programs without asyncio.
+    `QuorumwatchError` on an error that no replica can resolve. Use `blocking` for programs without
+    asyncio.
     """
 
     def __init__(
@@ -85,13 +86,14 @@ class Subscription:
         connect: Connect | None = None,
         _times: _Times | None = None,
     ) -> None:
-        """Nothing is asked before the first frame is.
+        """Sends no request before the first frame is asked for.
 
         endpoints: replicas of one group, as host:port; any of them, in any order.
-        filters: what to send; what matches one of them. Everything without.
-        start: where to begin, unless something was `kept`: `Cursor.parts`, or `Store.kept`.
-        silence: a replica that sends nothing for more seconds is left; 1.5 without. A heartbeat
-            comes every half a second.
+        filters: select what is sent: what matches any of them; everything if there are none.
+        start: where to begin if `kept` is empty.
+        kept: the saved cursor: `Cursor.parts`, or `Store.kept`.
+        silence: how many seconds a replica may send nothing before the next one is tried; 1.5 by
+            default. A replica sends a heartbeat every half a second.
         """
         self._course = Course(endpoints)
         self._request = SubscribeRequest(
@@ -115,12 +117,12 @@ class Subscription:
 
     @property
     def cursor(self) -> Cursor:
-        """After the last frame that was handed out: save its `parts` with what came of it."""
+        """The cursor after the last returned frame: save its `parts` with your results."""
         return self._cursor
 
     @property
     def endpoint(self) -> str | None:
-        """The replica that serves; `None` between two."""
+        """The replica that serves the subscription; `None` while it is disconnected."""
         return self._endpoint
 
     async def __aenter__(self) -> Self:
@@ -135,7 +137,7 @@ class Subscription:
         await self.aclose()
 
     async def aclose(self) -> None:
-        """Leaves."""
+        """Ends the subscription."""
         if self._reader is not None:
             self._reader.cancel()
             with contextlib.suppress(asyncio.CancelledError):
@@ -165,7 +167,8 @@ class Subscription:
     async def batch(self) -> list[Frame]:
         """All frames that have arrived, at least one; none at the end.
 
-        One transaction for each batch is fast under load, and prompt without it.
+        One transaction for each batch gives a high throughput under load, and a low latency
+        otherwise.
         """
         frames = self._waiting[::-1] or await self._take()
         self._waiting = []
@@ -174,7 +177,7 @@ class Subscription:
         return frames
 
     async def batches(self) -> AsyncIterator[list[Frame]]:
-        """One `batch` after the other."""
+        """Iterates over batches, until the end."""
         while frames := await self.batch():
             yield frames
 
@@ -194,7 +197,7 @@ class Subscription:
             self._buffer.end(error)
 
     async def _attempt(self, attempt: Attempt) -> bool:
-        """Follows one replica until it is gone. Whether to continue after it."""
+        """Receives from one replica until it fails. Returns whether to continue after it."""
         await asyncio.sleep(attempt.wait)
         try:
             closing = await self._follow(attempt)
@@ -248,7 +251,7 @@ class Subscription:
         return request
 
     def _obey(self, closing: Closing, endpoint: str) -> bool:
-        """Does as the server says. Whether to continue."""
+        """Carries out the action of a `Closing`. Returns whether to continue."""
         if closing.action == ClosingAction.CLOSING_ACTION_STOP:
             if closing.reason != ClosingReason.CLOSING_REASON_COMPLETE:
                 raise ClosedError(closing)

@@ -1,4 +1,4 @@
-"""A copy of what exists, in memory."""
+"""A copy of the objects that exist, in memory."""
 
 from __future__ import annotations
 
@@ -38,12 +38,12 @@ class Did(enum.Enum):
 
 @dataclass(frozen=True)
 class RowChange:
-    """One row that a frame has changed."""
+    """A change of one row by a frame."""
 
     did: Did
     key: Key
     event: Event
-    """What is stored now; what was stored last where it was dropped."""
+    """The stored event; for a dropped row, the last one."""
 
 
 _STORES: Final = (ChangeType.CHANGE_TYPE_ADDED, ChangeType.CHANGE_TYPE_MODIFIED)
@@ -54,15 +54,15 @@ _DROPS: Final = (ChangeType.CHANGE_TYPE_DELETED, ChangeType.CHANGE_TYPE_UNMATCHE
 class _Stream:
     change: StreamChange
     rows: dict[Key, Event] = field(default_factory=dict)
-    # The keys that the snapshot under way has named; `None` where none is under way.
+    # The keys in the current snapshot so far; `None` if no snapshot is in progress.
     seen: set[Key] | None = None
 
 
 class Table:
-    """Objects by stream, namespace and name, each as the last event that brought it.
+    """Objects by stream, namespace and name, each as its last event.
 
-    Feed it every frame of a subscription that began with a snapshot and whose filters name no
-    change types. A program that starts again begins with an empty table and nothing kept.
+    Apply every frame of a subscription that began with a snapshot and whose filters do not select
+    change types. After a restart, begin with an empty table and without a saved cursor.
     """
 
     def __init__(self) -> None:
@@ -70,7 +70,7 @@ class Table:
         self._is_up_to_date = False
 
     def apply(self, frame: Frame) -> list[RowChange]:
-        """Does what a frame says, and returns the rows that it has changed."""
+        """Applies a frame, and returns the rows that it changed."""
         match frame.WhichOneof("frame"):
             case "event":
                 return self._event(frame.event)
@@ -88,20 +88,20 @@ class Table:
 
     @property
     def is_complete(self) -> bool:
-        """Whether no snapshot is under way: what exists is there, as of some moment."""
+        """Whether no snapshot is in progress: the table is consistent, but may be old."""
         return all(stream.seen is None for stream in self._streams.values())
 
     @property
     def is_up_to_date(self) -> bool:
-        """Whether it is complete, and the last progress said that nothing is catching up."""
+        """Whether the table is complete, and no stream was catching up at the last progress."""
         return self._is_up_to_date and self.is_complete
 
     def streams(self) -> list[StreamChange]:
-        """The streams of the subscription, each as it was last described."""
+        """The streams of the subscription, each as its last `StreamChange`."""
         return [stream.change for stream in self._streams.values()]
 
     def get(self, stream: str, namespace: str, name: str) -> Event | None:
-        """One object; an empty namespace for one that has none."""
+        """One object, or `None`; the namespace of a cluster-scoped object is empty."""
         known = self._streams.get(stream)
         return known.rows.get(Key(stream, namespace, name)) if known else None
 
@@ -143,7 +143,7 @@ class Table:
         return []
 
     def _gap(self, gap: Gap) -> None:
-        # A repaired gap asks for nothing: what follows are ordinary events.
+        # After a repaired gap there is no snapshot: ordinary events follow.
         if not gap.repaired or gap.reason == GapReason.GAP_REASON_SNAPSHOT_RESTARTED:
             self._stream(gap.stream).seen = set()
 
