@@ -26,20 +26,20 @@ use tonic::{
 
 use crate::frames::Bare;
 
-/// The argument with which this program is the server.
+/// The argument that makes this program the server.
 pub(crate) const ARGUMENT: &str = "--serve-frames";
 
-/// As the simulated load is written.
+/// The interval between sends; the simulated load is written at the same one.
 const BEAT: Duration = Duration::from_millis(5);
 
-/// The server's process. Dropping it ends it.
+/// The server's process, which ends when this is dropped.
 pub(crate) struct Floor {
     child: Child,
     pub(crate) endpoint: Endpoint,
 }
 
 impl Floor {
-    /// Starts a server of these frames; each reader is sent so many per second.
+    /// Starts a server that sends `rate` of these frames per second to each reader.
     pub(crate) fn start(frames: &[Bytes], rate: u32, folder: &Path) -> Self {
         let mut file = Vec::new();
         for frame in frames {
@@ -61,7 +61,7 @@ impl Floor {
         let mut line = String::new();
         let output = child.stdout.take().expect("it is piped");
         let read = BufReader::new(output).read_line(&mut line);
-        read.expect("it says where it listens");
+        read.expect("it prints its address");
         let endpoint = line.trim().parse().expect("an address");
         Self { child, endpoint }
     }
@@ -73,13 +73,13 @@ impl Floor {
 
 impl Drop for Floor {
     fn drop(&mut self) {
-        // One that has ended by itself cannot be killed any more.
+        // Killing a process that has ended already fails.
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
 }
 
-/// Serves the frames of a file until standard input ends: with the process that started it.
+/// Serves the frames of a file until standard input closes: when the process that started it ends.
 pub(crate) async fn serve(path: &str, rate: &str) {
     let mut file = Bytes::from(fs::read(path).expect("it was written"));
     let mut frames = Vec::new();

@@ -1,4 +1,4 @@
-//! Frames as they are on the wire, and readers that cost next to nothing.
+//! Frames in their wire encoding, and readers that use next to no CPU.
 
 use std::{
     sync::{
@@ -26,10 +26,10 @@ const SUBSCRIBE: &str = "/quorumwatch.v1.EventService/Subscribe";
 const EVENT: u32 = 3;
 const GAP: u32 = 5;
 
-/// A reader with a rate pauses at most so often.
+/// The minimum pause of a reader with a limited rate.
 const PACE: Duration = Duration::from_millis(5);
 
-/// Messages as bytes.
+/// A codec that leaves messages encoded.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Bare;
 
@@ -67,7 +67,7 @@ impl Decoder for Bare {
     }
 }
 
-/// The field that a frame is in.
+/// The number of the field that holds the frame.
 fn field_of(mut frame: Bytes) -> Option<u32> {
     while frame.has_remaining() {
         let (field, kind) = decode_key(&mut frame).ok()?;
@@ -86,19 +86,19 @@ async fn subscribe(endpoint: &Endpoint) -> Streaming<Bytes> {
     let channel: Channel = endpoint.connect().await.expect("it listens").channel();
     let mut client = tonic::client::Grpc::new(channel);
     client.ready().await.expect("it is connected");
-    // A request that says nothing is no bytes at all.
+    // The encoding of an empty request is empty.
     let request = Request::new(Bytes::new());
     let path = PathAndQuery::from_static(SUBSCRIBE);
     let answer = client.server_streaming(request, path, Bare).await;
     answer.expect("it serves").into_inner()
 }
 
-/// So many frames with events, as they are on the wire.
+/// Records so many frames with events, in their wire encoding.
 pub(crate) async fn record(endpoint: &Endpoint, count: usize) -> Vec<Bytes> {
     let mut stream = subscribe(endpoint).await;
     let mut frames = Vec::new();
     while frames.len() < count {
-        let frame = stream.message().await.expect("it goes on");
+        let frame = stream.message().await.expect("no error");
         let frame = frame.expect("it does not end");
         if field_of(frame.clone()) == Some(EVENT) {
             frames.push(frame);
@@ -122,14 +122,14 @@ impl Received {
     }
 }
 
-/// Readers, until they are dropped.
+/// Readers, which end when this is dropped.
 pub(crate) struct Readers {
     pub(crate) received: Arc<Received>,
     _tasks: Vec<AbortOnDropHandle<()>>,
 }
 
 impl Readers {
-    /// Starts so many; each takes at most `rate` events per second, where one is given.
+    /// Starts `count` readers; each reads at most `rate` events per second if one is given.
     pub(crate) async fn start(endpoint: &Endpoint, count: usize, rate: Option<f64>) -> Self {
         let received = Arc::<Received>::default();
         let mut tasks = Vec::new();

@@ -1,10 +1,10 @@
-//! What quorumwatch costs, in one run: see `benches/README.md`.
+//! Measures what quorumwatch costs, in one run: see `benches/README.md`.
 
-#![allow(clippy::unwrap_used, reason = "a benchmark that cannot go on ends")]
+#![allow(clippy::unwrap_used, reason = "a benchmark that cannot continue ends")]
 #![allow(
     clippy::print_stdout,
     clippy::print_stderr,
-    reason = "figures are what it is for"
+    reason = "it prints figures"
 )]
 #![allow(
     clippy::cast_precision_loss,
@@ -33,7 +33,7 @@ use crate::{
 
 const GROUPS: [&str; 5] = ["cpu", "subscribers", "overload", "idle", "state"];
 
-/// What was asked for.
+/// The command line.
 struct Asked {
     groups: Vec<String>,
     is_json: bool,
@@ -47,7 +47,7 @@ fn asked() -> Asked {
     let mut arguments = std::env::args().skip(1);
     while let Some(argument) = arguments.next() {
         match argument.as_str() {
-            // From cargo.
+            // Passed by cargo.
             "--bench" => {}
             "-o" | "--output" => asked.is_json = arguments.next().as_deref() == Some("json"),
             group if GROUPS.contains(&group) => asked.groups.push(group.to_owned()),

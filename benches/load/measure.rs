@@ -1,4 +1,4 @@
-//! What a replica needs: for events, for subscribers, for idle clusters.
+//! CPU and memory of a replica: for events, for subscribers, for idle clusters.
 
 use std::time::{Duration, Instant};
 
@@ -15,18 +15,18 @@ use crate::{
 /// How much is measured, and for how long.
 pub(crate) struct Plan {
     clusters: usize,
-    /// What is let pass before a measurement.
+    /// The pause before a measurement.
     warm_up: Duration,
     span: Duration,
     overload_span: Duration,
-    /// Events per second: nearly idle, and busy.
+    /// Events per second: one rate at which the replica is nearly idle, and one that keeps it busy.
     rates: [u32; 2],
     subscriber_rate: u32,
     subscribers: usize,
-    /// What each reader takes per second where more is written.
+    /// Events per second that a slow reader reads.
     slow_reader_rate: f64,
     idle_clusters: usize,
-    /// What is let pass until the connections of the beginning are closed: they are kept for 50 s.
+    /// The pause until the connections of the start are closed: idle ones are kept for 50 s.
     idle_span: Duration,
     pub(crate) state_clusters: u64,
 }
@@ -61,13 +61,13 @@ impl Plan {
     };
 }
 
-/// How long the replica may take to watch so many clusters.
+/// How long the replica may take until it watches all clusters.
 const WATCHED_TIMEOUT: Duration = Duration::from_secs(180);
 
-/// Frames that the floor's server sends again and again.
+/// The number of frames that the floor's server repeats.
 const FRAMES: usize = 2_000;
 
-/// How often deliveries are counted.
+/// The interval at which deliveries are counted.
 const SECOND: Duration = Duration::from_secs(1);
 
 /// One replica that watches simulated clusters.
@@ -76,7 +76,7 @@ pub(crate) struct Watched<'a> {
     world: World,
 }
 
-/// What a replica used in a while, and what passed through it.
+/// The CPU time of a replica in a period, and the events that it published.
 struct Used {
     cpu: Duration,
     elapsed: Duration,
@@ -118,8 +118,8 @@ impl<'a> Watched<'a> {
         self.world.group.replicas[0].endpoint()
     }
 
-    /// Events that the owner has published since the clusters began: a simulated cluster gives each
-    /// change the next version.
+    /// The number of events that the owner has published since the clusters started: a simulated
+    /// cluster gives each change the next version.
     async fn published(&self) -> u64 {
         let shards = self.world.group.client().shards().await.unwrap();
         let streams = shards.iter().flat_map(|shard| &shard.streams);
@@ -164,7 +164,7 @@ impl<'a> Watched<'a> {
         self.world.end().await;
     }
 
-    /// What subscribers add, and what they would add to a server that does nothing else.
+    /// What subscribers add, and what they add to a server that does nothing else.
     pub(crate) async fn subscribers(&mut self, report: &mut Report) {
         let (rate, count) = (self.plan.subscriber_rate, self.plan.subscribers);
         self.begin(rate).await;
@@ -211,7 +211,7 @@ impl<'a> Watched<'a> {
         report.add("subscribers.floor", each, "us/event/subscriber", remark);
     }
 
-    /// Readers that take less than is written.
+    /// Readers that are slower than the writer.
     pub(crate) async fn overload(&mut self, report: &mut Report) {
         let rate = self.plan.rates[1];
         let count = self.plan.subscribers;
@@ -261,7 +261,7 @@ fn cpu(pid: u32) -> Duration {
     Duration::from_secs_f64(Usage::of(pid).cpu_seconds)
 }
 
-/// Memory of a replica that watches nothing, and of each cluster in which nothing happens.
+/// The memory of a replica that watches nothing, and what each idle cluster adds.
 pub(crate) async fn idle(plan: &Plan, report: &mut Report) {
     let count = plan.idle_clusters;
     let world = World::start_empty(WorldOptions {

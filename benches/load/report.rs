@@ -7,18 +7,18 @@ pub(crate) struct Figure {
     pub(crate) name: String,
     pub(crate) value: f64,
     pub(crate) unit: &'static str,
-    /// Under which circumstances.
+    /// The circumstances.
     pub(crate) remark: String,
 }
 
-/// What was measured, and where.
+/// The figures of a run.
 #[derive(Default)]
 pub(crate) struct Report {
     figures: Vec<Figure>,
 }
 
 impl Report {
-    /// Keeps a figure, and says so on standard error at once: a run takes minutes.
+    /// Adds a figure, and prints it on standard error immediately: a run takes minutes.
     pub(crate) fn add(
         &mut self,
         name: impl Into<String>,

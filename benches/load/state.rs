@@ -1,4 +1,4 @@
-//! What publishing the state costs where a reader holds the one before.
+//! What publishing a new state costs while a reader holds the previous one.
 
 use std::{
     collections::BTreeMap,
@@ -23,7 +23,7 @@ const AT: UnixMillis = UnixMillis(1_700_000_000_000);
 const STREAMS_PER_CLUSTER: u64 = 2;
 const ROUNDS: u32 = 40;
 
-/// A group that watches so many clusters, two streams of each.
+/// The state of a group that watches so many clusters, two streams of each.
 fn state(clusters: u64) -> State {
     let mut state = State {
         last_id: clusters * (STREAMS_PER_CLUSTER + 1),
@@ -93,7 +93,7 @@ fn stream(id: StreamId, cluster: ClusterId) -> Stream {
     }
 }
 
-/// Batches of checkpoints, spread over all clusters, with all that their publication costs.
+/// Applies batches of checkpoints of all clusters, as their publication does.
 pub(crate) fn measure(report: &mut Report, clusters: u64) {
     let mut state = Arc::new(state(clusters));
     let streams: Vec<StreamId> = state.streams.keys().copied().collect();

@@ -1,17 +1,17 @@
-//! What API servers were asked. Pure.
+//! The requests that API servers received. Pure.
 
-/// Requests of all clusters within some time.
+/// Requests to all clusters within a period.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Asked {
     pub(crate) requests: u64,
     /// Lists of objects, and watches that begin with one.
     pub(crate) lists: u64,
-    /// Most requests within one second, over all clusters.
+    /// The maximum number of requests within one second, to all clusters together.
     pub(crate) busiest_second: u64,
 }
 
 impl Asked {
-    /// Adds what was asked at another time.
+    /// Adds the requests of another period.
     pub(crate) fn add(&mut self, other: Self) {
         self.requests += other.requests;
         self.lists += other.lists;
@@ -24,8 +24,8 @@ pub(crate) fn is_watch(target: &str) -> bool {
     has(target, "watch=true") || has(target, "watch=1")
 }
 
-/// Whether objects are listed: the collection itself, or a watch that begins with what exists. A
-/// list of one object is asked for its version, not for data.
+/// Whether a request lists objects: the collection itself, or a watch that begins with the existing
+/// objects. A list of one object is sent to read the resource version only.
 pub(crate) fn is_list(target: &str) -> bool {
     let path = target.split('?').next().unwrap_or_default();
     let of_objects = path.ends_with("/events") || path.ends_with("/configmaps");

@@ -1,4 +1,4 @@
-//! API servers, each with an address of its own where there is a network.
+//! API servers, each with an address of its own if there is a network.
 
 use std::{
     net::{IpAddr, Ipv4Addr, SocketAddr},
@@ -21,11 +21,11 @@ use crate::{
     servers::{Real, Server},
 };
 
-/// How much of the past can be watched again: more than any disturbance lasts, and no more than
+/// How much history simulated API servers keep: more than any disturbance lasts, and no more than
 /// fits in memory.
 const HISTORY: std::time::Duration = std::time::Duration::from_secs(90);
 
-/// What the clusters serve, and what is watched of them.
+/// The resources that the clusters serve, and that are watched.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Watched {
     /// Events.
@@ -47,32 +47,32 @@ impl Watched {
     }
 }
 
-/// Where the clusters are.
+/// Which API servers serve the clusters.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Kind {
-    /// Each behind a simulated API server of its own.
+    /// A simulated API server for each cluster.
     Simulated,
-    /// All behind one simulated API server.
+    /// One simulated API server for all clusters.
     SharesServer,
-    /// Each behind a real kube-apiserver with an etcd of its own.
+    /// A real kube-apiserver with its own etcd for each cluster.
     Real,
 }
 
-/// All clusters, `sim-0` and up.
+/// All clusters, named `sim-0` and up.
 pub(crate) struct Clusters {
     fleets: Vec<Fleet>,
     pub(crate) all: Vec<Server>,
-    /// What real control planes have on disk; after them, so that it is removed after they end.
+    /// The data of real control planes; declared after them, so that it is removed after they end.
     folder: Option<TempDir>,
     pub(crate) watched: Watched,
-    /// When the first of their clocks began.
+    /// When the clock of each cluster's API server started.
     started: Vec<u64>,
-    /// Of each cluster, when the last request was made that was counted already.
+    /// When the last counted request of each cluster was made.
     counted: Vec<u64>,
 }
 
 impl Clusters {
-    /// So many, each with a server of its own, or all behind one.
+    /// Starts so many clusters.
     pub(crate) async fn start(
         count: usize,
         watched: Watched,
@@ -146,7 +146,7 @@ impl Clusters {
                     context: name.to_owned(),
                 })
             }
-            // With credentials, which belong into the configuration.
+            // Its kubeconfig has credentials, which belong in the configuration.
             Server::Real(_) => Source::Configured(name.to_owned()),
         };
         Cluster {
@@ -164,7 +164,7 @@ impl Clusters {
         }
     }
 
-    /// What the replicas' configuration holds of the clusters.
+    /// The clusters' part of the replicas' configuration.
     pub(crate) fn sources(&self) -> String {
         let sources = self.all.iter().filter_map(|server| match server {
             Server::Simulated(_) => None,
@@ -178,25 +178,25 @@ impl Clusters {
         sources.collect()
     }
 
-    /// These API servers die.
+    /// Kills these API servers.
     pub(crate) async fn kill(&self, indexes: &[usize]) {
         for index in indexes {
             self.all[*index].kill().await;
         }
     }
 
-    /// They are back and ready.
+    /// Starts them again, and waits until they are ready.
     pub(crate) async fn restore(&self, indexes: &[usize]) {
         let restored = indexes.iter().map(|index| self.all[*index].restore());
         futures::future::join_all(restored).await;
     }
 
-    /// Whether they are real.
+    /// Whether the API servers are real.
     pub(crate) fn are_real(&self) -> bool {
         self.folder.is_some()
     }
 
-    /// What was asked since the last call; a cluster remembers its last thousand requests.
+    /// The requests since the last call; a cluster records its last thousand requests.
     pub(crate) fn asked(&mut self) -> Asked {
         let mut asked = Asked::default();
         let mut by_second = std::collections::BTreeMap::<u64, u64>::new();
@@ -217,7 +217,7 @@ impl Clusters {
         asked
     }
 
-    /// When a watch of a cluster was opened first since a time.
+    /// When the first watch of a cluster since a time was opened.
     pub(crate) fn watch_opened(&self, index: usize, since: u64) -> Option<u64> {
         let requests = self.all[index].requests();
         let mut watches = requests.iter().filter(|request| is_watch(&request.target));

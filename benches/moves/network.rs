@@ -1,8 +1,8 @@
 //! A network for each replica, and a router between them that drops packets on demand.
 //!
-//! Packets that are dropped leave no trace at either end, as where a cable or a firewall is at
-//! fault. Everything lies in namespaces that this program alone can see (see [`super::isolation`]),
-//! so nothing is left behind however it ends.
+//! Packets are dropped without notice to either end, as by a broken cable or a firewall. Everything
+//! is in namespaces of this program alone (see [`super::isolation`]), so nothing is left behind
+//! however it ends.
 
 use std::{
     net::Ipv4Addr,
@@ -17,23 +17,23 @@ const CLIENTS: Ipv4Addr = Ipv4Addr::new(10, 99, 1, 2);
 const EVERYTHING: &str = "10.99.0.0/16";
 const API_SERVERS: &str = "10.99.100.0/22";
 const API_SERVERS_FIRST: u32 = u32::from_be_bytes([10, 99, 100, 1]);
-/// Most API servers that have an address of their own.
+/// The maximum number of API servers with an address of their own.
 const API_SERVERS_MAX: usize = 1_000;
 
 /// What the router drops.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Cut {
-    /// All that a replica sends.
+    /// Everything that a replica sends.
     From(usize),
-    /// All that is sent to a replica.
+    /// Everything that is sent to a replica.
     To(usize),
-    /// What a replica sends to another.
+    /// What one replica sends to another.
     Between(usize, usize),
     /// What a replica sends to an API server.
     ApiServer(usize, usize),
 }
 
-/// The network of a group.
+/// The network of a group and its API servers.
 #[derive(Debug)]
 pub(crate) struct Network {
     replicas: usize,
@@ -41,7 +41,7 @@ pub(crate) struct Network {
 }
 
 impl Network {
-    /// For so many replicas and API servers.
+    /// Creates the network for so many replicas and API servers.
     pub(crate) fn create(replicas: usize, api_servers: usize) -> Self {
         assert!(api_servers <= API_SERVERS_MAX, "too many API servers");
         run("mkdir -p /run/netns");
@@ -92,36 +92,36 @@ impl Network {
         ip(&format!("-n {own} route add default via {gateway}"));
     }
 
-    /// Where a replica is reached.
+    /// The address of a replica.
     pub(crate) fn replica(&self, index: usize) -> Ipv4Addr {
         assert!(index < self.replicas, "no such replica");
         Ipv4Addr::new(10, 99, 10 + octet(index), 2)
     }
 
-    /// Where an API server is reached.
+    /// The address of an API server.
     pub(crate) fn api_server(&self, index: usize) -> Ipv4Addr {
         assert!(index < self.api_servers, "no such API server");
         let index = u32::try_from(index).expect("there are few");
         Ipv4Addr::from(API_SERVERS_FIRST + index)
     }
 
-    /// A command that runs another where a replica is.
+    /// The prefix of a command that is to run in the network namespace of a replica.
     pub(crate) fn wrapper(&self, index: usize) -> Vec<String> {
         let path = format!("--net=/run/netns/{}", namespace(index));
         vec!["nsenter".into(), path]
     }
 
-    /// Drops from now on.
+    /// Starts dropping these packets.
     pub(crate) fn cut(&self, cuts: &[Cut]) {
         self.change("add", cuts);
     }
 
-    /// Drops no longer.
+    /// Stops dropping these packets.
     pub(crate) fn heal(&self, cuts: &[Cut]) {
         self.change("del", cuts);
     }
 
-    /// All of them at once, as far as one program can.
+    /// Changes all rules in one batch, as close to at once as possible.
     fn change(&self, verb: &str, cuts: &[Cut]) {
         let rules = cuts.iter().map(|cut| {
             let which = match *cut {
@@ -145,7 +145,7 @@ fn namespace(index: usize) -> String {
     format!("replica{index}")
 }
 
-/// The router's end of a replica's cable.
+/// The router's end of the link to a replica.
 fn link(index: usize) -> String {
     format!("to{index}")
 }
@@ -162,7 +162,7 @@ fn ip(arguments: &str) {
     run(&format!("ip {arguments}"));
 }
 
-/// Runs a command of words; what it reads is "1".
+/// Runs a command, given as words, with "1" as its standard input.
 fn run(words: &str) {
     let mut words_of = words.split(' ');
     let mut command = Command::new(words_of.next().expect("a command has a name"));

@@ -1,75 +1,77 @@
-//! What is asked for.
+//! The command line.
 
 use clap::{Parser, ValueEnum};
 
 use crate::scenarios::Scenario;
 
-/// How many rounds where nothing is said: enough for a look, not for a tail.
+/// The default number of rounds: enough for a median, not for a tail.
 const ROUNDS: u32 = 10;
 
-/// How many real API servers there are: one for each replica. Each needs a third of a core to start,
-/// and half a gigabyte.
+/// The number of real API servers: one for each replica. Each needs a third of a core to start, and
+/// half a gigabyte of memory.
 const REAL: u16 = 3;
-/// Changes per second that a real API server commits with ease.
+/// Changes per second that a real API server commits easily.
 const REAL_RATE: u32 = 30;
 
-/// Measures for how long subscribers hear nothing when replicas, networks and API servers fail.
+/// Measures how long subscribers receive nothing when replicas, networks and API servers fail.
 ///
-/// Three replicas of the real executable, each in a network of its own, watch simulated clusters
-/// that change at a steady rate; a subscriber lives beside each replica. `EXECUTABLE=path` measures
-/// another build. The exit code is 1 where anything was lost, came twice, or failed.
+/// Three replicas, processes of the real executable in network namespaces of their own, watch
+/// simulated clusters that change at a steady rate; each replica has one subscriber.
+/// `EXECUTABLE=path` measures another build. The exit code is 1 if anything was lost or duplicated,
+/// or if a scenario failed.
 #[derive(Clone, Debug, Parser)]
 #[command(name = "moves", bin_name = "cargo bench --bench moves --")]
 pub(crate) struct Arguments {
-    /// What to measure; everything where nothing is named.
+    /// Scenarios to measure; all by default.
     #[arg(value_enum)]
     pub(crate) scenarios: Vec<Scenario>,
-    /// How often each scenario is repeated; a round of `rolling-restart` restarts every replica.
+    /// Rounds of each scenario; a round of `rolling-restart` restarts every replica.
     #[arg(long, default_value_t = ROUNDS, value_parser = clap::value_parser!(u32).range(1..))]
     pub(crate) rounds: u32,
-    /// How many clusters are watched, of one shard each.
+    /// Number of watched clusters, one shard each.
     #[arg(long, default_value_t = 30, value_parser = clap::value_parser!(u16).range(3..=900))]
     pub(crate) shards: u16,
-    /// Real API servers, three of them, each a kube-apiserver with an etcd of its own, instead of
-    /// simulated ones; at most 30 changes a second of each stream. `tests/kube/build-tools.sh` must
-    /// have been run.
+    /// Watch three real API servers, each a kube-apiserver with its own etcd, instead of simulated
+    /// ones; at most 30 changes per second in each stream. Build them first with
+    /// `tests/kube/build-tools.sh`.
     #[arg(long)]
     pub(crate) real: bool,
-    /// Changes per second of each stream.
+    /// Changes per second in each stream.
     #[arg(long, default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..=500))]
     pub(crate) rate: u32,
-    /// How many clusters come back at once in `storm`.
+    /// Number of clusters that return at once in `storm`.
     #[arg(long, default_value_t = 1_000, value_parser = clap::value_parser!(u16).range(3..=5_000))]
     pub(crate) storm_clusters: u16,
-    /// For how many seconds the replica of `rebalance` was away before it comes back.
+    /// Seconds for which the replica of `rebalance` is stopped before it returns.
     #[arg(long, default_value_t = 5)]
     pub(crate) away: u16,
-    /// Which of what can be drawn is drawn.
+    /// Seed of everything that is random.
     #[arg(long, default_value_t = 1)]
     pub(crate) seed: u64,
-    /// Whether it works at all: one round of a few scenarios, few shards, in less than a minute.
+    /// Smoke test: one round of a few scenarios with few shards, in less than a minute.
     #[arg(long)]
     pub(crate) smoke: bool,
-    /// No namespaces: what needs them is skipped, and replicas listen on the loopback.
+    /// Do not use network namespaces: replicas listen on loopback, and scenarios that partition a
+    /// network are skipped.
     #[arg(long)]
     pub(crate) no_namespaces: bool,
-    /// What `-o json` printed for another build: its p50, p99 and max are shown beside the new.
+    /// Output of `-o json` for another build, whose p50, p99 and max are printed for comparison.
     #[arg(long, value_name = "FILE", value_parser = document)]
     pub(crate) before: Option<serde_json::Value>,
-    /// How to print the figures.
+    /// Output format.
     #[arg(short, long, value_enum, default_value_t = Format::Table)]
     pub(crate) output: Format,
-    /// From cargo.
+    /// Passed by cargo.
     #[arg(long, hide = true)]
     bench: bool,
 }
 
-/// How figures are printed.
+/// The format of the figures.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Format {
     /// Readable text.
     Table,
-    /// For programs: one document.
+    /// One JSON document.
     Json,
 }
 
@@ -79,7 +81,7 @@ fn document(path: &str) -> Result<serde_json::Value, String> {
 }
 
 impl Arguments {
-    /// As asked, with what follows from it.
+    /// The arguments of this process, with the values that `--smoke` and `--real` imply.
     pub(crate) fn read() -> Self {
         let mut asked = Self::parse();
         if asked.smoke {

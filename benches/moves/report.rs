@@ -21,18 +21,18 @@ const HISTOGRAM: [f64; 12] = [
     10.0, 20.0, 50.0, 100.0, 200.0, 300.0, 500.0, 1_000.0, 1_500.0, 2_000.0, 5_000.0, 10_000.0,
 ];
 
-/// What was disturbed, and so what the figures are about.
+/// What was disturbed, which decides what the figures mean.
 #[derive(Clone, Debug)]
 pub(crate) enum Scope {
-    /// A replica: its shards move, its subscribers go elsewhere.
+    /// A replica: its shards move, its subscribers fail over.
     Replica(usize),
-    /// The same, and when each stage was passed is of interest.
+    /// The same, with the time of each stage of the takeover.
     Takeover(usize),
-    /// Nobody any more: the group puts itself in order.
+    /// Nothing any more: the group settles.
     Nobody,
-    /// The ways to these clusters.
+    /// The routes to these clusters.
     Silent(BTreeSet<usize>),
-    /// These clusters are down: nothing can come of them, and nothing is to move.
+    /// These clusters are down: nothing can arrive from them, and nothing may move.
     Down(BTreeSet<usize>),
     /// These clusters are back: how long until the first change arrives.
     Back(BTreeSet<usize>),
@@ -44,7 +44,7 @@ struct Row {
     label: String,
     silence: Vec<f64>,
     latest: Vec<f64>,
-    /// How many had not ended.
+    /// How many silences had not ended.
     open: u64,
 }
 
@@ -56,20 +56,20 @@ struct Takeover {
     passed: Passed,
 }
 
-/// What came of one scenario.
+/// The results of one scenario.
 #[derive(Debug, Default)]
 pub(crate) struct Tally {
     name: String,
     pub(crate) rounds: u32,
     rows: Vec<Row>,
-    /// How often a stream got another epoch.
+    /// How often the epoch of a stream changed.
     moves: usize,
     asked: Asked,
     pub(crate) faults: Faults,
     takeovers: Vec<Takeover>,
-    /// Why subscribers left replicas, and how often.
+    /// Why subscribers were disconnected, and how often.
     left: BTreeMap<String, usize>,
-    /// Whether real API servers are started again.
+    /// Whether real API servers restart.
     pub(crate) may_have_gaps: bool,
     /// Why it was not measured at all.
     pub(crate) skipped: Option<String>,
@@ -85,8 +85,8 @@ impl Tally {
         }
     }
 
-    /// Whether nothing was lost, came twice, or failed. A real API server that starts again may have
-    /// forgotten what its cache held: then there are gaps, which say so.
+    /// Whether nothing was lost or duplicated, and nothing failed. A real API server that restarts
+    /// may have lost the content of its cache: then gaps are allowed.
     pub(crate) fn is_clean(&self) -> bool {
         let mut faults = self.faults;
         if self.may_have_gaps {
@@ -95,7 +95,7 @@ impl Tally {
         faults.is_clean() && self.failed.is_none()
     }
 
-    /// Adds what all subscribers saw since the window was opened.
+    /// Adds what all subscribers have received since the window was opened.
     pub(crate) fn window(&mut self, world: &mut World, window: &str, scope: &Scope) {
         let samples = world.take();
         self.count(world, &samples);
@@ -166,7 +166,7 @@ impl Tally {
         }
     }
 
-    /// Says on standard error where it stands: a run takes minutes.
+    /// Prints the progress on standard error: a run takes minutes.
     pub(crate) fn progress(&self) {
         let beside = ["not moved", "own subscribers", "other clusters"];
         let is_beside = |row: &Row| beside.iter().any(|words| row.label.contains(words));
@@ -247,7 +247,7 @@ impl Tally {
         heading
     }
 
-    /// The histogram, and the stages of the takeover in the middle and of the longest.
+    /// The histogram, and the stages of the median and of the longest takeover.
     fn takeover_lines(&self, text: &mut String) {
         let Some(worst) = self.sorted_takeovers().last().copied() else {
             return;
@@ -323,7 +323,7 @@ impl Row {
     }
 }
 
-/// Which line a sample belongs to, and what of it counts there.
+/// The line that a sample belongs to, and its value there.
 fn judged(world: &World, sample: &Sample, scope: &Scope) -> Option<(String, u64)> {
     let silence = sample.silence;
     let stream = &world.writer.streams[sample.stream];
@@ -367,12 +367,12 @@ fn millis(micros: u64) -> f64 {
     micros as f64 / 1e3
 }
 
-/// All figures as text, beside those of an earlier document.
+/// All figures as text, with those of an earlier document for comparison.
 pub(crate) fn table(tallies: &[Tally], before: Option<&Value>) -> String {
     tallies.iter().map(|tally| tally.table(before)).collect()
 }
 
-/// All figures for programs.
+/// All figures as JSON.
 pub(crate) fn json(tallies: &[Tally], asked: &Arguments) -> Value {
     json!({
         "version": env!("CARGO_PKG_VERSION"),

@@ -1,9 +1,9 @@
-//! What one subscriber saw of one stream: for how long nothing came, and whether all of it came.
+//! What one subscriber received of one stream: how long nothing arrived, and whether all of it did.
 //! Pure: times are given in microseconds of one clock.
 
 use std::collections::VecDeque;
 
-/// What was committed so short a time ago is under way, and not missing.
+/// What was committed this recently is in transit, not missing.
 const UNDER_WAY: u64 = 50_000;
 
 /// A change, as its API server committed it.
@@ -18,13 +18,13 @@ pub(crate) struct Commit {
 pub(crate) struct Arrival {
     pub(crate) at: u64,
     pub(crate) version: u64,
-    /// The epoch of the owner that had read it.
+    /// The epoch of the owner that read it.
     pub(crate) epoch: u64,
-    /// When that owner had read it, by the wall clock.
+    /// When that owner read it, by the wall clock.
     pub(crate) read_unix: u64,
 }
 
-/// The changes of one stream, oldest first; those that every subscriber has may be dropped.
+/// The changes of one stream, oldest first; what every subscriber has received may be dropped.
 #[derive(Debug, Default)]
 pub(crate) struct Commits {
     /// How many were dropped.
@@ -41,25 +41,25 @@ impl Commits {
         self.kept.back().copied()
     }
 
-    /// How many there were since the beginning.
+    /// How many changes there were since the beginning.
     pub(crate) fn count(&self) -> u64 {
         self.dropped + self.kept.len() as u64
     }
 
-    /// The change of a number, from 0.
+    /// The change with this number, from 0.
     pub(crate) fn at(&self, number: u64) -> Option<Commit> {
         let index = number.checked_sub(self.dropped)?;
         self.kept.get(usize::try_from(index).ok()?).copied()
     }
 
-    /// Drops those before a number.
+    /// Drops the changes before this number.
     pub(crate) fn drop_before(&mut self, number: u64) {
         while self.dropped < number && self.kept.pop_front().is_some() {
             self.dropped += 1;
         }
     }
 
-    /// The number of the change of a version, from 0.
+    /// The change with this version, and its number, from 0.
     fn find(&self, version: u64) -> Option<(u64, Commit)> {
         let index = self.kept.partition_point(|commit| commit.version < version);
         let found = self.kept.get(index).copied();
@@ -68,31 +68,31 @@ impl Commits {
     }
 }
 
-/// An arrival beside the change that it is.
+/// An arrival, and when its change was committed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Pair {
     pub(crate) arrival: Arrival,
     pub(crate) committed: u64,
 }
 
-/// Compares what arrived with what was committed.
+/// Compares arrivals with commits.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Check {
-    /// The number of the change that must come next.
+    /// The number of the change that must arrive next.
     pub(crate) next: u64,
-    /// Changes that were passed over.
+    /// Changes that were skipped.
     pub(crate) lost: u64,
-    /// Changes that came a second time, or after a later one.
+    /// Changes that arrived a second time, or after a later one.
     pub(crate) duplicated: u64,
-    /// What was never committed.
+    /// Arrivals of versions that were never committed.
     pub(crate) unknown: u64,
-    /// Changes that did not come because a gap has only the last of each object.
+    /// Changes that did not arrive because after a gap only the last one of each object is sent.
     pub(crate) coalesced: u64,
 }
 
 impl Check {
-    /// Takes what arrived with a gap: those that are left of it come by object, not by version. What
-    /// is missing was declared.
+    /// Takes arrivals that include a gap: after it, changes arrive by object, not by version. What
+    /// is missing was announced.
     pub(crate) fn take_with_gap(&mut self, arrivals: &[Arrival], commits: &Commits) -> Vec<Pair> {
         let mut pairs = Vec::new();
         let mut numbers = std::collections::BTreeSet::new();
@@ -117,11 +117,11 @@ impl Check {
         pairs
     }
 
-    /// Takes what arrived next; returns it beside its change where it is the one expected, or one
-    /// after it.
+    /// Takes the next arrival; returns it with its commit if its change is the expected one, or a
+    /// later one.
     pub(crate) fn take(&mut self, arrival: Arrival, commits: &Commits) -> Option<Pair> {
         let Some((number, commit)) = commits.find(arrival.version) else {
-            // What is no longer kept was received by every subscriber before.
+            // Every subscriber has already received the changes that were dropped.
             let is_old = commits
                 .kept
                 .front()
@@ -146,21 +146,21 @@ impl Check {
     }
 }
 
-/// What a disturbance did to one stream at one subscriber.
+/// The effect of a disturbance on one stream at one subscriber.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Silence {
-    /// The longest time between two arrivals beyond the time between their commits.
+    /// The longest time between two arrivals, less the time between their commits.
     pub(crate) longest: u64,
     /// The longest time from a commit to its arrival.
     pub(crate) latest: u64,
     /// From the disturbance to the first arrival after it.
     pub(crate) first: u64,
-    /// Whether the longest had not ended by the end, so that it was longer still.
+    /// Whether the longest had not ended when the measurement did: it was even longer.
     pub(crate) is_open: bool,
 }
 
-/// Of arrivals in their order, of which the first may be from before `from`: what a disturbance at
-/// `from` did, by `now`. `missing` is when the oldest change was committed that has not come.
+/// The effect of a disturbance at `from`, as of `now`, on arrivals in their order; the first may be
+/// before `from`. `missing` is when the oldest change that has not arrived was committed.
 pub(crate) fn silence(pairs: &[Pair], from: u64, now: u64, missing: Option<u64>) -> Silence {
     let first = pairs.iter().find(|pair| pair.arrival.at >= from);
     let mut worst = Silence {
@@ -191,7 +191,7 @@ pub(crate) fn silence(pairs: &[Pair], from: u64, now: u64, missing: Option<u64>)
     worst
 }
 
-/// The share of values that are at or below the result, of sorted ones.
+/// A percentile of sorted values, by nearest rank.
 pub(crate) fn percentile(sorted: &[f64], share: f64) -> f64 {
     let last = sorted.len().saturating_sub(1);
     let rank = (share * sorted.len() as f64).ceil() as usize;

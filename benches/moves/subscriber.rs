@@ -1,4 +1,4 @@
-//! A subscriber that lives beside a replica: the shipped client, with its cursor.
+//! A subscriber that prefers its own replica: the shipped client, with its cursor.
 
 use std::{
     collections::BTreeMap,
@@ -17,16 +17,16 @@ use crate::{clock, silence::Arrival};
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Received {
     pub(crate) arrivals: Vec<Arrival>,
-    /// The version that came last.
+    /// The last version that arrived.
     pub(crate) reached: u64,
-    /// Whether there was a gap among them: what came is what was left of it, in no order.
+    /// Whether there was a gap among them: what arrived after it is incomplete and unordered.
     pub(crate) had_gap: bool,
 }
 
 /// What a subscriber has received.
 #[derive(Debug, Default)]
 pub(crate) struct Seen {
-    /// The replica that serves.
+    /// The replica that serves the subscription.
     pub(crate) serves: Option<Endpoint>,
     /// By cluster and resource.
     streams: BTreeMap<(String, String), Received>,
@@ -35,15 +35,15 @@ pub(crate) struct Seen {
     pub(crate) is_current: bool,
     cursor: Cursor,
     pub(crate) gaps: u64,
-    /// Why it left a replica, each time, with when.
+    /// When and why it was disconnected, each time.
     pub(crate) left: Vec<(u64, String)>,
-    /// Why the subscription ended for good.
+    /// Why the subscription ended permanently.
     pub(crate) refusal: Option<String>,
 }
 
 /// A subscriber. Dropping it ends it.
 pub(crate) struct Subscriber {
-    /// The index of the replica that it asks first.
+    /// The index of its own replica, which it tries first.
     pub(crate) home: usize,
     endpoints: Endpoints,
     seen: Arc<Mutex<Seen>>,
@@ -51,7 +51,7 @@ pub(crate) struct Subscriber {
 }
 
 impl Subscriber {
-    /// Subscribes to everything from now on; the replica at home is the first of the endpoints.
+    /// Subscribes to everything from now on; its own replica is the first of the endpoints.
     pub(crate) fn start(home: usize, endpoints: Endpoints) -> Self {
         let seen = Arc::<Mutex<Seen>>::default();
         let task = follow_from(&endpoints, &seen);
@@ -67,17 +67,17 @@ impl Subscriber {
         self.seen.lock().expect("nobody panics while it is held")
     }
 
-    /// Whether the replica at home serves it, and it stands in the present.
+    /// Whether its own replica serves it, and it is up to date.
     pub(crate) fn is_home(&self) -> bool {
         let seen = self.seen();
         seen.is_current && seen.serves.as_ref() == self.endpoints.iter().next()
     }
 
-    /// Goes back to the replica at home, with its cursor.
+    /// Returns to its own replica, with its cursor.
     pub(crate) async fn go_home(&mut self) {
         if !self.is_home() {
             self.task.abort();
-            // It ends at once, or has ended.
+            // It ends immediately, or has ended.
             let _ = (&mut self.task).await;
             self.seen().is_current = false;
             self.task = follow_from(&self.endpoints, &self.seen);
@@ -86,7 +86,7 @@ impl Subscriber {
 }
 
 impl Seen {
-    /// What came of a stream since the last call.
+    /// What has arrived of a stream since the last call.
     pub(crate) fn take(&mut self, cluster: &str, resource: &str) -> Received {
         let key = (cluster.to_owned(), resource.to_owned());
         let stream = self.streams.entry(key).or_default();
@@ -97,7 +97,7 @@ impl Seen {
         std::mem::replace(stream, empty)
     }
 
-    /// The version that came last.
+    /// The last version that arrived.
     pub(crate) fn reached(&self, cluster: &str, resource: &str) -> u64 {
         let stream = self.streams.get(&(cluster.to_owned(), resource.to_owned()));
         stream.map_or(0, |stream| stream.reached)

@@ -1,5 +1,5 @@
-//! When a takeover passed each of its stages: from the replicas' logs, from what the API servers
-//! were asked, and from what subscribers received.
+//! When a takeover reached each of its stages: from the replicas' logs, the requests to the API
+//! servers, and the arrivals at subscribers.
 
 use std::{
     fs,
@@ -22,7 +22,7 @@ pub(crate) const STAGES: [&str; 7] = [
     "delivered",
 ];
 
-/// What is logged when a death is noticed.
+/// What is logged when a death is detected.
 const DETECTED: &[&str] = &[
     "replica availability changed",
     "the leader's process is gone, starting an election",
@@ -37,10 +37,10 @@ const LEADER: &[&str] = &[
 ];
 /// What the leader logs once moves are committed.
 const COMMITTED: &[&str] = &["shards assigned"];
-/// What an owner logs when it begins, with the shard.
+/// What an owner logs when it starts a shard.
 const STARTED: &[&str] = &["shard run starts", "shard run begins"];
 
-/// When each stage was passed, in microseconds after the disturbance.
+/// When each stage was reached, in microseconds after the disturbance.
 pub(crate) type Passed = [Option<u64>; STAGES.len()];
 
 /// One line of a log.
@@ -50,7 +50,7 @@ struct Line {
     shard: String,
 }
 
-/// The logs of all replicas, as far as they were not read yet.
+/// The logs of all replicas, from where they were read up to.
 pub(crate) struct Logs {
     files: Vec<(PathBuf, u64)>,
 }
@@ -65,14 +65,14 @@ impl Logs {
         }
     }
 
-    /// What is there already is of no interest.
+    /// Skips what has been logged so far.
     pub(crate) fn skip(&mut self) {
         for (file, read) in &mut self.files {
             *read = fs::metadata(file).map_or(0, |data| data.len());
         }
     }
 
-    /// What was logged since it was read or skipped last.
+    /// What was logged since the last read or skip.
     pub(crate) fn read(&mut self) -> Lines {
         let mut lines = Vec::new();
         for (path, read) in &mut self.files {
@@ -105,7 +105,7 @@ impl Line {
 }
 
 impl Lines {
-    /// When one of these messages came first after a time; of a shard, where one is given.
+    /// When one of these messages was first logged after a time, about this shard if one is given.
     fn first(&self, messages: &[&str], shard: Option<&str>, since: u64) -> Option<u64> {
         let of_shard = |line: &&Line| shard.is_none_or(|shard| line.shard == shard);
         let mut lines = self.0.iter().filter(|line| line.at >= since);
@@ -116,8 +116,8 @@ impl Lines {
             .map(|line| line.at)
     }
 
-    /// The stages of one shard's takeover. `read` is when its new owner had read the first change,
-    /// `delivered` when a subscriber had it.
+    /// The stages of one shard's takeover. `read` is when its new owner read the first change,
+    /// `delivered` when a subscriber received it.
     pub(crate) fn passed(
         &self,
         cluster: &str,

@@ -1,4 +1,4 @@
-//! What all subscribers saw of all streams between two moments.
+//! What all subscribers received of all streams between two times.
 
 use crate::{
     silence::{Check, Commits, Pair, Silence, silence},
@@ -6,42 +6,42 @@ use crate::{
     writer::Stream,
 };
 
-/// What one subscriber saw of one stream.
+/// What one subscriber received of one stream.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Sample {
     pub(crate) subscriber: usize,
     pub(crate) stream: usize,
     pub(crate) silence: Silence,
-    /// Whether the stream has another owner, or its owner a new epoch.
+    /// Whether the stream has a new owner, or its owner a new epoch.
     pub(crate) is_moved: bool,
-    /// The first change that came from the new owner.
+    /// The first change that arrived from the new owner.
     pub(crate) first_moved: Option<Pair>,
 }
 
-/// Where one subscriber is in one stream.
+/// The position of one subscriber in one stream.
 #[derive(Clone, Copy, Debug, Default)]
 struct Track {
     check: Check,
     last: Option<Pair>,
-    /// The highest epoch that was seen.
+    /// The highest epoch that has arrived.
     epoch: u64,
 }
 
-/// Goes along with all subscribers through all streams.
+/// Follows all subscribers in all streams.
 pub(crate) struct Tracks {
     subscribers: usize,
     /// Those of the first stream, then those of the second.
     tracks: Vec<Track>,
 }
 
-/// What never may be.
+/// Violations of the guarantees.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Faults {
     pub(crate) lost: u64,
     pub(crate) duplicated: u64,
     pub(crate) unknown: u64,
     pub(crate) gaps: u64,
-    /// Changes that gaps have left out, each of an object that has a later one.
+    /// Changes that gaps left out, each of an object with a later change.
     pub(crate) coalesced: u64,
 }
 
@@ -59,8 +59,8 @@ impl Tracks {
         }
     }
 
-    /// Takes what came since the last call, and says what a disturbance at `from` did to it; `now`
-    /// is when this is.
+    /// Takes what has arrived since the last call, and returns the effect of a disturbance at
+    /// `from` on it, as of `now`.
     pub(crate) fn take(
         &mut self,
         streams: &[Stream],
@@ -95,7 +95,7 @@ impl Tracks {
         samples
     }
 
-    /// What was lost or came twice so far; changes that are still missing are not counted.
+    /// What was lost or duplicated so far; changes that may still arrive are not counted.
     pub(crate) fn faults(&self, subscribers: &[Subscriber]) -> Faults {
         let sum = |of: fn(&Check) -> u64| self.tracks.iter().map(|track| of(&track.check)).sum();
         Faults {
@@ -110,7 +110,7 @@ impl Tracks {
         }
     }
 
-    /// How many changes have not come yet.
+    /// How many changes have not arrived yet.
     pub(crate) fn missing(&self, streams: &[Stream]) -> u64 {
         let by_stream = self.tracks.chunks(self.subscribers).zip(streams);
         by_stream

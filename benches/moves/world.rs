@@ -1,4 +1,4 @@
-//! A group under load, with a subscriber beside each replica.
+//! A group under load, with one subscriber for each replica.
 
 use std::{collections::BTreeMap, rc::Rc, time::Duration};
 
@@ -15,18 +15,18 @@ use crate::{
     writer::Writer,
 };
 
-/// How many replicas: the fewest that survive the loss of one.
+/// The number of replicas: the smallest group that tolerates the loss of one.
 pub(crate) const REPLICAS: usize = 3;
-/// A group in which nothing has moved for so long has come to rest.
+/// A group in which no shard has moved for this long is settled.
 const REST: Duration = Duration::from_millis(1_500);
-/// Longer than any group needs to come to rest.
+/// Longer than any group needs to settle.
 const SETTLED_WITHIN: Duration = Duration::from_secs(120);
-/// Interval between checks of what subscribers have.
+/// Interval between checks of what subscribers have received.
 const LOOK_PAUSE: Duration = Duration::from_millis(10);
-/// Pause between two questions to replicas: what they cost is not to be measured.
+/// Pause between two requests to replicas: their cost must not affect the figures.
 const ASK_PAUSE: Duration = Duration::from_millis(50);
 
-/// Verification lists objects every so often, which is none of the lists that are counted here.
+/// Verification lists objects periodically; such lists must not be counted.
 const CONFIG: &str = "insecure_plaintext = true\n[watch]\naudit = false\n";
 
 /// What is simulated.
@@ -42,7 +42,7 @@ pub(crate) struct Setting {
 /// A group under load.
 pub(crate) struct World {
     pub(crate) group: Group,
-    /// One of each replica, connected once.
+    /// One for each replica, connected once.
     clients: Vec<Client>,
     pub(crate) network: Option<Rc<Network>>,
     pub(crate) clusters: Clusters,
@@ -53,12 +53,12 @@ pub(crate) struct World {
     cuts: Vec<Cut>,
     /// When the window was opened.
     pub(crate) opened: u64,
-    /// Which replica served each subscriber then.
+    /// Which replica served each subscriber at that time.
     pub(crate) served: Vec<Option<usize>>,
 }
 
 impl World {
-    /// Starts everything, and waits until it is at rest.
+    /// Starts everything, and waits until it is settled.
     pub(crate) async fn start(setting: Setting, network: Option<Rc<Network>>) -> Self {
         let network_ref = network.as_deref();
         let Setting {
@@ -134,7 +134,7 @@ impl World {
         holds("every stream is subscribed to", SETTLED_WITHIN, covered).await;
     }
 
-    /// The owner of each shard, by cluster, with the epoch, after a pause between two questions.
+    /// The owner and the epoch of each shard, by cluster, after the pause between two requests.
     pub(crate) async fn owners(&self, client: &Client) -> Option<BTreeMap<String, (String, u64)>> {
         tokio::time::sleep(ASK_PAUSE).await;
         let shards = client.shards().await.ok()?;
@@ -146,8 +146,8 @@ impl World {
         )
     }
 
-    /// Waits until all replicas are there, nothing moves, and each subscriber is served by its own
-    /// replica and has everything.
+    /// Waits until all replicas are members, nothing moves, and each subscriber is served by its
+    /// own replica and has received everything.
     pub(crate) async fn settle(&mut self) {
         self.whole().await;
         self.rest(self.group.client()).await;
@@ -161,7 +161,7 @@ impl World {
         self.take();
     }
 
-    /// Waits until every replica sees all of them as healthy members.
+    /// Waits until every replica reports all of them as healthy members.
     pub(crate) async fn whole(&self) {
         let is_whole = async || {
             tokio::time::sleep(ASK_PAUSE).await;
@@ -200,8 +200,8 @@ impl World {
         holds("nothing moves", SETTLED_WITHIN, is_at_rest).await;
     }
 
-    /// Waits until these subscribers have everything that is committed by now; whether they do in
-    /// time.
+    /// Waits until these subscribers have received everything that is committed by now. Returns
+    /// whether they have in time.
     pub(crate) async fn flows(&self, subscribers: &[usize], within: Duration) -> bool {
         let streams = self.writer.streams.iter();
         let wanted: Vec<_> = streams
@@ -228,7 +228,7 @@ impl World {
         tokio::time::timeout(within, all).await.is_ok()
     }
 
-    /// Begins to look: what comes from now on is what the disturbance does.
+    /// Opens the window: what arrives from now on shows the effect of the disturbance.
     pub(crate) fn open(&mut self) {
         self.take();
         self.clusters.asked();
@@ -245,7 +245,7 @@ impl World {
         self.opened = clock::now();
     }
 
-    /// What came since the window was opened, or since this was called last.
+    /// What has arrived since the window was opened, or since the last call.
     pub(crate) fn take(&mut self) -> Vec<Sample> {
         let now = clock::now();
         let (streams, subscribers) = (&self.writer.streams, &self.subscribers);
@@ -256,21 +256,21 @@ impl World {
         self.tracks.faults(&self.subscribers)
     }
 
-    /// Cuts, once there is a network.
+    /// Partitions the network; panics if there is none.
     pub(crate) fn cut(&mut self, cuts: &[Cut]) {
         let network = self.network.as_ref().expect("the scenario needs a network");
         network.cut(cuts);
         self.cuts.extend_from_slice(cuts);
     }
 
-    /// Heals everything that was cut.
+    /// Heals all partitions.
     pub(crate) fn heal(&mut self) {
         if let Some(network) = &self.network {
             network.heal(&std::mem::take(&mut self.cuts));
         }
     }
 
-    /// Ends the load, waits for the rest, and counts what never came as lost.
+    /// Ends the load, waits for the remaining arrivals, and counts what is missing then as lost.
     pub(crate) async fn finish(mut self) -> Faults {
         self.writer.end();
         let all: Vec<_> = (0..REPLICAS).collect();
@@ -286,7 +286,7 @@ impl World {
 
 impl Drop for World {
     fn drop(&mut self) {
-        // The network outlives the group, and may be used by the next.
+        // The network is used by the next group as well.
         self.heal();
     }
 }

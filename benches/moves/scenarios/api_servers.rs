@@ -1,4 +1,4 @@
-//! What is done to API servers and to the ways to them.
+//! Disturbances of API servers and of the routes to them.
 
 use std::{ops::Range, time::Duration};
 
@@ -7,22 +7,22 @@ use rand::{Rng as _, SeedableRng as _, rngs::SmallRng};
 use super::{RECOVERED_WITHIN, Run, everybody};
 use crate::{network::Cut, report::Scope};
 
-/// For how long the way to a cluster is broken.
+/// How long the route to a cluster is broken.
 const ROUTE_BROKEN: Duration = Duration::from_secs(15);
-/// For how long an API server that restarts is down.
+/// How long an API server that restarts is down.
 const RESTART: Duration = Duration::from_secs(4);
 /// How many simulated API servers restart in a round.
 const RESTARTING: usize = 3;
-/// How often such a server was down before, and for how long it was up in between.
+/// How often such a server is down before that, and how long it is up in between.
 const TROUBLES: Range<u32> = 0..3;
 const UP_MILLIS: Range<u64> = 300..3_000;
-/// For how long clusters are down in the longer outages.
+/// How long clusters are down in the longer outages.
 const OUTAGE: Duration = Duration::from_secs(15);
-/// How long all of many clusters may take to come back.
+/// How long all of many clusters may take to recover.
 const STORM_OVER_WITHIN: Duration = Duration::from_secs(90);
 
 impl Run<'_> {
-    /// One cluster of each replica, another in each round, loses the way from its owner.
+    /// One cluster of each replica, another one in each round, becomes unreachable for its owner.
     pub(super) async fn route(&mut self) {
         let client = self.world.group.client();
         let owners = self.world.owners(&client).await.expect("the group answers");
@@ -81,7 +81,7 @@ impl Run<'_> {
         self.outage(all.collect(), OUTAGE, STORM_OVER_WITHIN).await;
     }
 
-    /// Measures from where they are back.
+    /// Measures from when the API servers are back.
     async fn outage(&mut self, clusters: Vec<usize>, span: Duration, within: Duration) {
         self.world.open();
         self.down(&clusters, span).await;
@@ -111,7 +111,7 @@ impl Run<'_> {
         }
     }
 
-    /// How many API servers restart in a round. Real ones are not ready at the same moment.
+    /// How many API servers restart in a round. Real ones do not become ready at the same time.
     fn restarting(&self) -> usize {
         if self.world.clusters.are_real() {
             1

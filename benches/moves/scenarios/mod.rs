@@ -1,4 +1,4 @@
-//! What is done to a group, again and again.
+//! The disturbances, each repeated for a number of rounds.
 
 mod api_servers;
 mod replicas;
@@ -15,65 +15,65 @@ use crate::{
     world::{REPLICAS, Setting, World},
 };
 
-/// A disturbance from which nobody recovers in this time is given up: what is missing by then
-/// counts as a silence that had not ended.
+/// How long subscribers may take to recover from a disturbance: what is missing then counts as a
+/// silence that had not ended.
 const RECOVERED_WITHIN: Duration = Duration::from_secs(30);
-/// For how long a window stays open once everything flows: what follows at once belongs to it.
+/// How long a window stays open once everything arrives, to include what follows immediately.
 const TAIL: Duration = Duration::from_secs(1);
 
-/// What is done.
+/// A disturbance.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Scenario {
-    /// A replica comes back and is given its share.
+    /// A replica returns and gets its share of the shards.
     Rebalance,
-    /// SIGTERM to each replica in turn, the next one when the last is a member again.
+    /// SIGTERM to each replica in turn, the next one when the previous is a member again.
     RollingRestart,
-    /// SIGKILL to an owner that does not lead.
+    /// SIGKILL to an owner that is not the leader.
     KillOwner,
     /// SIGKILL to the leader.
     KillLeader,
     /// SIGSTOP to the leader, SIGCONT later.
     FreezeLeader,
-    /// SIGSTOP to an owner that does not lead, SIGCONT later.
+    /// SIGSTOP to an owner that is not the leader, SIGCONT later.
     FreezeOwner,
-    /// Nothing passes between the leader and anybody: peers, API servers, subscribers.
+    /// All packets to and from the leader are dropped: of peers, API servers and subscribers.
     CutLeader,
-    /// The same with an owner that does not lead.
+    /// The same with an owner that is not the leader.
     CutOwner,
-    /// What the leader sends to its peers is dropped; everything else passes.
+    /// Packets of the leader to its peers are dropped; everything else passes.
     OneWayLeader,
-    /// The same with an owner that does not lead.
+    /// The same with an owner that is not the leader.
     OneWayOwner,
-    /// The owner alone cannot reach a cluster for 15 seconds.
+    /// The owner of a cluster, and no other replica, cannot reach it for 15 seconds.
     Route,
-    /// An API server dies and is back after 4 seconds, after other trouble of the same kind.
+    /// An API server dies and is back after 4 seconds, after up to two outages of the same kind.
     ApiServer,
-    /// An API server that dies for 15 seconds: nothing may move.
+    /// An API server is down for 15 seconds: nothing may move.
     ClusterDown,
-    /// All of many clusters are down for 15 seconds and come back at once.
+    /// Many clusters are down for 15 seconds and return at once.
     Storm,
 }
 
-/// Which replica it is done to.
+/// Which replica is disturbed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Victim {
     Leader,
     Owner,
 }
 
-/// A scenario that is under way.
+/// A scenario in progress.
 struct Run<'a> {
     world: World,
     tally: &'a RefCell<Tally>,
     round: u32,
     seed: u64,
-    /// For how long a replica that comes back was away.
+    /// How long a replica is stopped before it returns.
     away: Duration,
     is_smoke: bool,
 }
 
 impl Scenario {
-    /// One of each kind; a replica that was killed comes back and is given its share.
+    /// One of each kind; a replica that was killed returns and gets its share.
     pub(crate) const SMOKE: [Self; 3] = [Self::KillLeader, Self::OneWayOwner, Self::ApiServer];
 
     pub(crate) fn name(self) -> String {
@@ -81,7 +81,7 @@ impl Scenario {
         value.get_name().to_owned()
     }
 
-    /// Whether it cuts a network.
+    /// Whether it partitions a network.
     pub(crate) fn needs_network(self) -> bool {
         matches!(
             self,
@@ -89,7 +89,7 @@ impl Scenario {
         )
     }
 
-    /// Whether API servers end and start again.
+    /// Whether API servers restart.
     pub(crate) fn restarts_api_servers(self) -> bool {
         matches!(self, Self::ApiServer | Self::ClusterDown | Self::Storm)
     }
@@ -121,7 +121,7 @@ impl Scenario {
         }
     }
 
-    /// Measures as many rounds as are asked for.
+    /// Measures the requested number of rounds.
     pub(crate) async fn run(
         self,
         asked: &Arguments,
@@ -170,7 +170,7 @@ impl Scenario {
 }
 
 impl Run<'_> {
-    /// The replica that it is done to: another one in each round where there is a choice.
+    /// The replica to disturb: another one in each round if there is a choice.
     async fn victim(&self, victim: Victim) -> usize {
         let leader = self.world.group.leader().await;
         match victim {
@@ -179,21 +179,21 @@ impl Run<'_> {
         }
     }
 
-    /// Waits until all these subscribers have what is committed by now, and a little longer.
+    /// Waits until these subscribers have received what is committed by now, and a little longer.
     async fn recovered(&self, subscribers: &[usize]) {
         self.world.flows(subscribers, RECOVERED_WITHIN).await;
         tokio::time::sleep(TAIL).await;
         self.world.flows(subscribers, RECOVERED_WITHIN).await;
     }
 
-    /// Writes down what came since the window was opened.
+    /// Records what has arrived since the window was opened.
     fn close(&mut self, window: &str, scope: &Scope) {
         self.tally
             .borrow_mut()
             .window(&mut self.world, window, scope);
     }
 
-    /// The clusters of these indexes: what is disturbed where no replica is.
+    /// The clusters with these indexes, as the scope of a disturbance.
     fn clusters(indexes: impl IntoIterator<Item = usize>) -> BTreeSet<usize> {
         indexes.into_iter().collect()
     }

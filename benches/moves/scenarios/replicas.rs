@@ -1,4 +1,4 @@
-//! What is done to replicas and to the network between them.
+//! Disturbances of replicas and of the network between them.
 
 use std::time::Duration;
 
@@ -11,11 +11,11 @@ use crate::{
     world::REPLICAS,
 };
 
-/// How long a replica stays frozen or cut off at least: longer than any timeout of the group.
+/// How long a replica is frozen or partitioned at least: longer than any timeout of the group.
 const AWAY: Duration = Duration::from_secs(6);
-/// How long its own subscribers are waited for before it returns.
+/// How long its own subscribers may take to recover before it returns.
 const OWN_WITHIN: Duration = Duration::from_secs(15);
-/// How long a group may take to give a replica that came back its share.
+/// How long a group may take to give a returning replica its share.
 const BALANCED_WITHIN: Duration = Duration::from_secs(60);
 
 impl Run<'_> {
@@ -58,7 +58,7 @@ impl Run<'_> {
             self.world.flows(&everybody(), RECOVERED_WITHIN).await;
             self.close("", &Scope::Replica(victim));
         }
-        // What the last one is given back belongs to the restart as well.
+        // The moves back to the last replica belong to the restart as well.
         self.world.open();
         self.world.rest(self.world.group.client()).await;
         self.recovered(&everybody()).await;
@@ -108,7 +108,7 @@ impl Run<'_> {
         self.back().await;
     }
 
-    /// Measures while a replica is frozen or cut off.
+    /// Measures while a replica is frozen or partitioned.
     async fn away(&mut self, victim: usize) {
         let since = clock::now();
         self.world.flows(&besides(victim), RECOVERED_WITHIN).await;
@@ -118,7 +118,7 @@ impl Run<'_> {
         self.close("", &Scope::Replica(victim));
     }
 
-    /// Measures from where it is back until the group is at rest.
+    /// Measures from its return until the group is settled.
     async fn back(&mut self) {
         self.world.whole().await;
         self.world.rest(self.world.group.client()).await;
