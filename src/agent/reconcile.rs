@@ -63,60 +63,27 @@ pub fn reconcile(state: &State, replica: ReplicaId, running: &BTreeMap<ShardId, 
 mod tests {
     use super::{BTreeMap, ReplicaId, RunKey, ShardId, State, Steps, reconcile};
     use crate::domain::{
-        assignment::MoveReason,
-        cluster::{ClusterSpec, Resource, ResourceSelector, Source},
-        command::{Command, Move, Outcome},
+        cluster::{ClusterSpec, Source},
+        command::{Command, Outcome},
+        fixtures::{assign, create, register, spec},
         id::{Epoch, Revision, UnixMillis},
     };
 
     const ME: ReplicaId = ReplicaId(1);
     const AT: UnixMillis = UnixMillis(0);
 
-    fn spec() -> ClusterSpec {
-        ClusterSpec {
-            name: "c".into(),
-            labels: BTreeMap::new(),
-            source: Source::InCluster,
-            resources: vec![ResourceSelector::all(Resource::events())],
-            paused: false,
-            description: String::new(),
-            duplicate_of: String::new(),
-        }
-    }
-
     fn apply(state: &mut State, command: &Command) {
         let applied = state.apply(Revision(state.revision.0 + 1), command);
         assert!(!matches!(applied.outcome, Outcome::Rejected(_)));
     }
 
-    fn register() -> Command {
-        Command::RegisterMember {
-            replica: ME,
-            name: "a".into(),
-            peer_address: String::new(),
-            client_address: String::new(),
-            at: AT,
-        }
-    }
-
     fn state() -> (State, ShardId) {
         let mut state = State::default();
-        apply(&mut state, &register());
-        let create = Command::CreateCluster {
-            spec: spec(),
-            request_id: None,
-            at: AT,
-        };
-        apply(&mut state, &create);
+        apply(&mut state, &register(ME, "a"));
+        apply(&mut state, &create(spec("c", &["v1/events"])));
         let shard = *state.assignments.keys().next().unwrap();
-        let step = Move {
-            shard,
-            epoch: Epoch(0),
-            to: Some(ME),
-            reason: MoveReason::Placed,
-        };
-        let moves = vec![step];
-        apply(&mut state, &Command::Assign { moves, at: AT });
+        let assign = assign(&state, shard, Some(ME));
+        apply(&mut state, &assign);
         (state, shard)
     }
 
@@ -180,7 +147,7 @@ mod tests {
     #[test]
     fn a_restart_of_the_owner_is_a_new_run() {
         let (mut state, shard) = state();
-        apply(&mut state, &register());
+        apply(&mut state, &register(ME, "a"));
         let steps = reconcile(&state, ME, &BTreeMap::new());
         assert_eq!(steps.start, [(shard, key(1, 4))]);
     }

@@ -14,6 +14,8 @@ pub mod command;
 pub mod cursor;
 pub mod delivery;
 pub mod event;
+#[cfg(test)]
+pub(crate) mod fixtures;
 pub mod history;
 pub mod id;
 pub mod label;

@@ -6,8 +6,8 @@ use super::{
     ReplicaId, Request, ShardId, State, UNANSWERED, UNFIT_FIRST, UNFIT_MAX,
 };
 use crate::domain::{
-    cluster::{ClusterSpec, Resource, ResourceSelector, Source},
     command::Command,
+    fixtures::{create, register, spec},
     id::{Revision, UnixMillis},
 };
 
@@ -23,31 +23,11 @@ fn apply(state: &mut State, command: &Command) {
 fn state(shards: usize) -> State {
     let mut state = State::default();
     for replica in [OWNER, RECEIVER] {
-        let register = Command::RegisterMember {
-            replica,
-            name: format!("replica-{}", replica.0),
-            peer_address: String::new(),
-            client_address: String::new(),
-            at: AT,
-        };
-        apply(&mut state, &register);
+        apply(&mut state, &register(replica, &format!("replica-{replica}")));
     }
     for number in 0..shards {
-        let spec = ClusterSpec {
-            name: format!("c{number}"),
-            labels: BTreeMap::new(),
-            source: Source::InCluster,
-            resources: vec![ResourceSelector::all(Resource::events())],
-            paused: false,
-            description: String::new(),
-            duplicate_of: String::new(),
-        };
-        let create = Command::CreateCluster {
-            spec,
-            request_id: None,
-            at: AT,
-        };
-        apply(&mut state, &create);
+        let spec = spec(&format!("c{number}"), &["v1/events"]);
+        apply(&mut state, &create(spec));
     }
     let moves = steps(&state, MoveReason::Placed, OWNER);
     apply(&mut state, &Command::Assign { moves, at: AT });

@@ -119,35 +119,23 @@ mod tests {
 
     use super::{ClusterChanged, Clusters, State, Observation, Watched as _, lags, v1};
     use crate::domain::{
-        cluster::{ClusterSpec, Source},
+        cluster::ClusterSpec,
         command::Command,
+        fixtures,
         id::{ClusterId, Revision, UnixMillis},
     };
 
     fn spec(name: &str, env: &str) -> ClusterSpec {
-        let resources = ["v1/pods", "v1/secrets"].map(|text| text.parse().unwrap());
         ClusterSpec {
-            name: name.into(),
             labels: [("env".to_owned(), env.to_owned())].into(),
-            source: Source::InCluster,
-            resources: resources
-                .map(crate::domain::cluster::ResourceSelector::all)
-                .to_vec(),
-            paused: false,
-            description: String::new(),
-            duplicate_of: String::new(),
+            ..fixtures::spec(name, &["v1/pods", "v1/secrets"])
         }
     }
 
     fn state(clusters: &[(&str, &str)]) -> State {
         let mut state = State::default();
         for (name, env) in clusters {
-            let command = Command::CreateCluster {
-                spec: spec(name, env),
-                request_id: None,
-                at: UnixMillis(0),
-            };
-            state.apply(Revision(1), &command);
+            state.apply(Revision(1), &fixtures::create(spec(name, env)));
         }
         state
     }

@@ -123,61 +123,30 @@ mod tests {
     use crate::{
         api::convert,
         domain::{
-            assignment::MoveReason,
             change::ShardChange,
-            cluster::{ClusterSpec, ResourceSelector, Source},
-            command::{Command, Move},
-            id::{Epoch, Revision, UnixMillis},
+            fixtures::{assign, create, register, spec},
+            id::{Epoch, Revision},
         },
         proto::v1,
     };
-
-    const AT: UnixMillis = UnixMillis(0);
 
     /// Replicas x (1) and y (2), and clusters.
     fn state(clusters: &[&str]) -> State {
         let mut state = State::default();
         for (id, name) in [(1, "x"), (2, "y")] {
-            let command = Command::RegisterMember {
-                replica: ReplicaId(id),
-                name: name.into(),
-                peer_address: String::new(),
-                client_address: String::new(),
-                at: AT,
-            };
-            state.apply(Revision(id), &command);
+            state.apply(Revision(id), &register(ReplicaId(id), name));
         }
         for name in clusters {
-            let resource = |text: &str| ResourceSelector::all(text.parse().unwrap());
-            let spec = ClusterSpec {
-                name: (*name).into(),
-                labels: [].into(),
-                source: Source::InCluster,
-                resources: vec![resource("v1/pods"), resource("v1/secrets")],
-                paused: false,
-                description: String::new(),
-                duplicate_of: String::new(),
-            };
-            let command = Command::CreateCluster {
-                spec,
-                request_id: None,
-                at: AT,
-            };
-            state.apply(Revision(10), &command);
+            let spec = spec(name, &["v1/pods", "v1/secrets"]);
+            state.apply(Revision(10), &create(spec));
         }
         state
     }
 
     fn give(state: &mut State, shard: &str, to: Option<u64>) -> ShardChange {
         let shard = convert::shard_id(state, shard).unwrap();
-        let step = Move {
-            shard,
-            epoch: state.assignments[&shard].epoch(),
-            to: to.map(ReplicaId),
-            reason: MoveReason::Placed,
-        };
-        let moves = vec![step];
-        let applied = state.apply(Revision(20), &Command::Assign { moves, at: AT });
+        let command = assign(state, shard, to.map(ReplicaId));
+        let applied = state.apply(Revision(20), &command);
         applied.changes.shards.into_iter().next().unwrap()
     }
 

@@ -13,7 +13,7 @@ use super::{
     Watches,
 };
 use crate::domain::{
-    command::Command,
+    fixtures::register,
     id::{GroupId, Incarnation, ReplicaId, UnixMillis},
     lifecycle::{Lifecycle, Milestone, Registration},
 };
@@ -77,14 +77,7 @@ impl Replica {
             ..State::default()
         };
         for (id, name) in names.iter().enumerate() {
-            let command = Command::RegisterMember {
-                replica: ReplicaId(id as u64),
-                name: name.clone(),
-                peer_address: String::new(),
-                client_address: String::new(),
-                at: UnixMillis(0),
-            };
-            state.apply(Revision(10), &command);
+            state.apply(Revision(10), &register(ReplicaId(id as u64), name));
         }
         state.revision = Revision(10);
         Self {

@@ -1,5 +1,5 @@
 use std::{
-    collections::{BTreeMap, VecDeque},
+    collections::VecDeque,
     sync::{
         Arc, Mutex,
         atomic::{AtomicBool, Ordering},
@@ -18,8 +18,9 @@ use super::{Agreement, Controller, Heartbeat, Policy};
 use crate::{
     domain::{
         assignment::{Assignment, MoveReason},
-        cluster::{ClusterSpec, Condition, Resource, ResourceSelector, Source},
+        cluster::Condition,
         command::{Command, Move},
+        fixtures,
         id::{Incarnation, ReplicaId, Revision, ShardId, StreamId, UnixMillis},
         lease::{HEARTBEAT_EVERY, MARGIN, QUORUM_SILENCE_MAX, TTL},
         member::Availability,
@@ -68,21 +69,8 @@ impl Group {
             register(&mut state, ReplicaId(replica));
         }
         for number in 0..clusters {
-            let spec = ClusterSpec {
-                name: format!("c{number}"),
-                labels: BTreeMap::new(),
-                source: Source::InCluster,
-                resources: vec![ResourceSelector::all(Resource::events())],
-                paused: false,
-                description: String::new(),
-                duplicate_of: String::new(),
-            };
-            let create = Command::CreateCluster {
-                spec,
-                request_id: None,
-                at: UnixMillis(0),
-            };
-            apply(&mut state, &create);
+            let spec = fixtures::spec(&format!("c{number}"), &["v1/events"]);
+            apply(&mut state, &fixtures::create(spec));
         }
         let group = Self {
             state: Arc::new(watch::Sender::new(Arc::new(state))),
@@ -219,14 +207,8 @@ fn apply(state: &mut State, command: &Command) -> crate::domain::command::Outcom
 }
 
 fn register(state: &mut State, replica: ReplicaId) {
-    let command = Command::RegisterMember {
-        replica,
-        name: format!("replica-{replica}"),
-        peer_address: String::new(),
-        client_address: String::new(),
-        at: UnixMillis(0),
-    };
-    apply(state, &command);
+    let name = format!("replica-{replica}");
+    apply(state, &fixtures::register(replica, &name));
 }
 
 fn heartbeat(replica: ReplicaId) -> Heartbeat {

@@ -257,23 +257,11 @@ pub fn is_cluster_name(name: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use super::{ClusterSpec, ResourceSelector, Source};
-    use crate::domain::cluster::{Resource, StreamSelector};
-
-    fn spec(name: &str, resources: &[&str]) -> ClusterSpec {
-        ClusterSpec {
-            name: name.into(),
-            labels: [].into(),
-            source: Source::InCluster,
-            resources: resources
-                .iter()
-                .map(|text| ResourceSelector::all(text.parse().unwrap()))
-                .collect(),
-            paused: false,
-            description: String::new(),
-            duplicate_of: String::new(),
-        }
-    }
+    use super::{ClusterSpec, Source};
+    use crate::domain::{
+        cluster::{Resource, StreamSelector},
+        fixtures::spec,
+    };
 
     fn fields(spec: &ClusterSpec) -> Vec<String> {
         let faults = spec.violations();

@@ -6,8 +6,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::{Observed, Plan, Policy, plan, takers};
 use crate::domain::{
     assignment::{Assignment, MoveReason},
-    cluster::{ClusterSpec, Resource, ResourceSelector, Source},
+    cluster::ClusterSpec,
     command::{Command, Move},
+    fixtures,
     id::{ClusterId, ReplicaId, Revision, ShardId, UnixMillis},
     member::Availability::{self, Active, Suspect, Unavailable},
     state::State,
@@ -30,16 +31,8 @@ fn apply(state: &mut State, command: &Command) {
 }
 
 fn register(state: &mut State, replica: u64) {
-    apply(
-        state,
-        &Command::RegisterMember {
-            replica: ReplicaId(replica),
-            name: format!("replica-{replica}"),
-            peer_address: String::new(),
-            client_address: String::new(),
-            at: UnixMillis(0),
-        },
-    );
+    let name = format!("replica-{replica}");
+    apply(state, &fixtures::register(ReplicaId(replica), &name));
 }
 
 fn drain(state: &mut State, replica: u64) {
@@ -47,28 +40,16 @@ fn drain(state: &mut State, replica: u64) {
     apply(state, &Command::DrainMember { replica });
 }
 
-fn spec(name: String, paused: bool) -> ClusterSpec {
+fn spec(name: &str, paused: bool) -> ClusterSpec {
     ClusterSpec {
-        name,
-        labels: BTreeMap::new(),
-        source: Source::InCluster,
-        resources: vec![ResourceSelector::all(Resource::events())],
         paused,
-        description: String::new(),
-        duplicate_of: String::new(),
+        ..fixtures::spec(name, &["v1/events"])
     }
 }
 
 fn create(state: &mut State, paused: bool) {
     let name = format!("c{}", state.revision);
-    let at = UnixMillis(0);
-    let spec = spec(name, paused);
-    let create = Command::CreateCluster {
-        spec,
-        request_id: None,
-        at,
-    };
-    apply(state, &create);
+    apply(state, &fixtures::create(spec(&name, paused)));
 }
 
 /// What is to move at once, and what once it is prepared.

@@ -55,7 +55,7 @@ fn any_world() -> impl Strategy<Value = (State, Observed)> {
 }
 
 fn pause(state: &mut State, id: ClusterId) {
-    let spec = spec(state.clusters[&id].spec.name.clone(), true);
+    let spec = spec(&state.clusters[&id].spec.name, true);
     let (expected, at) = (None, UnixMillis(0));
     apply(
         state,

@@ -4,12 +4,11 @@ mod duplicates;
 mod eras;
 mod requests;
 
-use std::collections::BTreeMap;
-
 use super::{Applied, State};
+pub(super) use crate::domain::fixtures::spec;
 use crate::domain::{
     assignment::MoveReason,
-    cluster::{ClusterSpec, Condition, ResourceSelector, Source},
+    cluster::{ClusterSpec, Condition},
     command::{BeginEra, CheckpointEntry, Command, Move, Outcome, Rejection},
     event::GapReason,
     id::{
@@ -46,19 +45,6 @@ pub(super) fn register(replica: u64, name: &str) -> Command {
         peer_address: format!("{name}:7001"),
         client_address: format!("{name}:7000"),
         at: AT,
-    }
-}
-
-pub(super) fn spec(name: &str, resources: &[&str]) -> ClusterSpec {
-    let selector = |text: &&str| ResourceSelector::all(text.parse().unwrap());
-    ClusterSpec {
-        name: name.into(),
-        labels: BTreeMap::new(),
-        source: Source::InCluster,
-        resources: resources.iter().map(selector).collect(),
-        paused: false,
-        description: String::new(),
-        duplicate_of: String::new(),
     }
 }
 
