@@ -5,6 +5,7 @@
 
 mod circles;
 mod dependencies;
+mod errors;
 mod failures;
 mod phrases;
 mod readme;
