@@ -62,6 +62,9 @@ pub(crate) async fn entered(mut interrupted: impl Future<Output = ()> + Unpin) -
         .arg(own)
         .args(std::env::args_os().skip(1))
         .env(INSIDE, "1")
+        // A Ctrl-C reaches this process alone: API servers and replicas that end by themselves would
+        // leave writes without an answer, and the figures so far would wait for them.
+        .process_group(0)
         .stdin(Stdio::piped());
     let mut child = command.spawn().expect("it was tried before");
     let input = child.stdin.take();

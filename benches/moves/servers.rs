@@ -1,6 +1,6 @@
 //! An API server: a simulated one, or a real one.
 
-use std::{net::Ipv4Addr, path::Path, sync::Arc};
+use std::{net::Ipv4Addr, path::Path, sync::Arc, time::Duration};
 
 use http::{Method, Request, header};
 use quorumwatch::{
@@ -8,7 +8,7 @@ use quorumwatch::{
     sim::{Fault, Manifest, SeenRequest, SimCluster},
 };
 use serde_json::Value;
-use tokio::{runtime::Handle, sync::Mutex};
+use tokio::{runtime::Handle, sync::Mutex, time::timeout};
 
 use crate::{
     control_plane::{ControlPlane, Options},
@@ -19,6 +19,8 @@ use crate::{
 const OBJECTS: u64 = 50;
 /// What an object holds besides its metadata.
 const BODY_BYTES: usize = 256;
+/// How long a write may take; its client would wait for minutes.
+const WRITE_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// An API server with its cluster. A cheap clone.
 #[derive(Clone)]
@@ -65,7 +67,10 @@ impl Server {
             Self::Real(real) => {
                 let kind = Kind::of(&resource.to_string()).expect("it is one of the kinds");
                 let written = real.write(kind, &object, is_new, number);
-                real.runtime.block_on(written)
+                let written = async { timeout(WRITE_TIMEOUT, written).await };
+                // A timeout is made within the runtime.
+                let written = real.runtime.block_on(written);
+                written.expect("an API server that is up answers")
             }
         }
     }
