@@ -427,11 +427,7 @@ async fn events_end_together_by_their_ttl() {
             .create(&Resource::events(), &named(name))
             .unwrap();
     }
-    expect_lines(
-        &mut lines,
-        "ADDED b@2, ADDED a@3, DELETED a@4, DELETED b@4",
-    )
-    .await;
+    expect_lines(&mut lines, "ADDED b@2, ADDED a@3, DELETED a@4, DELETED b@4").await;
 }
 
 #[tokio::test]

@@ -12,8 +12,8 @@ use crate::{
         label::is_dns_label,
     },
     pipeline::filter::{
-        KubernetesEventFilter, FILTER_BYTES_MAX, FILTERS_MAX, FieldSelector, Filter, Filters, LabelSelector,
-        Values, is_object_name,
+        FILTER_BYTES_MAX, FILTERS_MAX, FieldSelector, Filter, Filters, KubernetesEventFilter,
+        LabelSelector, Values, is_object_name,
     },
     proto::v1,
 };

@@ -279,9 +279,10 @@ mod tests {
     }
 
     fn chain_of(texts: &[&'static str]) -> String {
-        let outermost = texts.iter().rev().fold(None, |source, &text| {
-            Some(Box::new(Level { text, source }))
-        });
+        let outermost = texts
+            .iter()
+            .rev()
+            .fold(None, |source, &text| Some(Box::new(Level { text, source })));
         chain(&*outermost.unwrap())
     }
 

@@ -154,10 +154,7 @@ impl Leader {
             };
             if assignment.owner() == Some(replica) {
                 let received_at = now;
-                let report = ReportedLag {
-                    lag,
-                    received_at,
-                };
+                let report = ReportedLag { lag, received_at };
                 self.reports.insert(stream, report);
             }
         }

@@ -213,8 +213,8 @@ mod tests {
     use proptest::prelude::{Strategy, prop_assert, proptest};
 
     use super::{
-        ABSENCE_MAX, Availability, Duration, FIRST_HEARTBEAT_TIMEOUT, HEARTBEAT_EVERY, Heartbeat, Incarnation,
-        Lease, LeaseTable, MARGIN, QUORUM_SILENCE_MAX, ReplicaId, TTL, grant,
+        ABSENCE_MAX, Availability, Duration, FIRST_HEARTBEAT_TIMEOUT, HEARTBEAT_EVERY, Heartbeat,
+        Incarnation, Lease, LeaseTable, MARGIN, QUORUM_SILENCE_MAX, ReplicaId, TTL, grant,
     };
 
     const REPLICA: ReplicaId = ReplicaId(7);

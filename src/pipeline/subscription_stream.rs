@@ -300,10 +300,12 @@ impl SubscriptionStream {
 impl SubscriptionStream {
     /// Whether it has given all that the replica that serves it has.
     pub(super) fn is_exhausted(&self) -> bool {
-        self.begun.as_ref().is_some_and(|begun| match begun.reading {
-            Reading::Log(from) => begun.hub.log.ends_at(from.next),
-            Reading::CatchUp { .. } | Reading::None => false,
-        })
+        self.begun
+            .as_ref()
+            .is_some_and(|begun| match begun.reading {
+                Reading::Log(from) => begun.hub.log.ends_at(from.next),
+                Reading::CatchUp { .. } | Reading::None => false,
+            })
     }
 }
 

@@ -81,10 +81,7 @@ const CLOSE_TIMEOUT: Duration = Duration::from_millis(300);
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// A listener could not be opened.
-    #[error(
-        "listen on {address} for {who}: {why}; {}",
-        listen_hint(why, flag)
-    )]
+    #[error("listen on {address} for {who}: {why}; {}", listen_hint(why, flag))]
     Listen {
         /// "clients" or "peers".
         who: &'static str,

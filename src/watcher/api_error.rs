@@ -101,10 +101,12 @@ impl ApiError {
         let trouble = match (tls, transport) {
             (Some(error), _) => tls_trouble(error),
             (None, Some(error)) => transport_trouble(error, &chain(error)),
-            (None, None) => causes().find_map(closed_trouble).unwrap_or_else(|| Trouble {
-                text: chain(error),
-                hint: "",
-            }),
+            (None, None) => causes()
+                .find_map(closed_trouble)
+                .unwrap_or_else(|| Trouble {
+                    text: chain(error),
+                    hint: "",
+                }),
         };
         Self::Transport {
             address: None,
@@ -426,7 +428,7 @@ fn closed_trouble(error: &(dyn Error + 'static)) -> Option<Trouble> {
 /// An error and its causes, as text. Around every cause stand the errors of kube, which print their
 /// cause as well, and of hyper's client, which say only that a request failed: they are left out.
 fn chain(error: &(dyn Error + 'static)) -> String {
-    let causes = iter::successors(Some(error), |error| error.source());
+    let causes = iter::successors(Some(error), |&error| error.source());
     let shown = causes.filter(|error| !is_wrapper(*error));
     let texts: Vec<_> = shown.map(ToString::to_string).collect();
     texts.join(": ")
@@ -515,7 +517,10 @@ mod tests {
         assert!(shown.starts_with(cause), "{shown}");
         assert_eq!(shown.matches("refused").count(), 1, "{shown}");
         let other = ApiError::of(&kube::Error::Service("it is odd".into()));
-        assert_eq!(other.to_string(), "the API server cannot be reached: it is odd");
+        assert_eq!(
+            other.to_string(),
+            "the API server cannot be reached: it is odd"
+        );
     }
 
     #[test]

@@ -114,7 +114,11 @@ async fn t7_deletions_that_share_a_version_come_once_across_a_broken_watch() {
     let open = api.open(7).await;
     deletions(&open, 3).await;
     let more = watched.events(1).await;
-    let names: Vec<_> = events.iter().chain(&more).map(|event| event.name()).collect();
+    let names: Vec<_> = events
+        .iter()
+        .chain(&more)
+        .map(|event| event.name())
+        .collect();
     assert_eq!(names, ["x", "y", "z"]);
 }
 

@@ -117,7 +117,7 @@ mod tests {
 
     use tonic_types::StatusExt as _;
 
-    use super::{ClusterChanged, Clusters, State, Observation, Watched as _, lags, v1};
+    use super::{ClusterChanged, Clusters, Observation, State, Watched as _, lags, v1};
     use crate::domain::{
         cluster::ClusterSpec,
         command::Command,

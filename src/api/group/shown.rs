@@ -13,11 +13,16 @@ use crate::{
         state::State,
     },
     proto::v1::{self, MemberHealth, MemberRole},
-    raft::{Role, RaftStatus},
+    raft::{RaftStatus, Role},
 };
 
 /// The group, its members by name.
-pub(super) fn group(state: &State, status: &RaftStatus, observation: &Observation, problem: String) -> v1::Group {
+pub(super) fn group(
+    state: &State,
+    status: &RaftStatus,
+    observation: &Observation,
+    problem: String,
+) -> v1::Group {
     let mut shards: BTreeMap<ReplicaId, u32> = BTreeMap::new();
     for owner in state.assignments.values().filter_map(|shard| shard.owner()) {
         let owned = shards.entry(owner).or_default();
@@ -42,7 +47,12 @@ pub(super) fn group(state: &State, status: &RaftStatus, observation: &Observatio
     }
 }
 
-fn member(member: &Member, status: &RaftStatus, observation: &Observation, shards: u32) -> v1::Member {
+fn member(
+    member: &Member,
+    status: &RaftStatus,
+    observation: &Observation,
+    shards: u32,
+) -> v1::Member {
     let role = match status.roles.get(&member.id) {
         _ if status.leader == Some(member.id) => MemberRole::Leader,
         Some(Role::Voter) => MemberRole::Voter,
@@ -91,7 +101,7 @@ pub(super) fn is_same(one: &v1::Group, other: &v1::Group) -> bool {
 mod tests {
     use std::collections::BTreeMap;
 
-    use super::{MemberHealth, MemberRole, Role, State, RaftStatus, Observation, group, is_same};
+    use super::{MemberHealth, MemberRole, Observation, RaftStatus, Role, State, group, is_same};
     use crate::{
         api::observed::ObservedReplica,
         domain::{
@@ -161,9 +171,16 @@ mod tests {
 
     #[test]
     fn the_passing_of_time_is_no_change() {
-        let shown = |observation: &Observation| group(&state(), &status(), observation, String::new());
+        let shown =
+            |observation: &Observation| group(&state(), &status(), observation, String::new());
         let before = shown(&observation(20, Availability::Active));
-        assert!(is_same(&before, &shown(&observation(30, Availability::Active))));
-        assert!(!is_same(&before, &shown(&observation(30, Availability::Suspect))));
+        assert!(is_same(
+            &before,
+            &shown(&observation(30, Availability::Active))
+        ));
+        assert!(!is_same(
+            &before,
+            &shown(&observation(30, Availability::Suspect))
+        ));
     }
 }

@@ -184,7 +184,9 @@ impl FeedSession {
             }
             (
                 Input::HistoryEnded,
-                FeedState::ClosingVersion { .. } | FeedState::Repairing { .. } | FeedState::Listing { .. },
+                FeedState::ClosingVersion { .. }
+                | FeedState::Repairing { .. }
+                | FeedState::Listing { .. },
             ) => self.fail(ended_early()),
             _ => Vec::new(),
         }

@@ -139,7 +139,9 @@ impl WatchSession {
             (Input::Event { rv, change, uid }, SessionState::Watching(_)) => {
                 self.event(now_ms, rv, change, uid)
             }
-            (Input::Start, SessionState::Resting) | (Input::Waited, SessionState::Waiting) => self.pursue(now_ms),
+            (Input::Start, SessionState::Resting) | (Input::Waited, SessionState::Waiting) => {
+                self.pursue(now_ms)
+            }
             (
                 Input::Probed {
                     at,
@@ -515,7 +517,9 @@ impl WatchSession {
 
     fn failed(&mut self, now_ms: u64, failure: Failure) -> Outputs {
         match self.state.clone() {
-            SessionState::Resting | SessionState::Waiting | SessionState::Asking(_) => Outputs::None,
+            SessionState::Resting | SessionState::Waiting | SessionState::Asking(_) => {
+                Outputs::None
+            }
             // The goal stays: after the wait it is pursued from the list on.
             SessionState::Probing | SessionState::Checking { .. } | SessionState::Publishing => {
                 self.wait(match failure {

@@ -70,7 +70,9 @@ impl Witnesses {
             .iter()
             .rposition(|event| event.change != Change::Deleted);
         let is_deleted = |uid: &str, events: &[Event]| {
-            let mut deletions = events.iter().filter(|event| event.change == Change::Deleted);
+            let mut deletions = events
+                .iter()
+                .filter(|event| event.change == Change::Deleted);
             deletions.any(|event| event.uid() == uid)
         };
         if let Some(last) = last
@@ -142,7 +144,7 @@ impl Witnesses {
 
 #[cfg(test)]
 mod tests {
-    use super::{Change, FRESH_MS, Event, ObjectKey, Witnesses};
+    use super::{Change, Event, FRESH_MS, ObjectKey, Witnesses};
     use crate::domain::id::UnixMillis;
 
     fn event(uid: &str, rv: u64, change: Change) -> Event {

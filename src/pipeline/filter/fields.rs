@@ -110,7 +110,8 @@ impl FieldSelector {
             return Err(errors);
         }
         let of_metadata = |r: &Requirement| r.field.is_metadata();
-        let (metadata, kubernetes_event): (Vec<_>, Vec<_>) = requirements.into_iter().partition(of_metadata);
+        let (metadata, kubernetes_event): (Vec<_>, Vec<_>) =
+            requirements.into_iter().partition(of_metadata);
         Ok(Self {
             metadata: metadata.into(),
             kubernetes_event: kubernetes_event.into(),

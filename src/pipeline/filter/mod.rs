@@ -194,7 +194,11 @@ impl Filter {
 
     /// Whether anything is asked that only the fields of a Kubernetes Event can answer.
     fn asks_for_kubernetes_event(&self) -> bool {
-        self.fields.asks_for_kubernetes_event() || self.kubernetes_event.as_ref().is_some_and(|event| !event.is_empty())
+        self.fields.asks_for_kubernetes_event()
+            || self
+                .kubernetes_event
+                .as_ref()
+                .is_some_and(|event| !event.is_empty())
     }
 
     /// Whether what an object can never change matches, and what happened to it.

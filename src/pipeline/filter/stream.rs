@@ -66,7 +66,8 @@ impl StreamFilter {
 
     fn read<'a>(&self, event: &'a Event) -> Option<Content<'a>> {
         // An object that was reduced to its metadata has lost the fields of a Kubernetes Event.
-        let of_kubernetes_event = !event.metadata_only && self.filters.iter().any(|f| f.asks_for_kubernetes_event());
+        let of_kubernetes_event =
+            !event.metadata_only && self.filters.iter().any(|f| f.asks_for_kubernetes_event());
         Content::read(&event.object, of_kubernetes_event)
     }
 }

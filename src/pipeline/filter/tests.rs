@@ -11,7 +11,9 @@ use proptest::{
 };
 use serde_json::{Value, json};
 
-use super::{KubernetesEventFilter, FieldSelector, Filter, Filters, LabelSelector, Values, Verdict};
+use super::{
+    FieldSelector, Filter, Filters, KubernetesEventFilter, LabelSelector, Values, Verdict,
+};
 use crate::domain::{
     cluster::{Cluster, ClusterSpec, Health, Resource, Source, StreamSelector},
     event::{Change, Event, ObjectKey},
@@ -334,15 +336,14 @@ impl Asked {
             names: self.names.clone().into(),
             changes: self.changes.iter().copied().collect(),
             object_labels: labels(&selector(&self.labels)),
-            kubernetes_event: self
-                .kubernetes_event
-                .clone()
-                .map(|(types, reasons, kind)| KubernetesEventFilter {
+            kubernetes_event: self.kubernetes_event.clone().map(|(types, reasons, kind)| {
+                KubernetesEventFilter {
                     types: types.into(),
                     reasons: reasons.into(),
                     kind,
                     ..KubernetesEventFilter::default()
-                }),
+                }
+            }),
             fields: fields(&selector(&field)),
             ..Filter::default()
         }
@@ -372,13 +373,17 @@ impl Asked {
         });
         let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
         let fields = event.metadata_only
-            || self.kubernetes_event.as_ref().is_none_or(|(types, reasons, kind)| {
-                one_of(types, &text(&object["type"]))
-                    && one_of(reasons, &text(&object["reason"]))
-                    && (kind.is_empty()
-                        || kind.to_lowercase()
-                            == text(&object["involvedObject"]["kind"]).to_lowercase())
-            }) && field_is("reason", &text(&object["reason"]));
+            || self
+                .kubernetes_event
+                .as_ref()
+                .is_none_or(|(types, reasons, kind)| {
+                    one_of(types, &text(&object["type"]))
+                        && one_of(reasons, &text(&object["reason"]))
+                        && (kind.is_empty()
+                            || kind.to_lowercase()
+                                == text(&object["involvedObject"]["kind"]).to_lowercase())
+                })
+                && field_is("reason", &text(&object["reason"]));
         if labels && fields {
             Verdict::Wanted
         } else {
@@ -417,14 +422,16 @@ fn any_asked() -> impl Strategy<Value = Asked> {
         option::of(kubernetes_event),
         option::of(field),
     )
-        .prop_map(|(namespaces, names, changes, labels, kubernetes_event, field)| Asked {
-            namespaces,
-            names,
-            changes,
-            labels,
-            kubernetes_event,
-            field,
-        })
+        .prop_map(
+            |(namespaces, names, changes, labels, kubernetes_event, field)| Asked {
+                namespaces,
+                names,
+                changes,
+                labels,
+                kubernetes_event,
+                field,
+            },
+        )
 }
 
 fn any_object() -> impl Strategy<Value = String> {

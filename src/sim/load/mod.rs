@@ -180,7 +180,8 @@ impl Generator {
         } else {
             // Something new was due, or the object had gone by itself.
             let template = Template::draw(&mut self.rng, &population.resource);
-            self.report.created += u64::from(population.create(template, self.options.object_bytes));
+            self.report.created +=
+                u64::from(population.create(template, self.options.object_bytes));
         }
     }
 }
