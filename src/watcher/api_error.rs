@@ -479,7 +479,7 @@ mod tests {
         let client = legacy::Client::builder(TokioExecutor::new()).build_http();
         let (answer, ()) = tokio::join!(client.request(request), async {
             let (mut connection, _) = listener.accept().await.unwrap();
-            connection.read(&mut [0; 1024]).await.unwrap();
+            assert_ne!(connection.read(&mut [0; 1024]).await.unwrap(), 0);
         });
         let error = kube::Error::Service(Box::new(answer.unwrap_err()));
         let shown = ApiError::of(&error).at(Some("h:6443".into()));
@@ -497,7 +497,8 @@ mod tests {
         let connecting = hyper::client::conn::http1::handshake(TokioIo::new(client));
         let (mut sender, connection) = connecting.await.unwrap();
         drop(server);
-        connection.await.unwrap();
+        // Its end, or that it had nothing to read yet.
+        let _ = connection.await;
         let unsent = sender.send_request(get("h")).await.unwrap_err();
         assert_eq!(
             ApiError::of(&kube::Error::HyperError(unsent)).to_string(),
@@ -513,7 +514,7 @@ mod tests {
         let client = legacy::Client::builder(TokioExecutor::new()).build_http();
         let refused = client.request(request).await.unwrap_err();
         let shown = ApiError::of(&kube::Error::Service(Box::new(refused))).to_string();
-        let cause = "the API server cannot be reached: tcp connect error: Connection refused";
+        let cause = "the API server cannot be reached: Connection refused";
         assert!(shown.starts_with(cause), "{shown}");
         assert_eq!(shown.matches("refused").count(), 1, "{shown}");
         let other = ApiError::of(&kube::Error::Service("it is odd".into()));
