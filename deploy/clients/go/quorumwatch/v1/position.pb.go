@@ -30,7 +30,7 @@ type Position struct {
 	Era uint64 `protobuf:"varint,1,opt,name=era,proto3" json:"era,omitempty"`
 	// The API server's resource version: a decimal number of any length.
 	ResourceVersion string `protobuf:"bytes,2,opt,name=resource_version,json=resourceVersion,proto3" json:"resource_version,omitempty"`
-	// Which of the frames that share the resource version, from 0. Not set: after all of them.
+	// Which of the events that share the resource version, from 0. Not set: after all of them.
 	Ordinal       *uint32 `protobuf:"varint,3,opt,name=ordinal,proto3,oneof" json:"ordinal,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
