@@ -23,10 +23,8 @@ fn apply(state: &mut State, command: &Command) {
 fn state(shards: usize) -> State {
     let mut state = State::default();
     for replica in [OWNER, RECEIVER] {
-        apply(
-            &mut state,
-            &register(replica, &format!("replica-{replica}")),
-        );
+        let name = format!("replica-{replica}");
+        apply(&mut state, &register(replica, &name));
     }
     for number in 0..shards {
         let spec = spec(&format!("c{number}"), &["v1/events"]);
