@@ -295,7 +295,7 @@ impl Leader {
             unfit: self.preparations.unfit(now),
             unreachable: unreachable
                 .into_keys()
-                .map(|shard| (shard, self.preparations.failures(shard)))
+                .map(|shard| (shard, self.preparations.tries(shard, now)))
                 .collect(),
         };
         (due, observed)

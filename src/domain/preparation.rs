@@ -14,6 +14,7 @@ use super::{
     command::Move,
     id::{Epoch, ReplicaId, ShardId},
     member::Availability,
+    placement::Tries,
     state::State,
 };
 
@@ -40,12 +41,12 @@ pub const KEPT_FOR: Duration = Duration::from_secs(10);
 /// Most receivers that prepare at a time for owners that stop.
 const HANDOVERS_MAX: usize = 64;
 
-/// How long the owner has to reach a cluster again that this receiver could not reach before either:
-/// most likely the cluster itself was down, and is back. An owner asks soon enough after an outage of
-/// up to 20 s; after a longer one, events come sooner where the shard moves.
+/// How long the owner has to reach a cluster again that this receiver could not reach in the same
+/// outage either: most likely the cluster itself was down, and is back. An owner asks soon enough
+/// after an outage of up to 20 s; after a longer one, events come sooner where the shard moves.
 const RETURN_GRACE: Duration = Duration::from_secs(5);
 
-/// The same where this receiver has not failed. A server that was gone for a moment is found by one
+/// The same where this receiver has not failed in this outage. A server that was gone for a moment is found by one
 /// replica some hundred milliseconds before the other: then the shard stays.
 const RECOVERY: Duration = Duration::from_millis(500);
 
@@ -65,6 +66,15 @@ pub struct Preparations {
     /// Receivers that are tried for users who move nothing.
     trials: usize,
     tried: BTreeMap<(ShardId, ReplicaId), Tried>,
+    /// Shards whose owner cannot reach their cluster now.
+    outages: BTreeMap<ShardId, Outage>,
+}
+
+/// An owner cannot reach the cluster of its shard.
+#[derive(Clone, Copy, Debug)]
+struct Outage {
+    owner: ReplicaId,
+    since: Duration,
 }
 
 /// A move whose receiver is to be asked to open the watches.
@@ -123,6 +133,8 @@ struct Tried {
     /// How often it could not watch the shard. That it can once does not take them back: a shard
     /// whose route comes and goes returns later each time.
     failures: u32,
+    /// When that was last.
+    failed_at: Option<Duration>,
     /// Until when it is passed over.
     until: Duration,
 }
@@ -198,17 +210,18 @@ impl Preparations {
 
     /// How the attempt of a receiver has ended.
     pub fn ended(&mut self, step: &Move, outcome: Outcome, now: Duration) {
+        let attempt = self.attempts.get(&step.shard);
+        let Some(receiver) = attempt.and_then(|attempt| attempt.is_of(step)) else {
+            return;
+        };
+        let key = (step.shard, receiver);
+        let has_failed = self.has_failed(key);
         let Some(attempt) = self.attempts.get_mut(&step.shard) else {
             return;
         };
-        if attempt.step != *step {
-            return;
-        }
         attempt.outcome = Some(outcome);
-        let key = (step.shard, attempt.receiver);
         if outcome == Outcome::Ready {
             attempt.until = now + KEPT_FOR;
-            let has_failed = self.tried.get(&key).is_some_and(|tried| tried.failures > 0);
             if step.reason == MoveReason::Reachability {
                 attempt.due_from = now + if has_failed { RETURN_GRACE } else { RECOVERY };
             }
@@ -224,9 +237,7 @@ impl Preparations {
         unreachable: &BTreeMap<ShardId, ReplicaId>,
         now: Duration,
     ) -> Vec<Move> {
-        for (shard, owner) in unreachable {
-            self.owner_is_unfit(*shard, *owner, now);
-        }
+        self.follow_outages(unreachable, now);
         self.forget(state, now);
         self.attempts.retain(|shard, attempt| {
             // Another receiver is chosen by the next plan.
@@ -273,26 +284,47 @@ impl Preparations {
         unfit.map(|(key, _)| *key).collect()
     }
 
-    /// How often a replica could not watch this shard.
-    pub fn failures(&self, shard: ShardId) -> u32 {
-        let tried = self
-            .tried
-            .range((shard, ReplicaId(0))..=(shard, ReplicaId(u64::MAX)));
-        tried.map(|(_, tried)| tried.failures).sum()
+    /// Who has tried to watch this shard.
+    pub fn tries(&self, shard: ShardId, now: Duration) -> Tries {
+        let mut tries = Tries::default();
+        let all = (shard, ReplicaId(0))..=(shard, ReplicaId(u64::MAX));
+        for (key, tried) in self.tried.range(all) {
+            tries.failures += tried.failures;
+            let is_earlier = tried.last == Outcome::Unfit && !self.has_failed(*key);
+            if now < tried.until && !is_earlier {
+                tries.passed_over.insert(key.1);
+            }
+        }
+        tries
     }
 
-    /// Whether this replica could not watch this shard when it tried last, and may still not.
+    /// Whether this replica could not watch this shard when it tried last, since the owner cannot.
     pub fn is_unfit(&self, shard: ShardId, replica: ReplicaId) -> bool {
-        let tried = self.tried.get(&(shard, replica));
-        tried.is_some_and(|tried| tried.last == Outcome::Unfit)
+        let key = (shard, replica);
+        let tried = self.tried.get(&key);
+        tried.is_some_and(|tried| tried.last == Outcome::Unfit) && self.has_failed(key)
     }
 
-    /// An owner reports that it cannot reach the cluster of its shard: the shard is not moved back
+    /// Whether a replica could not watch a shard since its owner cannot. What happened before says
+    /// nothing of this outage.
+    fn has_failed(&self, key: (ShardId, ReplicaId)) -> bool {
+        let failed_at = self.tried.get(&key).and_then(|tried| tried.failed_at);
+        let since = self.outages.get(&key.0).map(|outage| outage.since);
+        matches!((failed_at, since), (Some(failed_at), Some(since)) if failed_at >= since)
+    }
+
+    /// Owners report that they cannot reach the clusters of these shards: a shard is not moved back
     /// soon.
-    fn owner_is_unfit(&mut self, shard: ShardId, owner: ReplicaId, now: Duration) {
-        let key = (shard, owner);
-        if self.tried.get(&key).is_none_or(|tried| now >= tried.until) {
-            self.learn(key, Outcome::Unfit, now);
+    fn follow_outages(&mut self, unreachable: &BTreeMap<ShardId, ReplicaId>, now: Duration) {
+        self.outages
+            .retain(|shard, outage| unreachable.get(shard) == Some(&outage.owner));
+        for (&shard, &owner) in unreachable {
+            let new = Outage { owner, since: now };
+            self.outages.entry(shard).or_insert(new);
+            let key = (shard, owner);
+            if self.tried.get(&key).is_none_or(|tried| now >= tried.until) {
+                self.learn(key, Outcome::Unfit, now);
+            }
         }
     }
 
@@ -314,18 +346,22 @@ impl Preparations {
     }
 
     fn learn(&mut self, key: (ShardId, ReplicaId), outcome: Outcome, now: Duration) {
-        let failures = self.tried.get(&key).map_or(0, |tried| tried.failures);
-        let (failures, pause) = match outcome {
-            Outcome::Ready => (failures, Duration::ZERO),
-            Outcome::Failed => (failures, UNANSWERED),
+        let before = self.tried.get(&key);
+        let failures = before.map_or(0, |tried| tried.failures);
+        let failed_at = before.and_then(|tried| tried.failed_at);
+        let (failures, failed_at, pause) = match outcome {
+            Outcome::Ready => (failures, failed_at, Duration::ZERO),
+            Outcome::Failed => (failures, failed_at, UNANSWERED),
             Outcome::Unfit => {
                 let pause = doubled(UNFIT_FIRST, failures).min(UNFIT_MAX);
-                (failures.saturating_add(1), pause + spread(key, pause))
+                let pause = pause + spread(key, pause);
+                (failures.saturating_add(1), Some(now), pause)
             }
         };
         let tried = Tried {
             last: outcome,
             failures,
+            failed_at,
             until: now + pause,
         };
         self.tried.insert(key, tried);
@@ -367,6 +403,11 @@ fn spread((shard, replica): (ShardId, ReplicaId), pause: Duration) -> Duration {
 }
 
 impl Attempt {
+    /// The receiver, where this is the attempt for that move.
+    fn is_of(&self, step: &Move) -> Option<ReplicaId> {
+        (self.step == *step).then_some(self.receiver)
+    }
+
     fn is_handover(&self) -> bool {
         self.step.reason == MoveReason::Handover
     }

@@ -62,6 +62,10 @@ fn seconds(seconds: u64) -> Duration {
     Duration::from_secs(seconds)
 }
 
+fn failures_of(preparations: &Preparations, shard: ShardId) -> u32 {
+    preparations.tries(shard, Duration::ZERO).failures
+}
+
 /// One shard, and an attempt to move it that began at once.
 fn attempt(reason: MoveReason) -> (Preparations, State, Move) {
     let state = state(1);
@@ -209,8 +213,7 @@ fn a_replica_that_cannot_watch_a_shard_is_passed_over_for_longer_each_time() {
     let mut pause = UNFIT_FIRST;
     for failures in 1..8 {
         preparations.ended(&step, Outcome::Unfit, now);
-        assert_eq!(preparations.failures(step.shard), failures);
-        assert!(preparations.is_unfit(step.shard, RECEIVER));
+        assert_eq!(failures_of(&preparations, step.shard), failures);
         assert!(preparations.unfit(now + pause - seconds(1)).contains(&key));
         now += pause + pause / 4;
         assert!(!preparations.unfit(now).contains(&key));
@@ -228,7 +231,7 @@ fn a_replica_that_cannot_watch_a_shard_is_passed_over_for_longer_each_time() {
     // After a long time without a failure it is like any other.
     now += 3 * UNFIT_MAX;
     preparations.due(&state, &active(), &reachable(), now);
-    assert_eq!(preparations.failures(step.shard), 0);
+    assert_eq!(failures_of(&preparations, step.shard), 0);
 }
 
 #[test]
@@ -241,7 +244,7 @@ fn what_is_said_again_of_an_owner_does_not_lengthen_its_pause() {
     for second in 0..5 {
         preparations.due(&state, &active(), &unreachable, seconds(second));
     }
-    assert_eq!(preparations.failures(shard), 1);
+    assert_eq!(failures_of(&preparations, shard), 1);
     let end = UNFIT_FIRST + UNFIT_FIRST / 4;
     assert!(preparations.unfit(UNFIT_FIRST - seconds(1)).len() == 1);
     assert!(preparations.unfit(end).is_empty());
@@ -278,7 +281,7 @@ fn a_receiver_that_does_not_answer_is_passed_over_for_a_moment() {
     assert!(preparations.unfit(UNANSWERED / 2).contains(&key));
     assert!(preparations.unfit(UNANSWERED).is_empty());
     assert!(!preparations.is_unfit(step.shard, RECEIVER));
-    assert_eq!(preparations.failures(step.shard), 0);
+    assert_eq!(failures_of(&preparations, step.shard), 0);
 }
 
 #[test]
@@ -304,7 +307,11 @@ fn a_cluster_that_is_back_for_those_who_could_not_reach_it_is_left_to_its_owner_
     let (mut preparations, state, step) = attempt(MoveReason::Reachability);
     let unreachable = BTreeMap::from([(step.shard, OWNER)]);
     let mut now = Duration::ZERO;
+    preparations.due(&state, &active(), &unreachable, now);
     preparations.ended(&step, Outcome::Unfit, now);
+    assert!(preparations.is_unfit(step.shard, RECEIVER));
+    let passed_over = preparations.tries(step.shard, now).passed_over;
+    assert_eq!(passed_over, [OWNER, RECEIVER].into());
     now += 2 * UNFIT_FIRST;
     preparations.due(&state, &active(), &unreachable, now);
     assert_eq!(preparations.begin(vec![step.clone()], now).len(), 1);
@@ -315,4 +322,38 @@ fn a_cluster_that_is_back_for_those_who_could_not_reach_it_is_left_to_its_owner_
     };
     assert!(!due(&mut preparations, now + RETURN_GRACE - seconds(1)));
     assert!(due(&mut preparations, now + RETURN_GRACE));
+}
+
+#[test]
+fn what_failed_in_an_outage_before_holds_nobody_up_in_the_next() {
+    let (mut preparations, state, step) = attempt(MoveReason::Reachability);
+    let unreachable = BTreeMap::from([(step.shard, OWNER)]);
+    preparations.due(&state, &active(), &unreachable, Duration::ZERO);
+    preparations.ended(&step, Outcome::Unfit, Duration::ZERO);
+    preparations.due(&state, &active(), &reachable(), seconds(1));
+    // A moment later the owner loses the cluster again.
+    let now = seconds(2);
+    preparations.due(&state, &active(), &unreachable, now);
+    assert!(preparations.unfit(now).contains(&(step.shard, RECEIVER)));
+    let passed_over = preparations.tries(step.shard, now).passed_over;
+    assert!(!passed_over.contains(&RECEIVER));
+    assert!(!preparations.is_unfit(step.shard, RECEIVER));
+    assert_eq!(preparations.begin(vec![step.clone()], now).len(), 1);
+    preparations.ended(&step, Outcome::Ready, now);
+    let due = preparations.due(&state, &active(), &unreachable, now + RECOVERY);
+    assert_eq!(due, [step]);
+}
+
+#[test]
+fn a_receiver_that_did_not_answer_is_not_asked_again_at_once() {
+    let (mut preparations, state, step) = attempt(MoveReason::Reachability);
+    let unreachable = BTreeMap::from([(step.shard, OWNER)]);
+    preparations.due(&state, &active(), &unreachable, Duration::ZERO);
+    preparations.ended(&step, Outcome::Failed, Duration::ZERO);
+    let is_passed_over = |at| {
+        let tries = preparations.tries(step.shard, at);
+        tries.passed_over.contains(&RECEIVER)
+    };
+    assert!(is_passed_over(UNANSWERED / 2));
+    assert!(!is_passed_over(UNANSWERED));
 }

@@ -55,9 +55,17 @@ pub struct Observed {
     pub preparing: BTreeMap<ShardId, (ReplicaId, MoveReason)>,
     /// Replicas that could not watch a shard when they tried last, not long ago.
     pub unfit: BTreeSet<(ShardId, ReplicaId)>,
-    /// Shards whose owner cannot reach their cluster, or is refused by it, and how often a replica
-    /// could not watch them.
-    pub unreachable: BTreeMap<ShardId, u32>,
+    /// Shards whose owner cannot reach their cluster, or is refused by it, and who has tried.
+    pub unreachable: BTreeMap<ShardId, Tries>,
+}
+
+/// Who has tried to watch a shard whose owner cannot reach its cluster.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Tries {
+    /// How often a replica could not, also in outages before.
+    pub failures: u32,
+    /// The replicas that are passed over for what happened since the owner cannot reach it.
+    pub passed_over: BTreeSet<ReplicaId>,
 }
 
 /// What should change.
@@ -276,8 +284,8 @@ impl<'a> Draft<'a> {
         let (state, observed) = (self.state, self.observed);
         let mut budget = Budget::of_attempts_to_reach(observed);
         let mut least_tried: Vec<_> = observed.unreachable.iter().collect();
-        least_tried.sort_by_key(|(_, failures)| **failures);
-        for (shard, _) in least_tried {
+        least_tried.sort_by_key(|(_, tries)| tries.failures);
+        for (shard, tries) in least_tried {
             let Some(assignment) = state.assignments.get(shard) else {
                 continue;
             };
@@ -286,10 +294,13 @@ impl<'a> Draft<'a> {
             };
             let is_settled = self.availability(owner) == Availability::Active
                 && !observed.preparing.contains_key(shard);
-            let taker = self
-                .fit_takers(*shard)
-                .filter(|taker| taker.replica() != owner)
-                .min();
+            let others = |taker: &TakerScore| taker.replica() != owner;
+            let fit = self.fit_takers(*shard).filter(others).min();
+            // Those that failed in an outage before get their chance once nobody better is left:
+            // routes come and go, and what was broken then may be the only one that works now.
+            let untried = self.takers().filter(others);
+            let untried = untried.filter(|taker| !tries.passed_over.contains(&taker.replica()));
+            let taker = fit.or_else(|| untried.min());
             if let Some(taker) = taker
                 && is_settled
                 && budget.take()

@@ -35,7 +35,7 @@ fn what_nobody_else_can_watch_stays_with_the_replica_that_is_drained() {
         seen.unfit.insert((shards[0], ReplicaId(replica)));
     }
     // Out of its own reach as well: one replica after the other tries.
-    seen.unreachable.insert(shards[1], 1);
+    seen.unreachable.insert(shards[1], tries(1));
     let reasons: BTreeMap<_, _> = plan(&state, &seen, &UNLIMITED)
         .prepare
         .into_iter()

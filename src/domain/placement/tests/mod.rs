@@ -3,7 +3,7 @@ mod properties;
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::{Observed, Plan, Policy, plan, takers};
+use super::{Observed, Plan, Policy, Tries, plan, takers};
 use crate::domain::{
     assignment::{Assignment, MoveReason},
     cluster::ClusterSpec,
@@ -28,6 +28,13 @@ fn apply(state: &mut State, command: &Command) {
     let revision = Revision(state.revision.0 + 1);
     state.apply(revision, command);
     state.check_invariants().unwrap();
+}
+
+fn tries(failures: u32) -> Tries {
+    Tries {
+        failures,
+        ..Tries::default()
+    }
 }
 
 fn register(state: &mut State, replica: u64) {
@@ -212,7 +219,7 @@ fn a_shard_that_its_owner_cannot_reach_is_tried_by_one_replica_after_the_other()
     let state = state(3, &[1, 2, 2, 3]);
     let shard = *state.assignments.keys().next().unwrap();
     let mut seen = all_active(&state);
-    seen.unreachable.insert(shard, 1);
+    seen.unreachable.insert(shard, tries(1));
     let tried = |seen: &Observed| reasons(&plan(&state, seen, &Policy::default()));
     assert_eq!(tried(&seen), [(Some(3), MoveReason::Reachability)]);
     let preparing = (ReplicaId(3), MoveReason::Reachability);
@@ -221,8 +228,17 @@ fn a_shard_that_its_owner_cannot_reach_is_tried_by_one_replica_after_the_other()
     seen.preparing.clear();
     seen.unfit.insert((shard, ReplicaId(3)));
     assert_eq!(tried(&seen), [(Some(2), MoveReason::Reachability)]);
-    // Nobody can: the cluster is down, and the shard stays.
+    // Those that failed in an outage before are tried once nobody else is left.
     seen.unfit.insert((shard, ReplicaId(2)));
+    assert_eq!(tried(&seen), [(Some(3), MoveReason::Reachability)]);
+    let passed_over = |seen: &mut Observed, replica| {
+        let tries = seen.unreachable.get_mut(&shard).unwrap();
+        tries.passed_over.insert(ReplicaId(replica));
+    };
+    passed_over(&mut seen, 3);
+    assert_eq!(tried(&seen), [(Some(2), MoveReason::Reachability)]);
+    // Nobody can: the cluster is down, and the shard stays.
+    passed_over(&mut seen, 2);
     assert_eq!(tried(&seen), []);
 }
 
@@ -253,7 +269,7 @@ fn few_clusters_are_tried_at_a_time_and_those_first_that_were_tried_least() {
     let shards: Vec<_> = state.assignments.keys().copied().collect();
     for (index, shard) in shards.iter().enumerate() {
         let failures = if index < 30 { 2 } else { 1 };
-        seen.unreachable.insert(*shard, failures);
+        seen.unreachable.insert(*shard, tries(failures));
     }
     let policy = at_most(0);
     let mut tried = Vec::new();
@@ -278,7 +294,7 @@ fn attempts_to_reach_clusters_do_not_hold_back_what_evens_the_load() {
     let state = state(2, &[1; 40]);
     let mut seen = all_active(&state);
     for shard in state.assignments.keys().take(20) {
-        seen.unreachable.insert(*shard, 1);
+        seen.unreachable.insert(*shard, tries(1));
         seen.unfit.insert((*shard, ReplicaId(2)));
     }
     for shard in state.assignments.keys().take(16) {
