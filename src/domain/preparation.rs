@@ -46,8 +46,8 @@ const HANDOVERS_MAX: usize = 64;
 /// after an outage of up to 20 s; after a longer one, events come sooner where the shard moves.
 const RETURN_GRACE: Duration = Duration::from_secs(5);
 
-/// The same where this receiver has not failed in this outage. A server that was gone for a moment is found by one
-/// replica some hundred milliseconds before the other: then the shard stays.
+/// The same where this receiver has not failed in this outage. A server that was gone for a moment
+/// is found by one replica some hundred milliseconds before the other: then the shard stays.
 const RECOVERY: Duration = Duration::from_millis(500);
 
 /// How long a receiver that did not answer is passed over.
