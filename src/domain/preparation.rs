@@ -210,13 +210,11 @@ impl Preparations {
 
     /// How the attempt of a receiver has ended.
     pub fn ended(&mut self, step: &Move, outcome: Outcome, now: Duration) {
-        let attempt = self.attempts.get(&step.shard);
-        let Some(receiver) = attempt.and_then(|attempt| attempt.is_of(step)) else {
-            return;
-        };
+        let Some(receiver) = step.to else { return };
         let key = (step.shard, receiver);
         let has_failed = self.has_failed(key);
-        let Some(attempt) = self.attempts.get_mut(&step.shard) else {
+        let attempt = self.attempts.get_mut(&step.shard);
+        let Some(attempt) = attempt.filter(|attempt| attempt.step == *step) else {
             return;
         };
         attempt.outcome = Some(outcome);
@@ -403,11 +401,6 @@ fn spread((shard, replica): (ShardId, ReplicaId), pause: Duration) -> Duration {
 }
 
 impl Attempt {
-    /// The receiver, where this is the attempt for that move.
-    fn is_of(&self, step: &Move) -> Option<ReplicaId> {
-        (self.step == *step).then_some(self.receiver)
-    }
-
     fn is_handover(&self) -> bool {
         self.step.reason == MoveReason::Handover
     }

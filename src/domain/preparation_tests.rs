@@ -75,6 +75,14 @@ fn attempt(reason: MoveReason) -> (Preparations, State, Move) {
     (preparations, state, step)
 }
 
+/// The same where the owner cannot reach the cluster.
+fn outage() -> (Preparations, State, Move, BTreeMap<ShardId, ReplicaId>) {
+    let (mut preparations, state, step) = attempt(MoveReason::Reachability);
+    let unreachable = BTreeMap::from([(step.shard, OWNER)]);
+    preparations.due(&state, &active(), &unreachable, Duration::ZERO);
+    (preparations, state, step, unreachable)
+}
+
 #[test]
 fn a_move_is_committed_once_its_receiver_is_ready_and_not_before() {
     let (mut preparations, mut state, step) = attempt(MoveReason::Rebalance);
@@ -286,9 +294,7 @@ fn a_receiver_that_does_not_answer_is_passed_over_for_a_moment() {
 
 #[test]
 fn a_shard_whose_owner_reaches_its_cluster_again_does_not_move() {
-    let (mut preparations, state, step) = attempt(MoveReason::Reachability);
-    let unreachable = BTreeMap::from([(step.shard, OWNER)]);
-    preparations.due(&state, &active(), &unreachable, Duration::ZERO);
+    let (mut preparations, state, step, unreachable) = outage();
     preparations.ended(&step, Outcome::Ready, Duration::ZERO);
     let due = |preparations: &mut Preparations, unreachable, now| {
         preparations.due(&state, &active(), unreachable, now)
@@ -304,10 +310,8 @@ fn a_shard_whose_owner_reaches_its_cluster_again_does_not_move() {
 
 #[test]
 fn a_cluster_that_is_back_for_those_who_could_not_reach_it_is_left_to_its_owner_for_a_while() {
-    let (mut preparations, state, step) = attempt(MoveReason::Reachability);
-    let unreachable = BTreeMap::from([(step.shard, OWNER)]);
+    let (mut preparations, state, step, unreachable) = outage();
     let mut now = Duration::ZERO;
-    preparations.due(&state, &active(), &unreachable, now);
     preparations.ended(&step, Outcome::Unfit, now);
     assert!(preparations.is_unfit(step.shard, RECEIVER));
     let passed_over = preparations.tries(step.shard, now).passed_over;
@@ -326,9 +330,7 @@ fn a_cluster_that_is_back_for_those_who_could_not_reach_it_is_left_to_its_owner_
 
 #[test]
 fn what_failed_in_an_outage_before_holds_nobody_up_in_the_next() {
-    let (mut preparations, state, step) = attempt(MoveReason::Reachability);
-    let unreachable = BTreeMap::from([(step.shard, OWNER)]);
-    preparations.due(&state, &active(), &unreachable, Duration::ZERO);
+    let (mut preparations, state, step, unreachable) = outage();
     preparations.ended(&step, Outcome::Unfit, Duration::ZERO);
     preparations.due(&state, &active(), &reachable(), seconds(1));
     // A moment later the owner loses the cluster again.
@@ -346,9 +348,7 @@ fn what_failed_in_an_outage_before_holds_nobody_up_in_the_next() {
 
 #[test]
 fn a_receiver_that_did_not_answer_is_not_asked_again_at_once() {
-    let (mut preparations, state, step) = attempt(MoveReason::Reachability);
-    let unreachable = BTreeMap::from([(step.shard, OWNER)]);
-    preparations.due(&state, &active(), &unreachable, Duration::ZERO);
+    let (mut preparations, _, step, _) = outage();
     preparations.ended(&step, Outcome::Failed, Duration::ZERO);
     let is_passed_over = |at| {
         let tries = preparations.tries(step.shard, at);
