@@ -5,10 +5,10 @@ use super::{
 };
 use crate::{
     domain::{
-        assignment::MoveReason,
-        cluster::{Cluster, ClusterSpec, ResourceSelector, Source},
-        command::{BeginEra, Command, Move},
+        cluster::{Cluster, ClusterSpec},
+        command::{BeginEra, Command},
         event::GapReason,
+        fixtures,
         id::{Era, ReplicaId, Revision, ShardId, UnixMillis},
     },
     pipeline::filter::{Filter, LabelSelector, Values},
@@ -27,13 +27,7 @@ impl World {
         let mut world = Self {
             state: State::default(),
         };
-        world.apply(&Command::RegisterMember {
-            replica: OWNER,
-            name: "a".into(),
-            peer_address: String::new(),
-            client_address: String::new(),
-            at: AT,
-        });
+        world.apply(&fixtures::register(OWNER, "a"));
         world
     }
 
@@ -44,25 +38,14 @@ impl World {
 
     /// A cluster whose only stream is watched from version 10 on.
     fn cluster(&mut self, name: &str, labels: &[(&str, &str)]) -> StreamId {
-        self.apply(&Command::CreateCluster {
-            spec: spec(name, labels, "v1/events"),
-            request_id: None,
-            at: AT,
-        });
+        self.apply(&fixtures::create(spec(name, labels, "v1/events")));
         self.watch(name)
     }
 
     fn watch(&mut self, name: &str) -> StreamId {
         let cluster = self.named(name).id;
         let shard = ShardId { cluster, slice: 0 };
-        let epoch = self.state.assignments[&shard].epoch();
-        let moves = vec![Move {
-            shard,
-            epoch,
-            to: Some(OWNER),
-            reason: MoveReason::Placed,
-        }];
-        self.apply(&Command::Assign { moves, at: AT });
+        self.apply(&fixtures::assign(&self.state, shard, Some(OWNER)));
         let stream = self.state.streams_of(shard).last().unwrap().clone();
         self.era(&stream, 10);
         stream.id
@@ -136,16 +119,11 @@ fn at(state: &State, id: StreamId, rv: u64) -> Position {
 
 fn spec(name: &str, labels: &[(&str, &str)], resource: &str) -> ClusterSpec {
     ClusterSpec {
-        name: name.into(),
         labels: labels
             .iter()
             .map(|(key, value)| ((*key).to_owned(), (*value).to_owned()))
             .collect(),
-        source: Source::InCluster,
-        resources: vec![ResourceSelector::all(resource.parse().unwrap())],
-        paused: false,
-        description: String::new(),
-        duplicate_of: String::new(),
+        ..fixtures::spec(name, &[resource])
     }
 }
 
@@ -214,11 +192,7 @@ fn a_subscription_begins_with_what_the_filter_matches() {
 fn a_stream_that_nobody_has_watched_yet_begins_with_its_first_event() {
     let mut world = World::new();
     let (mut coverage, _) = world.begin(&Start::Now, Filters::default());
-    world.apply(&Command::CreateCluster {
-        spec: spec("new", &[], "v1/events"),
-        request_id: None,
-        at: AT,
-    });
+    world.apply(&fixtures::create(spec("new", &[], "v1/events")));
     assert_eq!(world.fit(&mut coverage), ["Added Created first"]);
     let (_, steps) = world.begin(&Start::Now, Filters::default());
     assert_eq!(texts(&steps), ["Added Subscribed first"]);

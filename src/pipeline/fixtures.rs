@@ -1,7 +1,7 @@
 //! Two replicas that take turns as the owner of one cluster. What the API server's past gives is up
 //! to the test.
 
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
 use futures::{FutureExt as _, future::BoxFuture};
 use tokio::sync::{mpsc, watch};
@@ -18,7 +18,6 @@ use super::{
 use crate::{
     domain::{
         assignment::MoveReason,
-        cluster::{ClusterSpec, ResourceSelector, Source},
         command::{BeginEra, Command, Move},
         delivery::{
             feed::{FeedError, Look},
@@ -26,6 +25,7 @@ use crate::{
             place::{Place, Reader},
         },
         event::{Change, Event, GapReason, ObjectKey},
+        fixtures,
         history::HistoryItem,
         id::{ClusterId, Epoch, GroupId, ReplicaId, Revision, ShardId, StreamId, UnixMillis},
         state::State,
@@ -159,29 +159,10 @@ impl World {
         let group = GroupId([7; 16]);
         self.agree(&Command::FoundGroup { group });
         for replica in 1..=2 {
-            self.agree(&Command::RegisterMember {
-                replica: ReplicaId(replica),
-                name: format!("r{replica}"),
-                peer_address: String::new(),
-                client_address: String::new(),
-                at: AT,
-            });
+            let name = format!("r{replica}");
+            self.agree(&fixtures::register(ReplicaId(replica), &name));
         }
-        let resources = resources.iter().map(|it| it.parse().unwrap());
-        let spec = ClusterSpec {
-            name: "c".into(),
-            labels: BTreeMap::new(),
-            source: Source::InCluster,
-            resources: resources.map(ResourceSelector::all).collect(),
-            paused: false,
-            description: String::new(),
-            duplicate_of: String::new(),
-        };
-        self.agree(&Command::CreateCluster {
-            spec,
-            request_id: None,
-            at: AT,
-        });
+        self.agree(&fixtures::create(fixtures::spec("c", resources)));
         self.shard = *self.agreed.assignments.keys().next().unwrap();
         self.streams = self.agreed.streams.keys().copied().collect();
         self.notify(&[0, 1]);
