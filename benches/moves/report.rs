@@ -26,8 +26,6 @@ const HISTOGRAM: [f64; 12] = [
 pub(crate) enum Scope {
     /// A replica: its shards move, its subscribers fail over.
     Replica(usize),
-    /// The same, with the time of each stage of the takeover.
-    Takeover(usize),
     /// Nothing any more: the group settles.
     Nobody,
     /// The routes to these clusters.
@@ -46,6 +44,8 @@ struct Row {
     latest: Vec<f64>,
     /// How many silences had not ended.
     open: u64,
+    /// Where the longest silence was.
+    worst: String,
 }
 
 /// One takeover.
@@ -104,14 +104,26 @@ impl Tally {
                 continue;
             };
             let label = [window, &who].join(if window.is_empty() { "" } else { ": " });
+            let place = self.place(world, sample);
             let row = self.row(label);
+            if row.silence.iter().all(|known| *known < millis(value)) {
+                row.worst = place;
+            }
             row.silence.push(millis(value));
             row.latest.push(millis(sample.silence.latest));
             row.open += u64::from(sample.silence.is_open);
         }
-        if let Scope::Takeover(victim) = scope {
+        if let Scope::Replica(victim) = scope {
             self.takeovers(world, &samples, *victim);
         }
+    }
+
+    /// Which round, stream and subscriber a sample is of.
+    fn place(&self, world: &World, sample: &Sample) -> String {
+        let cluster = world.writer.streams[sample.stream].cluster;
+        let cluster = world.clusters.all[cluster].name();
+        let (round, subscriber) = (self.rounds + 1, sample.subscriber);
+        format!("round {round}, {cluster}, subscriber {subscriber}")
     }
 
     fn row(&mut self, label: String) -> &mut Row {
@@ -160,7 +172,7 @@ impl Tally {
             );
             self.takeovers.push(Takeover {
                 silence: millis(sample.silence.longest),
-                label: format!("round {}, {cluster}", self.rounds + 1),
+                label: self.place(world, sample),
                 passed,
             });
         }
@@ -287,7 +299,7 @@ impl Tally {
             let [p50, p99, max] = row.figures();
             json!({
                 "who": row.label, "n": row.silence.len(), "p50_ms": p50, "p99_ms": p99,
-                "max_ms": max, "not_ended": row.open,
+                "max_ms": max, "worst": row.worst, "not_ended": row.open,
                 "latest_max_ms": row.latest.iter().copied().fold(0.0, f64::max),
                 "histogram": histogram(&row.silence),
             })
@@ -334,10 +346,8 @@ fn judged(world: &World, sample: &Sample, scope: &Scope) -> Option<(String, u64)
     };
     let served = world.served[sample.subscriber];
     let who = match scope {
-        Scope::Replica(victim) | Scope::Takeover(victim) if served == Some(*victim) => {
-            "its own subscribers".to_owned()
-        }
-        Scope::Replica(_) | Scope::Takeover(_) => format!("other subscribers, {moved}"),
+        Scope::Replica(victim) if served == Some(*victim) => "its own subscribers".to_owned(),
+        Scope::Replica(_) => format!("other subscribers, {moved}"),
         Scope::Nobody => moved.to_owned(),
         Scope::Silent(clusters) if clusters.contains(&stream.cluster) => {
             format!("these clusters, {moved}")

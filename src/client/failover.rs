@@ -20,8 +20,9 @@ use super::{
 const LISTEN: Duration = Duration::from_millis(100);
 
 /// A stream that ends sooner counts as an attempt that failed: replicas that accept everything and
-/// end it at once are left alone for longer and longer, too.
-const STABLE_AFTER: Duration = Duration::from_secs(1);
+/// end it at once are left alone for longer and longer, too. Replicas that restart one after the
+/// other serve for longer than this, and a client that they send on must not wait.
+const STABLE_AFTER: Duration = Duration::from_millis(250);
 
 /// Messages of one replica.
 pub(super) type Messages<M> = Pin<Box<dyn Stream<Item = Result<M, Status>> + Send>>;

@@ -14,7 +14,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use futures::{Stream, StreamExt as _, stream};
+use futures::{FutureExt as _, Stream, StreamExt as _, stream};
 use openraft::{
     OptionalSend,
     alias::SnapshotOf,
@@ -29,7 +29,7 @@ use openraft::{
         TransferLeaderRequest, TransferLeaderResponse, VoteRequest, VoteResponse,
     },
 };
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::{Semaphore, oneshot, watch};
 use tonic::transport::Channel;
 
 use super::{
@@ -230,6 +230,24 @@ impl Network {
     }
 }
 
+/// The requests of a stream: the rest is not asked for before the first is answered.
+///
+/// After a failure openraft pauses before it makes a request, and stops pausing when it sees an
+/// answer. It would make the second request while the first is under way, and so hold back the
+/// entries for a peer that has just come back for one more pause, of up to [`BACKOFF_MAX`].
+fn first_alone<R, S>(
+    first: R,
+    answered: oneshot::Receiver<()>,
+    rest: S,
+) -> impl Stream<Item = R> + use<R, S>
+where
+    S: Stream<Item = R>,
+{
+    // Where the stream ends without an answer, there is nobody to send the rest to.
+    let rest = stream::once(answered.map(|answered| stream::iter(answered.ok().map(|()| rest))));
+    stream::iter([first]).chain(rest.flatten().flatten())
+}
+
 /// Makes a call that continues, for [`CALL_TIMEOUT`], also when nobody waits for its answer.
 async fn to_its_end<T: Send + 'static>(
     call: impl Future<Output = Result<tonic::Response<T>, tonic::Status>> + Send + 'static,
@@ -315,18 +333,27 @@ impl NetStreamAppend<TypeConfig> for Network {
             };
             let mut client = this.client()?;
             let sent = Arc::new(AtomicU64::new(0));
-            let requests = stream::iter([first]).chain(input);
+            let (answered, first_answered) = oneshot::channel();
+            let requests = first_alone(first, first_answered, input);
             let requests = this.requests(requests, Arc::clone(&sent));
             let answers = this
                 .call(STREAM_SETUP_TIMEOUT, client.stream_append(requests))
                 .await?;
-            let results = stream::unfold(Some((answers, 0)), move |open| {
+            let open = Some((answers, 0, Some(answered)));
+            let results = stream::unfold(open, move |open| {
                 let sent = Arc::clone(&sent);
                 async move {
-                    let (mut answers, answered) = open?;
-                    let result = this.next_answer(&mut answers, &sent, answered).await?;
+                    let (mut answers, count, mut answered) = open?;
+                    // openraft asks for the second answer once it has dealt with the first.
+                    if count > 0
+                        && let Some(answered) = answered.take()
+                    {
+                        let _ = answered.send(());
+                    }
+                    let result = this.next_answer(&mut answers, &sent, count).await?;
                     // After any result but a match the stream is closed.
-                    let open = matches!(result, Ok(Ok(_))).then_some((answers, answered + 1));
+                    let open =
+                        matches!(result, Ok(Ok(_))).then_some((answers, count + 1, answered));
                     Some((result, open))
                 }
             });
@@ -422,12 +449,37 @@ impl NetTransferLeader<TypeConfig> for Network {
 
 #[cfg(test)]
 mod tests {
+    use futures::{FutureExt as _, StreamExt as _, stream};
     use tokio::{
         sync::oneshot,
         time::{sleep, timeout},
     };
 
-    use super::{CALL_TIMEOUT, Duration, to_its_end};
+    use super::{CALL_TIMEOUT, Duration, first_alone, to_its_end};
+
+    #[test]
+    fn only_one_request_is_made_before_the_first_answer() {
+        let made = std::cell::Cell::new(0);
+        let rest = stream::iter(["second", "third"]).inspect(|_| made.set(made.get() + 1));
+        let (answered, first_answered) = oneshot::channel();
+        let requests = first_alone("first", first_answered, rest);
+        let mut requests = std::pin::pin!(requests);
+        assert_eq!(requests.next().now_or_never(), Some(Some("first")));
+        assert_eq!(requests.next().now_or_never(), None);
+        assert_eq!(made.get(), 0);
+        answered.send(()).unwrap();
+        let rest: Option<Vec<_>> = requests.collect().now_or_never();
+        assert_eq!(rest, Some(vec!["second", "third"]));
+    }
+
+    #[test]
+    fn no_more_requests_are_made_once_the_answers_have_ended() {
+        let (answered, first_answered) = oneshot::channel();
+        let requests = first_alone("first", first_answered, stream::iter(["second"]));
+        drop(answered);
+        let requests: Option<Vec<_>> = requests.collect().now_or_never();
+        assert_eq!(requests, Some(vec!["first"]));
+    }
 
     #[tokio::test(start_paused = true)]
     async fn a_call_is_not_reset_when_nobody_waits_for_it_any_more() {

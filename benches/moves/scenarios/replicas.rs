@@ -70,7 +70,7 @@ impl Run<'_> {
         self.world.open();
         self.world.group.replicas[victim].kill();
         self.recovered(&everybody()).await;
-        self.close("", &Scope::Takeover(victim));
+        self.close("", &Scope::Replica(victim));
         self.come_back(victim, "back").await;
     }
 

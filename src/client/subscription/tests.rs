@@ -261,6 +261,22 @@ async fn a_replica_without_a_heartbeat_is_left_and_the_cursor_goes_on_elsewhere(
 }
 
 #[tokio::test(start_paused = true)]
+async fn replicas_that_restart_one_after_the_other_are_no_failures() {
+    let restart = Duration::from_millis(400);
+    let stops = closing(ClosingAction::ResumeElsewhere, None, "");
+    let serves = |cursor| {
+        let frames = vec![(Duration::ZERO, progress(cursor)), (restart, stops.clone())];
+        Script::Sends(frames, Then::Ends)
+    };
+    let scripts = ["w1", "w2", "w3"].map(serves);
+    let last = sends([progress("w4")], Then::Silence);
+    let (replicas, mut subscription) = subscribe(scripts.into_iter().chain([last]), 3, Begin::Now);
+    take(&mut subscription, 7).await;
+    let after: Vec<_> = replicas.attempts().iter().map(|it| it.after).collect();
+    assert_eq!(after, [0, 1, 2, 3].map(|served| served * restart));
+}
+
+#[tokio::test(start_paused = true)]
 async fn what_was_received_while_the_caller_was_busy_is_no_silence() {
     let frames = [progress("w1"), progress("w2")];
     let scripts = [sends(frames, Then::Silence)];
