@@ -50,6 +50,10 @@ const RETURN_GRACE: Duration = Duration::from_secs(5);
 /// is found by one replica some hundred milliseconds before the other: then the shard stays.
 const RECOVERY: Duration = Duration::from_millis(500);
 
+/// How much longer the owner has for each other cluster that it cannot reach: where they come back
+/// together, it resumes them one after the other, as its budget of retries allows.
+const RECOVERY_OF_EACH: Duration = Duration::from_millis(5);
+
 /// How long a receiver that did not answer is passed over.
 const UNANSWERED: Duration = Duration::from_secs(1);
 
@@ -212,7 +216,7 @@ impl Preparations {
     pub fn ended(&mut self, step: &Move, outcome: Outcome, now: Duration) {
         let Some(receiver) = step.to else { return };
         let key = (step.shard, receiver);
-        let has_failed = self.has_failed(key);
+        let grace = self.grace(key);
         let attempt = self.attempts.get_mut(&step.shard);
         let Some(attempt) = attempt.filter(|attempt| attempt.step == *step) else {
             return;
@@ -221,7 +225,7 @@ impl Preparations {
         if outcome == Outcome::Ready {
             attempt.until = now + KEPT_FOR;
             if step.reason == MoveReason::Reachability {
-                attempt.due_from = now + if has_failed { RETURN_GRACE } else { RECOVERY };
+                attempt.due_from = now + grace;
             }
         }
         self.learn(key, outcome, now);
@@ -309,6 +313,20 @@ impl Preparations {
         let failed_at = self.tried.get(&key).and_then(|tried| tried.failed_at);
         let since = self.outages.get(&key.0).map(|outage| outage.since);
         matches!((failed_at, since), (Some(failed_at), Some(since)) if failed_at >= since)
+    }
+
+    /// How long the owner of a shard has to reach its cluster again, once this receiver can.
+    fn grace(&self, key: (ShardId, ReplicaId)) -> Duration {
+        let owner = self.outages.get(&key.0).map(|outage| outage.owner);
+        let all = self.outages.values();
+        let of_owner = all.filter(|outage| Some(outage.owner) == owner).count();
+        let others = u32::try_from(of_owner.saturating_sub(1)).unwrap_or(u32::MAX);
+        let least = if self.has_failed(key) {
+            RETURN_GRACE
+        } else {
+            RECOVERY
+        };
+        least + RECOVERY_OF_EACH.saturating_mul(others)
     }
 
     /// Owners report that they cannot reach the clusters of these shards: a shard is not moved back

@@ -2,13 +2,13 @@ use std::collections::BTreeMap;
 
 use super::{
     ANSWER_MARGIN, Availability, Duration, Epoch, HANDOVER_TIMEOUT, HANDOVERS_MAX, KEPT_FOR, Move,
-    MoveReason, Outcome, PREPARE_TIMEOUT, Preparations, REACH_TIMEOUT, RECOVERY, RETURN_GRACE,
-    ReplicaId, Request, ShardId, State, UNANSWERED, UNFIT_FIRST, UNFIT_MAX,
+    MoveReason, Outcome, PREPARE_TIMEOUT, Preparations, REACH_TIMEOUT, RECOVERY, RECOVERY_OF_EACH,
+    RETURN_GRACE, ReplicaId, Request, ShardId, State, UNANSWERED, UNFIT_FIRST, UNFIT_MAX,
 };
 use crate::domain::{
     command::Command,
     fixtures::{create, register, spec},
-    id::{Revision, UnixMillis},
+    id::{ClusterId, Revision, UnixMillis},
 };
 
 const OWNER: ReplicaId = ReplicaId(1);
@@ -306,6 +306,26 @@ fn a_shard_whose_owner_reaches_its_cluster_again_does_not_move() {
     assert_eq!(moves, std::slice::from_ref(&step));
     assert_eq!(due(&mut preparations, &reachable(), RECOVERY), []);
     assert!(preparations.receivers().is_empty());
+}
+
+#[test]
+fn an_owner_that_lost_many_clusters_has_longer_to_reach_each_again() {
+    let (mut preparations, state, step, mut unreachable) = outage();
+    let other = |number: u64| ShardId {
+        cluster: ClusterId(1_000 + number),
+        slice: 0,
+    };
+    unreachable.extend((0..300).map(|number| (other(number), OWNER)));
+    // What another owner has lost does not count.
+    unreachable.insert(other(300), RECEIVER);
+    preparations.due(&state, &active(), &unreachable, Duration::ZERO);
+    preparations.ended(&step, Outcome::Ready, Duration::ZERO);
+    let due_from = RECOVERY + 300 * RECOVERY_OF_EACH;
+    let too_soon = due_from.saturating_sub(Duration::from_millis(1));
+    let due = preparations.due(&state, &active(), &unreachable, too_soon);
+    assert_eq!(due, []);
+    let due = preparations.due(&state, &active(), &unreachable, due_from);
+    assert_eq!(due, [step]);
 }
 
 #[test]
