@@ -96,8 +96,9 @@ impl HighWater {
             .open(path)?;
         if file.metadata()?.len() < FILE_BYTES {
             file.set_len(FILE_BYTES)?;
-            file.sync_all()?;
         }
+        // A process that was killed may have left a mark that only the kernel has.
+        file.sync_all()?;
         let mut newest = HighWaterRecord::default();
         for offset in SLOT_OFFSETS {
             if let Some(record) = read_slot(&file, offset)?

@@ -166,6 +166,10 @@ impl Opened {
         let tree = db.open_tree(b"raft").map_err(sled_error)?;
         let mut high_water = HighWater::open(&dir.join("fence"))?;
         let data_file = File::open(dir.join("log").join("db"))?;
+        // A process that was killed may have left a vote or entries that only the kernel has. What is
+        // read below is relied on without being written again: a loss of power must not take it back.
+        data_file.sync_data()?;
+        sync_directories(dir)?;
         let identity = match format::read(&tree, name)? {
             Some(_) if high_water.is_new() => {
                 return Err(OpenError::Damaged(
@@ -183,7 +187,6 @@ impl Opened {
                 let identity = format::write(&tree, name)?;
                 db.flush().map_err(sled_error)?;
                 data_file.sync_data()?;
-                sync_directories(dir)?;
                 identity
             }
         };
