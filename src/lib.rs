@@ -15,11 +15,11 @@
 //! ```
 //!
 //! Where to look: what *decides* is in [`domain`]; each large dependency is named in one module
-//! only ([`raft`]: openraft, `raft::storage`: sled, [`watcher`]: kube); membership and liveness are
-//! in [`group`]; connections between replicas are in [`net`], what streams from one to another in
-//! [`relay`]; what clients see is in [`api`]; starting and stopping is in [`server`]; which panics
-//! end the process is in [`panics`], and blocking work goes through [`blocking`]. `tests/tidy` has
-//! the table of allowed dependencies.
+//! only ([`raft`]: openraft, `raft::storage::files`: sled, [`watcher`]: kube); membership and
+//! liveness are in [`group`]; connections between replicas are in [`net`], what streams from one to
+//! another in [`relay`]; what clients see is in [`api`]; starting and stopping is in [`server`];
+//! which panics end the process is in [`panics`], and blocking work goes through [`blocking`].
+//! `tests/tidy` has the table of allowed dependencies.
 //!
 //! Guarantees, operation and clients: [`docs`].
 //!

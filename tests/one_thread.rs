@@ -18,7 +18,7 @@ use quorumwatch::{
     group::{Group, MembershipServer, Options, Peer},
     net::{Channels, Network as _},
     proto::internal::v1::membership_service_server::MembershipServiceServer,
-    raft::{Raft, Timing},
+    raft::{Files, Raft, Timing},
 };
 use tempfile::TempDir;
 use tokio::time::timeout;
@@ -53,6 +53,7 @@ async fn start(network: &Pipes, dir: &Path, peer: &Peer, peers: &[Peer]) -> Grou
         client_address: format!("{}:7000", peer.name),
         peers: peers.to_vec(),
         timing: Timing::default(),
+        disk: Arc::new(Files),
         blocking: Arc::new(InTurn),
     };
     let channels = Channels::new(Arc::new(network.clone()));

@@ -30,7 +30,7 @@ use quorumwatch::{
         Envelope, VoteRequest, membership_service_server::MembershipServiceServer,
         raft_service_client::RaftServiceClient,
     },
-    raft::{ProposeError, Raft, Role, Timing, protocol},
+    raft::{Files, ProposeError, Raft, Role, Timing, protocol},
 };
 use tempfile::TempDir;
 use tokio::{net::TcpListener, runtime::Runtime, task::JoinHandle};
@@ -65,6 +65,7 @@ impl Replica {
             client_address: format!("{name}:7000"),
             peers: peers.to_vec(),
             timing,
+            disk: Arc::new(Files),
             blocking: Arc::new(Threads),
         };
         let channels = Channels::new(Arc::clone(network));
@@ -555,6 +556,7 @@ async fn a_peer_of_another_name_or_group_ends_the_start() {
                 },
             ],
             timing: Timing::default(),
+            disk: Arc::new(Files),
             blocking: Arc::new(Threads),
         };
         let group = group::Group::open(options, Channels::new(Arc::new(Tcp)))

@@ -28,7 +28,7 @@ use quorumwatch::{
     },
     raft::{
         state_machine::{Published, StateMachine},
-        storage::{LogStore, OpenError, Store},
+        storage::{Files, LogStore, OpenError, Store},
         types::{Entry, LeaderId, LogId, Request, TypeConfig, Vote},
     },
 };
@@ -48,7 +48,7 @@ struct Builder;
 impl StoreBuilder<TypeConfig, LogStore, StateMachine, TempDir> for Builder {
     async fn build(&self) -> Result<(TempDir, LogStore, StateMachine), StorageError<TypeConfig>> {
         let dir = TempDir::new().unwrap();
-        let store = Arc::new(open(dir.path(), "replica-0").unwrap());
+        let store = Arc::new(open(dir.path(), "replica-0").await.unwrap());
         let log = store.log_store();
         let machine = StateMachine::load(store, Published::new(), Arc::default())
             .await
@@ -62,8 +62,8 @@ async fn the_store_passes_the_suite_of_openraft() {
     Suite::test_all(Builder).await.unwrap();
 }
 
-fn open(dir: &Path, name: &str) -> Result<Store, OpenError> {
-    Store::open(dir, name, Arc::new(Threads))
+async fn open(dir: &Path, name: &str) -> Result<Store, OpenError> {
+    Store::open(&Files, dir, name, Arc::new(Threads)).await
 }
 
 fn log_id(term: u64, index: u64) -> LogId {
@@ -112,7 +112,7 @@ async fn check_log(log: &mut LogStore) -> (u64, u64) {
 #[tokio::test]
 async fn what_was_acknowledged_is_there_after_a_restart() {
     let dir = TempDir::new().unwrap();
-    let store = open(dir.path(), "replica-0").unwrap();
+    let store = open(dir.path(), "replica-0").await.unwrap();
     let id = store.replica_id();
     let mut log = store.log_store();
     log.save_vote(&Vote::new_committed(3, 1)).await.unwrap();
@@ -123,7 +123,7 @@ async fn what_was_acknowledged_is_there_after_a_restart() {
     log.save_committed(Some(log_id(3, 100))).await.unwrap();
     store.close().await;
 
-    let store = open(dir.path(), "replica-0").unwrap();
+    let store = open(dir.path(), "replica-0").await.unwrap();
     let mut log = store.log_store();
     assert_eq!(store.replica_id(), id);
     assert_eq!(check_log(&mut log).await, (21, 180));
@@ -136,7 +136,8 @@ async fn what_was_acknowledged_is_there_after_a_restart() {
 #[tokio::test(start_paused = true)]
 async fn a_store_without_threads_of_its_own_works_while_the_clock_stands_still() {
     let dir = TempDir::new().unwrap();
-    let store = Store::open(dir.path(), "replica-0", Arc::new(InTurn)).unwrap();
+    let store = Store::open(&Files, dir.path(), "replica-0", Arc::new(InTurn)).await;
+    let store = store.unwrap();
     let mut log = store.log_store();
     let work = async {
         for round in 0..20 {
@@ -158,15 +159,15 @@ async fn a_store_without_threads_of_its_own_works_while_the_clock_stands_still()
 async fn data_is_refused_to_another_process_or_name_and_readable_by_nobody_else() {
     use std::os::unix::fs::PermissionsExt as _;
     let dir = TempDir::new().unwrap();
-    let store = open(dir.path(), "replica-0").unwrap();
-    let second = open(dir.path(), "replica-0").err().unwrap();
+    let store = open(dir.path(), "replica-0").await.unwrap();
+    let second = open(dir.path(), "replica-0").await.err().unwrap();
     assert!(matches!(second, OpenError::InUse(_)), "{second}");
     for path in [dir.path().to_owned(), dir.path().join("raft")] {
         let mode = path.metadata().unwrap().permissions().mode();
         assert_eq!(mode & 0o777, 0o700, "{}", path.display());
     }
     store.close().await;
-    let other = open(dir.path(), "replica-1").err().unwrap();
+    let other = open(dir.path(), "replica-1").await.err().unwrap();
     assert!(
         other
             .to_string()
@@ -178,35 +179,35 @@ async fn data_is_refused_to_another_process_or_name_and_readable_by_nobody_else(
 #[tokio::test]
 async fn a_lost_tail_and_a_missing_file_are_noticed() {
     let dir = TempDir::new().unwrap();
-    let store = open(dir.path(), "replica-0").unwrap();
+    let store = open(dir.path(), "replica-0").await.unwrap();
     let mut log = store.log_store();
     append(&mut log, (0..10).map(|n| entry(1, n)).collect()).await;
     store.close().await;
     // The data as it was before the last entries, beside the fence as it is after them.
     let copy = TempDir::new().unwrap();
     copy_files(dir.path(), copy.path());
-    let store = open(dir.path(), "replica-0").unwrap();
+    let store = open(dir.path(), "replica-0").await.unwrap();
     let mut log = store.log_store();
     append(&mut log, (10..20).map(|n| entry(1, n)).collect()).await;
     store.close().await;
     let fence = Path::new("raft").join("fence");
     std::fs::copy(dir.path().join(&fence), copy.path().join(&fence)).unwrap();
-    let behind = open(copy.path(), "replica-0").err().unwrap();
+    let behind = open(copy.path(), "replica-0").await.err().unwrap();
     assert!(matches!(behind, OpenError::Behind(_)), "{behind}");
 
     std::fs::remove_dir_all(copy.path().join("raft").join("log")).unwrap();
-    let empty = open(copy.path(), "replica-0").err().unwrap();
+    let empty = open(copy.path(), "replica-0").await.err().unwrap();
     assert!(matches!(empty, OpenError::Behind(_)), "{empty}");
 
     std::fs::remove_file(dir.path().join(fence)).unwrap();
-    let unfenced = open(dir.path(), "replica-0").err().unwrap();
+    let unfenced = open(dir.path(), "replica-0").await.err().unwrap();
     assert!(matches!(unfenced, OpenError::Damaged(_)), "{unfenced}");
 }
 
 #[tokio::test]
 async fn a_kill_while_sled_opens_does_not_keep_the_data_closed() {
     let dir = TempDir::new().unwrap();
-    let store = open(dir.path(), "replica-0").unwrap();
+    let store = open(dir.path(), "replica-0").await.unwrap();
     let mut log = store.log_store();
     append(&mut log, (0..10).map(|n| entry(1, n)).collect()).await;
     store.close().await;
@@ -214,7 +215,7 @@ async fn a_kill_while_sled_opens_does_not_keep_the_data_closed() {
     let log_dir = dir.path().join("raft").join("log");
     let unfinished = log_dir.join("snap.00000000FFFFFFFF.generating");
     std::fs::write(&unfinished, b"torn").unwrap();
-    let store = open(dir.path(), "replica-0").unwrap();
+    let store = open(dir.path(), "replica-0").await.unwrap();
     assert!(!unfinished.exists());
     assert_eq!(check_log(&mut store.log_store()).await, (0, 10));
     store.close().await;
@@ -223,7 +224,7 @@ async fn a_kill_while_sled_opens_does_not_keep_the_data_closed() {
 #[tokio::test]
 async fn data_of_a_newer_format_is_left_alone() {
     let dir = TempDir::new().unwrap();
-    let store = open(dir.path(), "replica-0").unwrap();
+    let store = open(dir.path(), "replica-0").await.unwrap();
     store.close().await;
     let db = eventually_open_sled(&dir.path().join("raft").join("log"));
     let tree = db.open_tree(b"raft").unwrap();
@@ -232,7 +233,7 @@ async fn data_of_a_newer_format_is_left_alone() {
     tree.insert(b"Mformat", sealed).unwrap();
     db.flush().unwrap();
     drop((tree, db));
-    let newer = open(dir.path(), "replica-0").err().unwrap();
+    let newer = open(dir.path(), "replica-0").await.err().unwrap();
     assert!(
         matches!(newer, OpenError::NewerFormat { found: 3, known: 2 }),
         "{newer}"
@@ -269,7 +270,7 @@ fn copy_files(from: &Path, to: &Path) {
 #[tokio::test]
 async fn flipped_bits_in_the_data_are_an_error_and_never_a_panic() {
     let dir = TempDir::new().unwrap();
-    let store = open(dir.path(), "replica-0").unwrap();
+    let store = open(dir.path(), "replica-0").await.unwrap();
     let mut log = store.log_store();
     append(&mut log, (0..50).map(|n| entry(1, n)).collect()).await;
     store.close().await;
@@ -284,7 +285,7 @@ async fn flipped_bits_in_the_data_are_an_error_and_never_a_panic() {
             *byte ^= 0x55;
         }
         std::fs::write(copy.path().join("raft").join("log").join("db"), bytes).unwrap();
-        match open(copy.path(), "replica-0") {
+        match open(copy.path(), "replica-0").await {
             Err(_) => noticed += 1,
             // The damage hit nothing that is in use.
             Ok(store) => {
@@ -303,7 +304,7 @@ async fn the_child_that_is_killed() {
     let Ok(dir) = env::var(CHILD_DIR) else { return };
     let seed = env::var(CHILD_SEED).unwrap().parse().unwrap();
     let mut random = StdRng::seed_from_u64(seed);
-    let store = open(Path::new(&dir), "replica-0").unwrap();
+    let store = open(Path::new(&dir), "replica-0").await.unwrap();
     let mut log = store.log_store();
     let (_, mut end) = check_log(&mut log).await;
     let vote = log.get_log_reader().await.read_vote().await.unwrap();
@@ -447,7 +448,8 @@ async fn nothing_acknowledged_is_missing_after_a_kill() {
         opened += u64::from(durable.opened);
 
         let context = format!("{SEED}={seed}, round {round}, {durable:?}");
-        let store = open(dir.path(), "replica-0").unwrap_or_else(|e| panic!("{context}: {e}"));
+        let store = open(dir.path(), "replica-0").await;
+        let store = store.unwrap_or_else(|e| panic!("{context}: {e}"));
         let mut log = store.log_store();
         let (first, end) = check_log(&mut log).await;
         assert!(end >= durable.end, "{context}: ends at {end}");

@@ -27,7 +27,7 @@ use crate::{
         lifecycle::{Lifecycle, Milestone},
     },
     net::Channels,
-    raft::{self, OpenError, Raft, Timing},
+    raft::{self, Disk, OpenError, Raft, Timing},
     telemetry::LogThrottle,
 };
 pub use error::FormError;
@@ -51,6 +51,8 @@ pub struct Options {
     pub peers: Vec<Peer>,
     /// Raft's timeouts.
     pub timing: Timing,
+    /// What the data is kept on.
+    pub disk: Arc<dyn Disk>,
     /// Does what may block.
     pub blocking: Arc<dyn Blocking>,
 }
@@ -82,6 +84,7 @@ impl Group {
             data_dir: options.data_dir.clone(),
             name: options.name.clone(),
             timing: options.timing.clone(),
+            disk: Arc::clone(&options.disk),
             blocking: Arc::clone(&options.blocking),
             stream_ends,
             lifecycle: lifecycle.subscribe(),

@@ -1,5 +1,5 @@
-//! The adapter to openraft and sled. The only module that names openraft; `raft/storage` is the
-//! only one that names sled.
+//! The adapter to openraft and sled. The only module that names openraft; `raft/storage/files` is
+//! the only one that names sled.
 //!
 //! [`Raft`] is the handle: propose a [`Command`](crate::domain::command::Command), read the
 //! [`State`] that the commands so far have led to. What the state means is `domain`'s business, who
@@ -39,7 +39,7 @@ use crate::{
         state::State,
     },
     net::Channels,
-    panics::catch,
+    panics::contain,
     proto::internal::v1::raft_service_server::RaftServiceServer,
 };
 pub use leadership::Leadership;
@@ -48,7 +48,7 @@ pub use propose::{ProposeError, Proposed, REASON_TIMEOUT, check_size};
 use service::Service;
 use state_machine::{Published, StateMachine};
 use storage::Store;
-pub use storage::{OpenError, is_in_use};
+pub use storage::{Disk, Files, OpenError, is_in_use};
 /// What the membership keeps of a replica: its name and addresses.
 pub use types::Node as Listing;
 use types::TypeConfig;
@@ -65,6 +65,8 @@ pub struct Options {
     pub name: String,
     /// Raft's timeouts.
     pub timing: Timing,
+    /// What the data is kept on.
+    pub disk: Arc<dyn Disk>,
     /// Does what may block.
     pub blocking: Arc<dyn Blocking>,
     /// Receives the end of each stream of entries. An end that finds it full is not reported.
@@ -372,9 +374,9 @@ impl Raft {
 async fn open_store(options: &Options) -> Result<Store, OpenError> {
     let (done, opened) = oneshot::channel();
     let (data_dir, name) = (options.data_dir.clone(), options.name.clone());
-    let blocking = Arc::clone(&options.blocking);
+    let (disk, blocking) = (Arc::clone(&options.disk), Arc::clone(&options.blocking));
     let open = async move {
-        let opened = catch(|| Store::open(&data_dir, &name, blocking));
+        let opened = contain(Store::open(&*disk, &data_dir, &name, blocking)).await;
         drop(done.send(opened));
     };
     options.blocking.drive("open-store", Box::pin(open))?;

@@ -41,7 +41,7 @@ use crate::{
             shard_service_server::ShardServiceServer,
         },
     },
-    raft::{self, Raft},
+    raft::{self, Disk, Files, Raft},
     relay::{
         RelayServer,
         client::{PeerFeeds, RELAY_MESSAGE_BYTES_MAX},
@@ -139,13 +139,15 @@ fn listen_hint(error: &io::Error, flag: &str) -> String {
 /// it cannot do without has died.
 pub async fn run(config: Serve, shutdown: CancellationToken) -> Result<(), Error> {
     panics::end_process();
-    run_over(Arc::new(Tcp), Arc::new(Threads), config, shutdown).await
+    let (network, disk) = (Arc::new(Tcp), Arc::new(Files));
+    run_over(network, disk, Arc::new(Threads), config, shutdown).await
 }
 
-/// Runs a replica that is reached, and reaches others, over this network, and does what may block in
-/// this way.
+/// Runs a replica that is reached, and reaches others, over this network, keeps its data on this
+/// disk, and does what may block in this way.
 pub async fn run_over(
     network: Arc<dyn Network>,
+    disk: Arc<dyn Disk>,
     blocking: Arc<dyn Blocking>,
     config: Serve,
     shutdown: CancellationToken,
@@ -155,7 +157,7 @@ pub async fn run_over(
     let peer_listener = listen("peers", "peer-listen", config.peer_listen).await?;
     let channels = Channels::new(network);
     let opened = Group::open(
-        group_options(&config, Arc::clone(&blocking)),
+        group_options(&config, disk, Arc::clone(&blocking)),
         channels.clone(),
     )
     .await;

@@ -8,12 +8,16 @@ use crate::{
     domain::watch_session::SessionPolicy,
     group,
     memory::Budgets,
-    raft,
+    raft::{self, Disk},
     watcher::{CredentialPolicy, WatchPolicy},
 };
 
 /// Who the replica is and whom it forms a group with.
-pub(super) fn group_options(config: &Serve, blocking: Arc<dyn Blocking>) -> group::Options {
+pub(super) fn group_options(
+    config: &Serve,
+    disk: Arc<dyn Disk>,
+    blocking: Arc<dyn Blocking>,
+) -> group::Options {
     group::Options {
         data_dir: config.data_dir.clone(),
         name: config.name.clone(),
@@ -21,6 +25,7 @@ pub(super) fn group_options(config: &Serve, blocking: Arc<dyn Blocking>) -> grou
         client_address: config.advertise_client.clone(),
         peers: config.peers.clone(),
         timing: raft::Timing::default(),
+        disk,
         blocking,
     }
 }

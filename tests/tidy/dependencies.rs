@@ -69,8 +69,9 @@ const RULES: &[Rule] = &[
     rule(
         "raft/storage",
         &["domain", "blocking", "panics", "raft", "proto"],
-        &["crc32c", "openraft", "prost", "rand", "sled"],
+        &["crc32c", "openraft", "prost", "rand"],
     ),
+    rule("raft/storage/files", &["panics"], &["sled"]),
     rule(
         "watcher",
         &["domain", "blocking", "config", "memory", "clock", "panics"],

@@ -34,7 +34,7 @@ const CONFINED: &[Confined] = &[
     },
     Confined {
         name: "sled",
-        only_in: &["src/raft/storage/"],
+        only_in: &["src/raft/storage/files/"],
         instead: "ask the store",
     },
     Confined {

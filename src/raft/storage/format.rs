@@ -4,6 +4,7 @@ use std::io;
 
 use super::{
     Identity, OpenError,
+    disk::{Tree, WriteBatch},
     keyspace::{self, meta},
 };
 use crate::domain::id::{GroupId, ReplicaId};
@@ -18,9 +19,9 @@ const FORMAT_OLDEST: u32 = 2;
 const REPLICA_ID_MAX: u64 = i64::MAX as u64;
 
 /// Reads the header; `None` where the data is new.
-pub(super) fn read(tree: &sled::Tree, name: &str) -> Result<Option<Identity>, OpenError> {
+pub(super) fn read(tree: &dyn Tree, name: &str) -> Result<Option<Identity>, OpenError> {
     let Some(format) = number::<4>(tree, meta::FORMAT, "format")? else {
-        if !tree.is_empty() {
+        if tree.keys(keyspace::everything()).next().is_some() {
             return Err(OpenError::Damaged("records without a header".into()));
         }
         return Ok(None);
@@ -58,27 +59,27 @@ pub(super) fn read(tree: &sled::Tree, name: &str) -> Result<Option<Identity>, Op
 }
 
 /// The group that the data belongs to.
-pub(super) fn read_group(tree: &sled::Tree) -> Result<Option<GroupId>, OpenError> {
+pub(super) fn read_group(tree: &dyn Tree) -> Result<Option<GroupId>, OpenError> {
     Ok(number::<16>(tree, meta::GROUP_ID, "group id")?.map(GroupId))
 }
 
 /// Writes the header of new data. Not flushed.
-pub(super) fn write(tree: &sled::Tree, name: &str) -> io::Result<Identity> {
+pub(super) fn write(tree: &dyn Tree, name: &str) -> io::Result<Identity> {
     let identity = Identity {
         replica_id: ReplicaId(rand::random_range(1..=REPLICA_ID_MAX)),
         name: name.to_owned(),
     };
-    let mut batch = sled::Batch::default();
-    let mut put = |key: &[u8], payload: &[u8]| batch.insert(key, keyspace::seal(key, payload));
+    let mut batch = WriteBatch::default();
+    let mut put = |key: &[u8], payload: &[u8]| batch.put(key, keyspace::seal(key, payload));
     put(meta::FORMAT, &FORMAT.to_be_bytes());
     put(meta::REPLICA_ID, &identity.replica_id.0.to_be_bytes());
     put(meta::NAME, name.as_bytes());
-    tree.apply_batch(batch).map_err(super::sled_error)?;
+    tree.apply(batch)?;
     Ok(identity)
 }
 
 fn number<const N: usize>(
-    tree: &sled::Tree,
+    tree: &dyn Tree,
     key: &[u8],
     what: &str,
 ) -> Result<Option<[u8; N]>, OpenError> {

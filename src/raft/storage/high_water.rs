@@ -1,34 +1,29 @@
-//! The high-water mark: a small file (`fence`) beside sled that records how far vote and log had
-//! come.
+//! The high-water mark: a page beside the tree (the file `fence`) that records how far vote and log
+//! had come.
 //!
 //! A damaged sled log can open without an error and with its tail missing. A replica that forgot
 //! its vote or an entry that it acknowledged breaks Raft's safety, so at each open the data is
 //! compared with the high-water mark and refused when it is behind.
 //!
-//! The file holds two slots, written in turn, so that a torn write leaves the other. A vote is
-//! synced to this file before it is given. The end of the log is written to it before it is
+//! The page holds two slots, written in turn, so that a torn write leaves the other. A vote is
+//! synced to it before it is given. The end of the log is written to it before it is
 //! acknowledged but synced only with the next batch: a machine that loses power can so leave the
 //! file one batch behind, which weakens the check by that batch and spares each commit a second
 //! sync. It is never ahead: truncations of the log are written to it first.
 
-use std::{
-    fs::{File, OpenOptions},
-    io,
-    os::unix::fs::{FileExt as _, OpenOptionsExt as _},
-    path::Path,
-};
+use std::io;
 
 use prost::Message as _;
 
+use super::disk::Page;
 use crate::{
     proto::store::v1::HighWaterRecord,
     raft::types::{LogId, Vote},
 };
 
-const FILE_BYTES: u64 = 4096;
 /// A slot is one disk sector, so that it is written whole or not at all.
 const SLOT_BYTES: usize = 512;
-const SLOT_OFFSETS: [u64; 2] = [0, 2048];
+const SLOT_OFFSETS: [usize; 2] = [0, 2048];
 /// Checksum and length before the record.
 const HEADER_BYTES: usize = 6;
 
@@ -76,39 +71,27 @@ impl Mark {
     }
 }
 
-/// The open file.
+/// The open page.
 pub(super) struct HighWater {
-    file: File,
+    page: Box<dyn Page>,
     sequence: u64,
     written: Mark,
     is_synced: bool,
 }
 
 impl HighWater {
-    /// Opens the file, or creates it where it does not exist.
-    pub(super) fn open(path: &Path) -> io::Result<Self> {
-        let file = OpenOptions::new()
-            .read(true)
-            .write(true)
-            .create(true)
-            .truncate(false)
-            .mode(0o600)
-            .open(path)?;
-        if file.metadata()?.len() < FILE_BYTES {
-            file.set_len(FILE_BYTES)?;
-        }
-        // A process that was killed may have left a mark that only the kernel has.
-        file.sync_all()?;
+    /// Reads what was last written.
+    pub(super) fn open(page: Box<dyn Page>) -> io::Result<Self> {
         let mut newest = HighWaterRecord::default();
         for offset in SLOT_OFFSETS {
-            if let Some(record) = read_slot(&file, offset)?
+            if let Some(record) = read_slot(&*page, offset)?
                 && record.sequence > newest.sequence
             {
                 newest = record;
             }
         }
         Ok(Self {
-            file,
+            page,
             sequence: newest.sequence,
             written: mark_of(newest)?,
             is_synced: true,
@@ -137,8 +120,8 @@ impl HighWater {
             purged: mark.purged.map(Into::into),
         };
         let slot = usize::from(record.sequence % 2 == 1);
-        self.file
-            .write_all_at(&encode_slot(&record)?, SLOT_OFFSETS[slot])?;
+        self.page
+            .write_at(&encode_slot(&record)?, SLOT_OFFSETS[slot])?;
         self.sequence = record.sequence;
         self.written = mark;
         self.is_synced = false;
@@ -146,9 +129,9 @@ impl HighWater {
     }
 
     /// Makes what was written survive a loss of power.
-    pub(super) fn sync(&mut self) -> io::Result<()> {
+    pub(super) async fn sync(&mut self) -> io::Result<()> {
         if !self.is_synced {
-            self.file.sync_data()?;
+            self.page.sync().await?;
             self.is_synced = true;
         }
         Ok(())
@@ -177,9 +160,9 @@ fn encode_slot(record: &HighWaterRecord) -> io::Result<Vec<u8>> {
 }
 
 /// `None` for a slot that was never written, or not whole.
-fn read_slot(file: &File, offset: u64) -> io::Result<Option<HighWaterRecord>> {
+fn read_slot(page: &dyn Page, offset: usize) -> io::Result<Option<HighWaterRecord>> {
     let mut slot = [0; SLOT_BYTES];
-    file.read_exact_at(&mut slot, offset)?;
+    page.read_at(&mut slot, offset)?;
     let (checksum, rest) = slot.split_at(4);
     let length = usize::from(u16::from_be_bytes([rest[0], rest[1]]));
     let Some(body) = rest.get(..2 + length) else {
@@ -193,12 +176,19 @@ fn read_slot(file: &File, offset: u64) -> io::Result<Option<HighWaterRecord>> {
 
 #[cfg(test)]
 mod tests {
-    use std::os::unix::fs::FileExt as _;
+    use std::path::Path;
 
     use openraft::vote::RaftLeaderId as _;
 
-    use super::{HighWater, Mark, SLOT_OFFSETS};
-    use crate::raft::types::{LeaderId, LogId, Vote};
+    use super::{HighWater, Mark, Page as _, SLOT_OFFSETS};
+    use crate::raft::{
+        storage::files::FilePage,
+        types::{LeaderId, LogId, Vote},
+    };
+
+    fn open(path: &Path) -> HighWater {
+        HighWater::open(Box::new(FilePage::open(path).unwrap())).unwrap()
+    }
 
     fn mark(index: u64) -> Mark {
         Mark {
@@ -208,22 +198,20 @@ mod tests {
         }
     }
 
-    #[test]
-    fn a_torn_slot_leaves_the_other() {
+    #[tokio::test]
+    async fn a_torn_slot_leaves_the_other() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("high_water");
-        let mut high_water = HighWater::open(&path).unwrap();
+        let mut high_water = open(&path);
         assert!(high_water.is_new());
         high_water.write(mark(1)).unwrap();
         high_water.write(mark(2)).unwrap();
-        high_water.sync().unwrap();
-        assert_eq!(HighWater::open(&path).unwrap().mark(), mark(2));
+        high_water.sync().await.unwrap();
+        assert_eq!(open(&path).mark(), mark(2));
 
-        high_water
-            .file
-            .write_all_at(&[0xff; 9], SLOT_OFFSETS[0])
-            .unwrap();
-        assert_eq!(HighWater::open(&path).unwrap().mark(), mark(1));
+        let mut page = FilePage::open(&path).unwrap();
+        page.write_at(&[0xff; 9], SLOT_OFFSETS[0]).unwrap();
+        assert_eq!(open(&path).mark(), mark(1));
     }
 
     #[test]

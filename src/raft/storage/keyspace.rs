@@ -1,4 +1,4 @@
-//! The one sled tree: its keys, and the seal around each value.
+//! The one tree: its keys, and the seal around each value.
 //!
 //! | key                                   | value                                              |
 //! |---------------------------------------|----------------------------------------------------|
@@ -7,11 +7,11 @@
 //! | `M`, name                             | one record, see [`meta`]                           |
 //!
 //! Numbers are big-endian, so that keys sort as numbers do. Every value begins with CRC-32C of its
-//! key and the rest, so that a value which sled returns for another key is noticed too.
+//! key and the rest, so that a value which the disk returns for another key is noticed too.
 
 use std::io;
 
-use sled::IVec;
+use super::disk::{KeyRange, Record, Tree};
 
 /// Bytes of an entry or a snapshot in one value. sled moves values of about 16 KB and more to
 /// files that it never syncs; twice this and the overhead stay far below.
@@ -41,11 +41,10 @@ pub(super) mod meta {
     pub(in super::super) const SNAPSHOT: &[u8] = b"Msnapshot";
 }
 
-/// A key and its sealed value.
-pub(super) type Record = (Vec<u8>, Vec<u8>);
-
-/// Keys from the first up to the second, which is not one of them.
-pub(super) type KeyRange = (Vec<u8>, Vec<u8>);
+/// All keys.
+pub(super) fn everything() -> KeyRange {
+    (Vec::new(), vec![u8::MAX])
+}
 
 /// Values of one log entry, with their keys.
 pub(super) fn entry_chunks(index: u64, entry: &[u8]) -> io::Result<Vec<Record>> {
@@ -160,9 +159,8 @@ pub(super) fn unseal<'a>(key: &[u8], value: &'a [u8]) -> io::Result<&'a [u8]> {
 }
 
 /// Reads one sealed record.
-pub(super) fn read(tree: &sled::Tree, key: &[u8]) -> io::Result<Option<Vec<u8>>> {
-    let value: Option<IVec> = tree.get(key).map_err(super::sled_error)?;
-    value
+pub(super) fn read(tree: &dyn Tree, key: &[u8]) -> io::Result<Option<Vec<u8>>> {
+    tree.get(key)?
         .map(|value| Ok(unseal(key, &value)?.to_vec()))
         .transpose()
 }

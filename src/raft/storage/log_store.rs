@@ -77,8 +77,8 @@ impl LogReader {
         self.shared.with_tree(|tree| {
             let mut bytes = 0;
             let mut reader = EntryReader::default();
-            for item in tree.range(keyspace::log_key(start, 0)..keyspace::log_key(end, 0)) {
-                let (key, value) = item.map_err(super::sled_error)?;
+            for item in tree.range((keyspace::log_key(start, 0), keyspace::log_key(end, 0))) {
+                let (key, value) = item?;
                 if let Some((_, entry)) = reader.push(&key, &value)? {
                     bytes += entry.len();
                     entries.push(codec::decode_entry(&entry)?);

@@ -1,11 +1,12 @@
-//! The durable log, votes and snapshots: the only module that names sled.
+//! The durable log, votes and snapshots.
 //!
-//! sled 0.34 needs care, and gets it here: its directory is cleaned of what a killed open leaves
-//! behind, opened on a thread of its own in case it panics, written by one thread that syncs
-//! through its own handle (`writer`), with small checksummed values (`keyspace`), and checked
-//! against the high-water mark in a file beside it (`high_water`). Every error is
-//! fatal: there is no second try after a disk has failed.
+//! They are kept on a [`Disk`]: [`Files`], which alone names sled, or one that is simulated. Over
+//! either, one task writes what has queued up and makes it durable (`writer`), values are small and
+//! checksummed (`keyspace`), and what is found at the start is compared with a high-water mark
+//! beside it (`high_water`). Every error is fatal: there is no second try after a disk has failed.
 
+mod disk;
+mod files;
 mod format;
 mod high_water;
 mod keyspace;
@@ -20,7 +21,6 @@ mod writer;
 
 use std::{
     collections::BTreeMap,
-    fs::File,
     io,
     sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard},
 };
@@ -29,6 +29,10 @@ use tokio::sync::{Mutex, mpsc, oneshot, watch};
 
 use super::types::{Entry, LogId, Vote};
 use crate::domain::id::{GroupId, ReplicaId};
+pub use disk::{
+    Disk, KeyRange, Keys, Lock, PAGE_BYTES, Page, Record, Records, Tree, Volume, WriteBatch,
+};
+pub use files::Files;
 pub use format::FORMAT;
 pub use log_store::{LogReader, LogStore};
 pub use look::is_in_use;
@@ -59,17 +63,17 @@ pub(super) struct Identity {
 /// What readers and the writer share.
 pub(super) struct Shared {
     /// `None` once closed. Readers hold the lock while they read, so that closing waits for them.
-    tree: RwLock<Option<sled::Tree>>,
+    tree: RwLock<Option<Arc<dyn Tree>>>,
     log: RwLock<Log>,
     group: RwLock<Option<GroupId>>,
     failure: watch::Sender<Option<Failure>>,
     /// Serialises readers and writers of the current snapshot.
     snapshot: Mutex<()>,
     /// Held for as long as the data is in use, by this process alone.
-    lock_file: RwLock<Option<File>>,
+    lock: RwLock<Option<Lock>>,
 }
 
-/// The log as readers see it: ahead of sled by what the writer has not written yet.
+/// The log as readers see it: ahead of the tree by what the writer has not written yet.
 #[derive(Default)]
 struct Log {
     purged: Option<LogId>,
@@ -119,7 +123,7 @@ impl Log {
         self.recent_bytes = self.recent.values().map(|recent| recent.bytes).sum();
     }
 
-    /// Forgets the oldest entries beyond the limits, if sled has them.
+    /// Forgets the oldest entries beyond the limits, if the tree has them.
     fn shrink(&mut self) {
         while (self.recent.len() > RECENT_ENTRIES_MAX || self.recent_bytes > RECENT_BYTES_MAX)
             && let Some(oldest) = self.recent.first_entry()
@@ -139,11 +143,11 @@ impl Shared {
         self.log.write().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Reads sled, unless it is closed.
-    fn with_tree<T>(&self, read: impl FnOnce(&sled::Tree) -> io::Result<T>) -> io::Result<T> {
+    /// Reads the tree, unless it is closed.
+    fn with_tree<T>(&self, read: impl FnOnce(&dyn Tree) -> io::Result<T>) -> io::Result<T> {
         let guard = self.tree.read().unwrap_or_else(PoisonError::into_inner);
         match &*guard {
-            Some(tree) => read(tree),
+            Some(tree) => read(&**tree),
             None => Err(closed()),
         }
     }
@@ -162,12 +166,15 @@ impl Shared {
         });
     }
 
-    fn close(&self) {
-        *self.tree.write().unwrap_or_else(PoisonError::into_inner) = None;
-        *self
-            .lock_file
-            .write()
-            .unwrap_or_else(PoisonError::into_inner) = None;
+    /// Closes the tree, as soon as nobody reads it.
+    fn take_tree(&self) -> Option<Arc<dyn Tree>> {
+        let mut tree = self.tree.write().unwrap_or_else(PoisonError::into_inner);
+        tree.take()
+    }
+
+    /// Lets others open the data.
+    fn unlock(&self) {
+        *self.lock.write().unwrap_or_else(PoisonError::into_inner) = None;
     }
 
     /// Waits until storage has failed, and returns the reason.
@@ -187,7 +194,7 @@ impl Shared {
     }
 }
 
-/// Handle to the writer thread.
+/// Handle to the writer.
 #[derive(Clone)]
 struct Queue {
     ops: mpsc::Sender<Op>,
@@ -206,7 +213,7 @@ impl Queue {
     }
 }
 
-/// The writer's thread, joined when the store is closed.
+/// Completes when the writer has ended, which closing the store waits for.
 type WriterEnd = std::sync::Mutex<Option<oneshot::Receiver<()>>>;
 
 fn closed() -> io::Error {
@@ -214,18 +221,4 @@ fn closed() -> io::Error {
         io::ErrorKind::BrokenPipe,
         "the store is closed or has failed",
     )
-}
-
-fn sled_error(error: sled::Error) -> io::Error {
-    match error {
-        // sled puts the text of the first error, with its structure, into another one.
-        sled::Error::Io(error) if error.kind() == io::ErrorKind::StorageFull => {
-            io::Error::new(io::ErrorKind::StorageFull, "no space left on device")
-        }
-        sled::Error::Io(error) => match error.kind() {
-            io::ErrorKind::Other => error,
-            kind => io::Error::from(kind),
-        },
-        other => io::Error::new(io::ErrorKind::InvalidData, other.to_string()),
-    }
 }

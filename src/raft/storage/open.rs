@@ -1,45 +1,34 @@
-//! Opening the data: locks, cleans, opens, checks, and only then starts the writer.
+//! Opening the data: checks what the disk has, and only then starts the writer.
 
 use std::{
     collections::VecDeque,
-    fs::{self, DirBuilder, File, OpenOptions, Permissions},
     io,
-    os::unix::fs::{DirBuilderExt as _, FileExt as _, OpenOptionsExt as _, PermissionsExt as _},
-    path::{Path, PathBuf},
+    path::Path,
     sync::{Arc, RwLock},
-    thread,
-    time::Duration,
 };
 
 use prost::Message as _;
 use tokio::sync::{Mutex, mpsc, oneshot, watch};
 
 use super::{
-    Identity, Log, LogStore, OpenError, Queue, Shared, WriterEnd, format,
+    Identity, Log, LogStore, OpenError, Queue, Shared, WriterEnd,
+    disk::{Disk, KeyRange, Lock, Tree, Volume, WriteBatch},
+    format,
     high_water::{HighWater, Mark},
-    keyspace::{self, EntryReader, KeyRange, meta},
-    sled_error,
+    keyspace::{self, EntryReader, meta},
     snapshots::{self, Snapshots},
     writer::{Op, QUEUE_MAX, Writer},
 };
 use crate::{
     blocking::Blocking,
     domain::id::{GroupId, ReplicaId},
-    panics::catch,
+    panics::contain,
     proto::store::v1 as store,
     raft::{
         codec,
         types::{LogId, Vote},
     },
 };
-
-/// sled's page cache; its default is 1 GiB, our data a few MB.
-const CACHE_BYTES: u64 = 64 * 1024 * 1024;
-
-/// sled lets go of its files a moment after its last handle is dropped, which matters to a replica
-/// that is started again within one process.
-const SLED_LOCK_TRIES: u32 = 100;
-const SLED_LOCK_PAUSE: Duration = Duration::from_millis(20);
 
 /// The open data of one replica.
 pub struct Store {
@@ -51,21 +40,22 @@ pub struct Store {
 }
 
 impl Store {
-    /// Opens the data of replica `name`, or creates it if it does not exist. Blocks.
-    pub fn open(
+    /// Opens the data of replica `name` on this disk, or creates it if it does not exist. Its steps
+    /// may block.
+    pub async fn open(
+        disk: &dyn Disk,
         data_dir: &Path,
         name: &str,
         blocking: Arc<dyn Blocking>,
     ) -> Result<Self, OpenError> {
-        let dir = make_directories(data_dir)?;
-        let lock_file = lock(&dir)?;
-        let log_dir = dir.join("log");
-        remove_unfinished_snapshots(&log_dir)?;
-        let db = open_sled(&log_dir)?;
-        // From here on everything is read once and checked, on this thread.
-        let opened = catch(|| Opened::check(db, &dir, name));
+        // Everything is read once and checked, and sled panics on some kinds of damage.
+        let opening = contain(async {
+            let volume = disk.open(data_dir)?;
+            Opened::check(volume, name).await
+        });
+        let opened = opening.await;
         let opened = opened.unwrap_or_else(|panic| Err(OpenError::Damaged(panic.message)))?;
-        opened.start(lock_file, blocking)
+        opened.start(blocking)
     }
 
     /// This replica's id.
@@ -151,46 +141,29 @@ impl Store {
 
 /// Data that was read and found whole.
 struct Opened {
-    db: sled::Db,
-    tree: sled::Tree,
-    data_file: File,
+    tree: Arc<dyn Tree>,
     high_water: HighWater,
     log: Log,
     group: Option<GroupId>,
     identity: Identity,
     garbage: VecDeque<KeyRange>,
+    lock: Lock,
 }
 
 impl Opened {
-    fn check(db: sled::Db, dir: &Path, name: &str) -> Result<Self, OpenError> {
-        let tree = db.open_tree(b"raft").map_err(sled_error)?;
-        let mut high_water = HighWater::open(&dir.join("fence"))?;
-        let data_file = File::open(dir.join("log").join("db"))?;
-        // A process that was killed may have left a vote or entries that only the kernel has. What is
-        // read below is relied on without being written again: a loss of power must not take it back.
-        data_file.sync_data()?;
-        sync_directories(dir)?;
-        let identity = match format::read(&tree, name)? {
+    async fn check(volume: Volume, name: &str) -> Result<Self, OpenError> {
+        let mut high_water = HighWater::open(volume.page)?;
+        let tree = volume.tree;
+        let identity = match format::read(&*tree, name)? {
             Some(_) if high_water.is_new() => {
                 return Err(OpenError::Damaged(
                     "the high-water mark (the file `fence`) is missing".into(),
                 ));
             }
             Some(identity) => identity,
-            None => {
-                if let Some(lost) = Mark::default().lost_since(&high_water.mark()) {
-                    return Err(OpenError::Behind(lost));
-                }
-                // The high-water mark first: data with a header must always have one.
-                high_water.write(Mark::default())?;
-                high_water.sync()?;
-                let identity = format::write(&tree, name)?;
-                db.flush().map_err(sled_error)?;
-                data_file.sync_data()?;
-                identity
-            }
+            None => create(&*tree, &mut high_water, name).await?,
         };
-        let log = read_log(&tree)?;
+        let log = read_log(&*tree)?;
         let mark = Mark {
             vote: log.vote,
             last: log.last,
@@ -200,33 +173,31 @@ impl Opened {
             return Err(OpenError::Behind(lost));
         }
         high_water.write(mark)?;
-        remove_unfinished_chunks(&tree)?;
+        remove_unfinished_chunks(&*tree)?;
         Ok(Self {
-            group: format::read_group(&tree)?,
-            garbage: garbage(&tree, &log)?,
-            db,
+            group: format::read_group(&*tree)?,
+            garbage: garbage(&*tree, &log)?,
             tree,
-            data_file,
             high_water,
             log,
             identity,
+            lock: volume.lock,
         })
     }
 
-    fn start(self, lock_file: File, blocking: Arc<dyn Blocking>) -> Result<Store, OpenError> {
+    fn start(self, blocking: Arc<dyn Blocking>) -> Result<Store, OpenError> {
         let shared = Arc::new(Shared {
-            tree: RwLock::new(Some(self.tree.clone())),
+            tree: RwLock::new(Some(Arc::clone(&self.tree))),
             log: RwLock::new(self.log),
             group: RwLock::new(self.group),
             failure: watch::Sender::new(None),
             snapshot: Mutex::new(()),
-            lock_file: RwLock::new(Some(lock_file)),
+            lock: RwLock::new(Some(self.lock)),
         });
         let (ops, queued) = mpsc::channel(QUEUE_MAX);
         let writer = Writer::new(
             Arc::clone(&shared),
-            (self.db, self.tree),
-            self.data_file,
+            self.tree,
             self.high_water,
             self.garbage,
         );
@@ -246,99 +217,25 @@ impl Opened {
     }
 }
 
-/// Makes `<data_dir>/raft` and `<data_dir>/raft/log`, readable by nobody else.
-fn make_directories(data_dir: &Path) -> Result<PathBuf, OpenError> {
-    let dir = data_dir.join("raft");
-    let make = || {
-        DirBuilder::new()
-            .recursive(true)
-            .mode(0o700)
-            .create(dir.join("log"))?;
-        // A volume's own directory may belong to another user; its content is ours.
-        drop(fs::set_permissions(data_dir, Permissions::from_mode(0o700)));
-        fs::set_permissions(&dir, Permissions::from_mode(0o700))
-    };
-    make().map_err(OpenError::Directory)?;
-    Ok(dir)
-}
-
-/// Our own lock, taken before anything in the directory is touched: sled's comes too late for
-/// [`remove_unfinished_snapshots`].
-fn lock(dir: &Path) -> Result<File, OpenError> {
-    let path = dir.join("lock");
-    let file = OpenOptions::new()
-        .read(true)
-        .write(true)
-        .create(true)
-        .truncate(false)
-        .mode(0o600)
-        .open(&path)
-        .map_err(OpenError::Directory)?;
-    match file.try_lock() {
-        Ok(()) => {}
-        Err(fs::TryLockError::WouldBlock) => return Err(OpenError::InUse(holder(&file))),
-        Err(fs::TryLockError::Error(error)) => return Err(OpenError::Directory(error)),
+/// Writes the header of new data. The high-water mark comes first: data with a header must always
+/// have one.
+async fn create(
+    tree: &dyn Tree,
+    high_water: &mut HighWater,
+    name: &str,
+) -> Result<Identity, OpenError> {
+    if let Some(lost) = Mark::default().lost_since(&high_water.mark()) {
+        return Err(OpenError::Behind(lost));
     }
-    // Who has it, for the message to the next one. A lock without a number is as good.
-    let text = std::process::id().to_string();
-    drop(
-        file.set_len(0)
-            .and_then(|()| file.write_all_at(text.as_bytes(), 0)),
-    );
-    Ok(file)
-}
-
-/// The id of the process that holds the lock, if it recorded one.
-fn holder(file: &File) -> Option<u32> {
-    let mut bytes = [0; 16];
-    let length = file.read_at(&mut bytes, 0).ok()?;
-    std::str::from_utf8(&bytes[..length]).ok()?.parse().ok()
-}
-
-/// sled takes a `snap.*.generating` that a killed open left behind for its newest snapshot, and
-/// then never opens again (sled #1527). The log is what counts; these files are only a short cut.
-fn remove_unfinished_snapshots(log_dir: &Path) -> Result<(), OpenError> {
-    for item in fs::read_dir(log_dir)? {
-        let item = item?;
-        let name = item.file_name();
-        let name = name.to_string_lossy();
-        if name.starts_with("snap.") && name.ends_with(".generating") {
-            tracing::info!(file = %name, "removing an unfinished snapshot of the store");
-            fs::remove_file(item.path())?;
-        }
-    }
-    Ok(())
-}
-
-fn open_sled(log_dir: &Path) -> Result<sled::Db, OpenError> {
-    let config = sled::Config::new()
-        .path(log_dir)
-        .cache_capacity(CACHE_BYTES)
-        .flush_every_ms(None);
-    for _ in 0..SLED_LOCK_TRIES {
-        let config = config.clone();
-        // sled panics on some kinds of damage, and may leave its thread's state in disorder.
-        let opened = thread::Builder::new()
-            .name("open-store".into())
-            .spawn(move || catch(|| config.open()))?
-            .join();
-        let Ok(opened) = opened else {
-            return Err(OpenError::Damaged("opening it did not end".into()));
-        };
-        match opened {
-            Ok(Ok(db)) => return Ok(db),
-            Ok(Err(sled::Error::Io(error))) if error.to_string().contains("acquire lock") => {
-                thread::park_timeout(SLED_LOCK_PAUSE);
-            }
-            Ok(Err(error)) => return Err(sled_error(error).into()),
-            Err(panic) => return Err(OpenError::Damaged(panic.message)),
-        }
-    }
-    Err(OpenError::InUse(None))
+    high_water.write(Mark::default())?;
+    high_water.sync().await?;
+    let identity = format::write(tree, name)?;
+    tree.flush().await?;
+    Ok(identity)
 }
 
 /// Reads every entry once: what is damaged or missing must be known now, not when it is needed.
-fn read_log(tree: &sled::Tree) -> Result<Log, OpenError> {
+fn read_log(tree: &dyn Tree) -> Result<Log, OpenError> {
     let log_id = |key| -> Result<Option<LogId>, OpenError> {
         let record = keyspace::read(tree, key)?;
         let record = record.map(|bytes| store::LogId::decode(&*bytes));
@@ -363,8 +260,8 @@ fn read_log(tree: &sled::Tree) -> Result<Log, OpenError> {
     };
     let first = purged.map_or(0, |purged| purged.index + 1);
     let mut reader = EntryReader::default();
-    for item in tree.range(keyspace::log_key(first, 0)..keyspace::log_end()) {
-        let (key, value) = item.map_err(sled_error)?;
+    for item in tree.range((keyspace::log_key(first, 0), keyspace::log_end())) {
+        let (key, value) = item?;
         let Some((index, bytes)) = reader.push(&key, &value)? else {
             continue;
         };
@@ -385,7 +282,7 @@ fn read_log(tree: &sled::Tree) -> Result<Log, OpenError> {
 }
 
 /// What an earlier process did not come to remove.
-fn garbage(tree: &sled::Tree, log: &Log) -> Result<VecDeque<KeyRange>, OpenError> {
+fn garbage(tree: &dyn Tree, log: &Log) -> Result<VecDeque<KeyRange>, OpenError> {
     let mut garbage = VecDeque::new();
     if let Some(purged) = log.purged {
         garbage.push_back((
@@ -403,21 +300,15 @@ fn garbage(tree: &sled::Tree, log: &Log) -> Result<VecDeque<KeyRange>, OpenError
 
 /// Removes the chunks of a snapshot that was never finished. At once: the next snapshot takes the
 /// same number.
-fn remove_unfinished_chunks(tree: &sled::Tree) -> Result<(), OpenError> {
+fn remove_unfinished_chunks(tree: &dyn Tree) -> Result<(), OpenError> {
     let current = snapshots::read_record(tree)?.map_or(0, |record| record.snapshot_number);
-    let unfinished = keyspace::snapshot_key(current + 1, 0)..keyspace::snapshot_end();
-    for key in tree.range(unfinished).keys() {
-        tree.remove(key.map_err(sled_error)?).map_err(sled_error)?;
+    let unfinished = (
+        keyspace::snapshot_key(current + 1, 0),
+        keyspace::snapshot_end(),
+    );
+    let mut batch = WriteBatch::default();
+    for key in tree.keys(unfinished) {
+        batch.remove(key?);
     }
-    Ok(())
-}
-
-/// A new file is found again after a loss of power only if its directory is synced too.
-fn sync_directories(dir: &Path) -> io::Result<()> {
-    let log_dir = dir.join("log");
-    File::open(log_dir.join("conf"))?.sync_all()?;
-    for directory in [log_dir.as_path(), dir, dir.parent().unwrap_or(dir)] {
-        File::open(directory)?.sync_all()?;
-    }
-    Ok(())
+    Ok(tree.apply(batch)?)
 }

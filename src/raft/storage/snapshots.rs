@@ -8,6 +8,7 @@ use prost::Message as _;
 
 use super::{
     Queue, Shared,
+    disk::Tree,
     keyspace::{self, CHUNK_BYTES, meta},
     writer::Op,
 };
@@ -71,7 +72,7 @@ impl Snapshots {
 }
 
 /// The record of the current snapshot.
-pub(super) fn read_record(tree: &sled::Tree) -> io::Result<Option<SnapshotRecord>> {
+pub(super) fn read_record(tree: &dyn Tree) -> io::Result<Option<SnapshotRecord>> {
     keyspace::read(tree, meta::SNAPSHOT)?
         .map(|bytes| SnapshotRecord::decode(&*bytes).map_err(io::Error::other))
         .transpose()
@@ -82,7 +83,7 @@ fn meta_of(record: &SnapshotRecord) -> io::Result<SnapshotMeta> {
     Ok(meta.try_into()?)
 }
 
-fn read_snapshot(tree: &sled::Tree) -> io::Result<Option<(SnapshotMeta, Bytes)>> {
+fn read_snapshot(tree: &dyn Tree) -> io::Result<Option<(SnapshotMeta, Bytes)>> {
     let Some(record) = read_record(tree)? else {
         return Ok(None);
     };

@@ -1,9 +1,9 @@
 //! Entries that are removed are removed whole, whatever ends the process meanwhile.
 
 use std::{
-    fs,
+    fmt, fs,
     path::Path,
-    sync::{Arc, mpsc},
+    sync::{Arc, Mutex, mpsc},
     thread,
     time::Duration,
 };
@@ -14,7 +14,11 @@ use openraft::{
 };
 use tempfile::TempDir;
 
-use super::{LogStore, Store, keyspace};
+use super::{
+    Disk, Files, LogStore, OpenError, Store, Volume,
+    files::{self, SledTree},
+    keyspace,
+};
 use crate::{
     blocking::Threads,
     domain::{
@@ -30,6 +34,33 @@ const UNSEEN_MAX: usize = 1024;
 
 /// How long sled may take to write what it has, where nothing holds it up.
 const FLUSH_WITHIN: Duration = Duration::from_secs(3);
+
+/// Files, with access to the tree that was opened last.
+#[derive(Default)]
+struct Watched(Mutex<Option<Arc<SledTree>>>);
+
+impl fmt::Debug for Watched {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Watched")
+    }
+}
+
+impl Disk for Watched {
+    fn open(&self, data_dir: &Path) -> Result<Volume, OpenError> {
+        let (tree, page, lock) = files::open(data_dir)?;
+        *self.0.lock().unwrap() = Some(Arc::clone(&tree));
+        Ok(Volume {
+            tree,
+            page: Box::new(page),
+            lock: Box::new(lock),
+        })
+    }
+}
+
+async fn open(disk: &dyn Disk, dir: &Path) -> Store {
+    let opened = Store::open(disk, dir, "replica-0", Arc::new(Threads)).await;
+    opened.unwrap()
+}
 
 fn entry(index: u64, bytes: usize) -> Entry {
     let shard = ShardId {
@@ -78,13 +109,14 @@ fn copy_files(from: &Path, to: &Path) {
 #[tokio::test]
 async fn a_crash_while_an_entry_of_many_chunks_is_removed_leaves_it_whole_or_not_at_all() {
     let dir = TempDir::new().unwrap();
-    let store = Store::open(dir.path(), "replica-0", Arc::new(Threads)).unwrap();
+    let disk = Watched::default();
+    let store = open(&disk, dir.path()).await;
     let mut log = store.log_store();
     let long = keyspace::CHUNK_BYTES * (UNSEEN_MAX + 200);
     append(&mut log, vec![entry(0, 10), entry(1, long)]).await;
 
     // The removal cannot pass over what is not seen, and so stops inside the entry.
-    let tree = log.shared.with_tree(|tree| Ok(tree.clone())).unwrap();
+    let tree = disk.0.lock().unwrap().take().unwrap().tree.clone();
     let mut changes = tree.watch_prefix(&keyspace::log_key(1, 0)[..9]);
     let truncating = tokio::spawn(async move { log.truncate_after(Some(log_id(0))).await });
     let changes = tokio::task::spawn_blocking(move || changes.next().map(|_| changes));
@@ -106,7 +138,7 @@ async fn a_crash_while_an_entry_of_many_chunks_is_removed_leaves_it_whole_or_not
     let seen = tokio::task::spawn_blocking(move || seeing.join());
     assert!(seen.await.unwrap().unwrap() > UNSEEN_MAX);
 
-    let crashed = Store::open(copy.path(), "replica-0", Arc::new(Threads)).unwrap();
+    let crashed = open(&Files, copy.path()).await;
     let left = entries_in(&crashed).await;
     assert!(left == [0] || left == [0, 1], "{left:?}");
     crashed.close().await;

@@ -1,24 +1,24 @@
-//! The one thread that writes: it takes what has queued up, applies it, flushes once, and then
+//! The one task that writes: it takes what has queued up, applies it, flushes once, and then
 //! notifies every waiter. That is the group commit: a flush costs the same for one entry as
 //! for a hundred.
 //!
-//! sled's own `flush` asks the kernel to write but never syncs the device, so the data file is
-//! synced through a handle of ours after each flush. Completions are reported strictly in the order
-//! of the operations. Any error ends the thread and, through [`Shared::failed`], the process: after
-//! a failed sync nobody knows what is on the disk.
+//! It has a thread of its own where its disk blocks, and runs beside the others where the disk is
+//! simulated. Completions are reported strictly in the order of the operations. Any error ends the
+//! task and, through [`Shared::failed`], the process: after a failed sync nobody knows what is on
+//! the disk.
 //!
 //! [`Shared::failed`]: super::Shared::failed
 
-use std::{collections::VecDeque, fs::File, io, sync::Arc};
+use std::{collections::VecDeque, io, sync::Arc};
 
 use openraft::storage::IOFlushed;
 use tokio::sync::{mpsc, oneshot};
 
 use super::{
     Shared,
+    disk::{KeyRange, Record, Tree, WriteBatch},
     high_water::{HighWater, Mark},
-    keyspace::{self, KeyRange, Record, meta},
-    sled_error,
+    keyspace::{self, meta},
 };
 use crate::{
     panics::{catch, contain},
@@ -94,9 +94,7 @@ impl Waiter {
 
 pub(super) struct Writer {
     shared: Arc<Shared>,
-    tree: sled::Tree,
-    db: sled::Db,
-    data_file: File,
+    tree: Arc<dyn Tree>,
     high_water: HighWater,
     /// The high-water mark once the current batch is durable.
     mark: Mark,
@@ -107,7 +105,7 @@ pub(super) struct Writer {
 /// What one batch has gathered so far.
 #[derive(Default)]
 struct Batch {
-    pending: sled::Batch,
+    pending: WriteBatch,
     waiters: Vec<Waiter>,
     must_flush: bool,
     must_sync_fence: bool,
@@ -117,8 +115,7 @@ struct Batch {
 impl Writer {
     pub(super) fn new(
         shared: Arc<Shared>,
-        (db, tree): (sled::Db, sled::Tree),
-        data_file: File,
+        tree: Arc<dyn Tree>,
         high_water: HighWater,
         garbage: VecDeque<KeyRange>,
     ) -> Self {
@@ -126,8 +123,6 @@ impl Writer {
         Self {
             shared,
             tree,
-            db,
-            data_file,
             high_water,
             mark,
             garbage,
@@ -143,7 +138,7 @@ impl Writer {
             Ok(Ok(())) => None,
             Ok(Err(error)) => Some(error),
             Err(panic) => {
-                let text = format!("sled panicked: {}", panic.message);
+                let text = format!("the store panicked: {}", panic.message);
                 Some(io::Error::other(text))
             }
         };
@@ -151,10 +146,14 @@ impl Writer {
             // Logged by the code that ends the process because of it.
             shared.fail(Arc::new(failure));
         }
-        if let Err(panic) = catch(|| drop(self)) {
-            tracing::warn!(message = panic.message, "sled panicked as it was closed");
+        let tree = shared.take_tree();
+        if let Err(panic) = catch(|| drop((self, tree))) {
+            tracing::warn!(
+                message = panic.message,
+                "the store panicked as it was closed"
+            );
         }
-        shared.close();
+        shared.unlock();
     }
 
     async fn serve(&mut self, ops: &mut mpsc::Receiver<Op>) -> io::Result<()> {
@@ -172,41 +171,41 @@ impl Writer {
                 }
             };
             let Some(first) = first else {
-                return self.flush();
+                return self.tree.flush().await;
             };
             let mut batch = Batch::default();
-            let filled = self.fill(first, ops, &mut batch);
+            let filled = self.fill(first, ops, &mut batch).await;
             let stop = match filled {
                 Ok(stop) => stop,
                 Err(error) => return Err(batch.fail(error)),
             };
-            self.commit(batch)?;
+            self.commit(batch).await?;
             if stop {
-                return self.flush();
+                return self.tree.flush().await;
             }
             self.sweep()?;
         }
     }
 
     /// Takes what has queued up; true where the writer shall stop after it.
-    fn fill(
+    async fn fill(
         &mut self,
         first: Op,
         ops: &mut mpsc::Receiver<Op>,
         batch: &mut Batch,
     ) -> io::Result<bool> {
-        let mut stop = self.take(first, batch)?;
+        let mut stop = self.take(first, batch).await?;
         while !stop
             && batch.waiters.len() < BATCH_MAX
             && let Ok(op) = ops.try_recv()
         {
-            stop = self.take(op, batch)?;
+            stop = self.take(op, batch).await?;
         }
         Ok(stop)
     }
 
     /// Adds an operation to the batch; true where it is the last one.
-    fn take(&mut self, op: Op, batch: &mut Batch) -> io::Result<bool> {
+    async fn take(&mut self, op: Op, batch: &mut Batch) -> io::Result<bool> {
         match op {
             Op::Append {
                 records,
@@ -230,7 +229,7 @@ impl Writer {
                 None => batch.pending.remove(meta::COMMITTED),
             },
             Op::Truncate { from, last, done } => {
-                self.truncate(from, last, batch)?;
+                self.truncate(from, last, batch).await?;
                 batch.wait(Waiter::Other(done));
             }
             Op::Purge { upto, last, done } => {
@@ -263,31 +262,30 @@ impl Writer {
 
     /// The entries to remove may still be in the batch, so that goes first. The high-water mark is
     /// lowered before anything is removed: it must never be ahead of the data. All chunks go in the
-    /// batch that follows, which sled writes whole or not at all: removed one by one, a crash in
+    /// batch that follows, which is written whole or not at all: removed one by one, a crash in
     /// between would leave an entry of several chunks half, and data that is refused.
-    fn truncate(&mut self, from: u64, last: Option<LogId>, batch: &mut Batch) -> io::Result<()> {
-        self.apply(std::mem::take(&mut batch.pending))?;
+    async fn truncate(
+        &mut self,
+        from: u64,
+        last: Option<LogId>,
+        batch: &mut Batch,
+    ) -> io::Result<()> {
+        self.tree.apply(std::mem::take(&mut batch.pending))?;
         self.mark.last = last;
         self.high_water.write(Mark {
             last,
             ..self.high_water.mark()
         })?;
-        self.high_water.sync()?;
-        let removed = keyspace::log_key(from, 0)..keyspace::log_end();
-        for key in self.tree.range(removed).keys() {
-            batch.pending.remove(key.map_err(sled_error)?);
+        self.high_water.sync().await?;
+        let removed = (keyspace::log_key(from, 0), keyspace::log_end());
+        for key in self.tree.keys(removed) {
+            batch.pending.remove(key?);
         }
         Ok(())
     }
 
-    fn commit(&mut self, mut batch: Batch) -> io::Result<()> {
-        let written = self
-            .apply(std::mem::take(&mut batch.pending))
-            .and_then(|()| match batch.must_flush {
-                true => self.make_durable(batch.must_sync_fence),
-                false => Ok(()),
-            });
-        if let Err(error) = written {
+    async fn commit(&mut self, mut batch: Batch) -> io::Result<()> {
+        if let Err(error) = self.write(&mut batch).await {
             return Err(batch.fail(error));
         }
         if let Some(sequence) = batch.durable {
@@ -299,39 +297,38 @@ impl Writer {
         Ok(())
     }
 
-    fn make_durable(&mut self, must_sync_fence: bool) -> io::Result<()> {
-        self.flush()?;
-        // What the last batch wrote to the high-water mark is synced now, with one batch of delay.
-        self.high_water.sync()?;
-        self.high_water.write(self.mark)?;
-        if must_sync_fence {
-            self.high_water.sync()?;
+    async fn write(&mut self, batch: &mut Batch) -> io::Result<()> {
+        self.tree.apply(std::mem::take(&mut batch.pending))?;
+        if batch.must_flush {
+            self.make_durable(batch.must_sync_fence).await?;
         }
         Ok(())
     }
 
-    fn flush(&self) -> io::Result<()> {
-        self.db.flush().map_err(sled_error)?;
-        self.data_file.sync_data()
-    }
-
-    fn apply(&self, batch: sled::Batch) -> io::Result<()> {
-        self.tree.apply_batch(batch).map_err(sled_error)
+    async fn make_durable(&mut self, must_sync_fence: bool) -> io::Result<()> {
+        self.tree.flush().await?;
+        // What the last batch wrote to the high-water mark is synced now, with one batch of delay.
+        self.high_water.sync().await?;
+        self.high_water.write(self.mark)?;
+        if must_sync_fence {
+            self.high_water.sync().await?;
+        }
+        Ok(())
     }
 
     /// Removes a few keys that nobody needs. Not flushed: what a crash brings back is garbage
     /// again, and found at the next open.
     fn sweep(&mut self) -> io::Result<()> {
-        let Some((from, to)) = self.garbage.front().cloned() else {
+        let Some(range) = self.garbage.front().cloned() else {
             return Ok(());
         };
-        let mut batch = sled::Batch::default();
+        let mut batch = WriteBatch::default();
         let mut count = 0;
-        for key in self.tree.range(from..to).keys().take(SWEEP_KEYS) {
-            batch.remove(key.map_err(sled_error)?);
+        for key in self.tree.keys(range).take(SWEEP_KEYS) {
+            batch.remove(key?);
             count += 1;
         }
-        self.apply(batch)?;
+        self.tree.apply(batch)?;
         if count < SWEEP_KEYS {
             self.garbage.pop_front();
         }
@@ -342,13 +339,13 @@ impl Writer {
 impl Batch {
     fn put(&mut self, records: Vec<Record>) {
         for (key, value) in records {
-            self.pending.insert(key, value);
+            self.pending.put(key, value);
         }
     }
 
     fn put_record(&mut self, key: &[u8], record: &impl prost::Message) {
         let value = keyspace::seal(key, &record.encode_to_vec());
-        self.pending.insert(key, value);
+        self.pending.put(key, value);
     }
 
     /// Completes all waiters with the error.
