@@ -1,14 +1,16 @@
 //! The durable log, votes and snapshots.
 //!
-//! They are kept on a [`Disk`]: [`Files`], which alone names sled, or one that is simulated. Over
-//! either, one task writes what has queued up and makes it durable (`writer`), values are small and
-//! checksummed (`keyspace`), and what is found at the start is compared with a high-water mark
-//! beside it (`high_water`). Every error is fatal: there is no second try after a disk has failed.
+//! They are kept on a [`Disk`]: [`Files`], which alone names sled, or a simulated one
+//! ([`InMemory`]). Over either, one task writes what has queued up and makes it durable (`writer`),
+//! values are small and checksummed (`keyspace`), and what is found at the start is compared with a
+//! high-water mark beside it (`high_water`). Every error is fatal: there is no second try after a
+//! disk has failed.
 
 mod disk;
 mod files;
 mod format;
 mod high_water;
+mod in_memory;
 mod keyspace;
 mod log_store;
 mod look;
@@ -34,6 +36,7 @@ pub use disk::{
 };
 pub use files::Files;
 pub use format::FORMAT;
+pub use in_memory::{Crash, InMemory};
 pub use log_store::{LogReader, LogStore};
 pub use look::is_in_use;
 pub use open::Store;
