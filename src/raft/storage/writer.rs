@@ -272,9 +272,11 @@ impl Writer {
     ) -> io::Result<()> {
         self.tree.apply(std::mem::take(&mut batch.pending))?;
         self.mark.last = last;
+        let written = self.high_water.mark();
         self.high_water.write(Mark {
-            last,
-            ..self.high_water.mark()
+            // Never raised here: what was applied just now is not durable yet.
+            last: last.min(written.last),
+            ..written
         })?;
         self.high_water.sync().await?;
         let removed = (keyspace::log_key(from, 0), keyspace::log_end());
