@@ -6,6 +6,8 @@
 //! high-water mark beside it (`high_water`). Every error is fatal: there is no second try after a
 //! disk has failed.
 
+#[cfg(test)]
+mod crash_tests;
 mod disk;
 mod files;
 mod format;
