@@ -1,11 +1,11 @@
 //! A group of three on one thread, whose clock jumps to the next time that anybody waits for: nothing
-//! rests on real time, on sockets or on threads of its own.
+//! rests on real time, on sockets, on files or on threads of its own.
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
 mod pipes;
 
-use std::{collections::BTreeMap, net::SocketAddr, path::Path, sync::Arc, time::Duration};
+use std::{collections::BTreeMap, net::SocketAddr, ops::RangeInclusive, sync::Arc, time::Duration};
 
 use pipes::Pipes;
 use quorumwatch::{
@@ -18,15 +18,17 @@ use quorumwatch::{
     group::{Group, MembershipServer, Options, Peer},
     net::{Channels, Network as _},
     proto::internal::v1::membership_service_server::MembershipServiceServer,
-    raft::{Files, Raft, Timing},
+    raft::{Raft, Timing, storage::InMemory},
 };
-use tempfile::TempDir;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 use tonic::transport::Server;
 
 /// Of simulated time: enough for some elections.
 const FORMS_WITHIN: Duration = Duration::from_secs(30);
+
+/// How long a disk takes to make something durable.
+const LATENCY: RangeInclusive<Duration> = Duration::from_millis(1)..=Duration::from_millis(5);
 
 fn create(name: &str) -> Command {
     Command::CreateCluster {
@@ -45,15 +47,15 @@ fn create(name: &str) -> Command {
 }
 
 /// Opens a replica, lets the others in, and begins to form the group.
-async fn start(network: &Pipes, dir: &Path, peer: &Peer, peers: &[Peer]) -> Group {
+async fn start(network: &Pipes, disk: InMemory, peer: &Peer, peers: &[Peer]) -> Group {
     let options = Options {
-        data_dir: dir.join(&peer.name),
+        data_dir: peer.name.clone().into(),
         name: peer.name.clone(),
         peer_address: peer.address.clone(),
         client_address: format!("{}:7000", peer.name),
         peers: peers.to_vec(),
         timing: Timing::default(),
-        disk: Arc::new(Files),
+        disk: Arc::new(disk),
         blocking: Arc::new(InTurn),
     };
     let channels = Channels::new(Arc::new(network.clone()));
@@ -77,7 +79,6 @@ async fn has_cluster(raft: &Raft, name: &str) {
 
 #[tokio::test(start_paused = true)]
 async fn a_group_of_three_forms_and_commits_while_real_time_stands_still() {
-    let dir = TempDir::new().unwrap();
     let network = Pipes::default();
     let peers: Vec<Peer> = (0..3)
         .map(|index| Peer {
@@ -86,8 +87,9 @@ async fn a_group_of_three_forms_and_commits_while_real_time_stands_still() {
         })
         .collect();
     let mut groups = Vec::new();
-    for peer in &peers {
-        groups.push(start(&network, dir.path(), peer, &peers).await);
+    for (seed, peer) in (0..).zip(&peers) {
+        let disk = InMemory::new(seed).with_latency(LATENCY);
+        groups.push(start(&network, disk, peer, &peers).await);
     }
     let forming = groups
         .iter()

@@ -1,4 +1,5 @@
-//! The store on sled: openraft's own suite, and what is left of it after a kill.
+//! The store on both disks: openraft's own suite, and restarts. On files: what is left of it after
+//! damage and a kill. Crashes of the other disk are in `src/raft/storage/crash_tests.rs`.
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
@@ -20,7 +21,7 @@ use openraft::{
     vote::RaftLeaderId as _,
 };
 use quorumwatch::{
-    blocking::{InTurn, Threads},
+    blocking::{Blocking, InTurn, Threads},
     domain::{
         cluster::Condition,
         command::Command,
@@ -28,7 +29,7 @@ use quorumwatch::{
     },
     raft::{
         state_machine::{Published, StateMachine},
-        storage::{Files, LogStore, OpenError, Store},
+        storage::{Disk, Files, InMemory, LogStore, OpenError, Store},
         types::{Entry, LeaderId, LogId, Request, TypeConfig, Vote},
     },
 };
@@ -43,12 +44,24 @@ const ROUNDS: &str = "QUORUMWATCH_TEST_KILLS";
 /// Makes the kills come as in the run that has printed it.
 const SEED: &str = "SEED";
 
-struct Builder;
+/// The disk that ships, and the simulated one.
+const DISKS: [fn() -> Arc<dyn Disk>; 2] = [files, in_memory];
+
+fn files() -> Arc<dyn Disk> {
+    Arc::new(Files)
+}
+
+fn in_memory() -> Arc<dyn Disk> {
+    Arc::new(InMemory::new(0))
+}
+
+/// Makes each store on a new disk.
+struct Builder(fn() -> Arc<dyn Disk>);
 
 impl StoreBuilder<TypeConfig, LogStore, StateMachine, TempDir> for Builder {
     async fn build(&self) -> Result<(TempDir, LogStore, StateMachine), StorageError<TypeConfig>> {
         let dir = TempDir::new().unwrap();
-        let store = Arc::new(open(dir.path(), "replica-0").await.unwrap());
+        let store = Arc::new(open_on(&*(self.0)(), dir.path(), Threads).await);
         let log = store.log_store();
         let machine = StateMachine::load(store, Published::new(), Arc::default())
             .await
@@ -59,7 +72,14 @@ impl StoreBuilder<TypeConfig, LogStore, StateMachine, TempDir> for Builder {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_store_passes_the_suite_of_openraft() {
-    Suite::test_all(Builder).await.unwrap();
+    for disk in DISKS {
+        Suite::test_all(Builder(disk)).await.unwrap();
+    }
+}
+
+async fn open_on(disk: &dyn Disk, dir: &Path, blocking: impl Blocking) -> Store {
+    let opened = Store::open(disk, dir, "replica-0", Arc::new(blocking)).await;
+    opened.unwrap_or_else(|error| panic!("{disk:?}: {error}"))
 }
 
 async fn open(dir: &Path, name: &str) -> Result<Store, OpenError> {
@@ -111,8 +131,14 @@ async fn check_log(log: &mut LogStore) -> (u64, u64) {
 
 #[tokio::test]
 async fn what_was_acknowledged_is_there_after_a_restart() {
-    let dir = TempDir::new().unwrap();
-    let store = open(dir.path(), "replica-0").await.unwrap();
+    for disk in DISKS {
+        let dir = TempDir::new().unwrap();
+        write_and_restart(&*disk(), dir.path()).await;
+    }
+}
+
+async fn write_and_restart(disk: &dyn Disk, dir: &Path) {
+    let store = open_on(disk, dir, Threads).await;
     let id = store.replica_id();
     let mut log = store.log_store();
     log.save_vote(&Vote::new_committed(3, 1)).await.unwrap();
@@ -123,7 +149,7 @@ async fn what_was_acknowledged_is_there_after_a_restart() {
     log.save_committed(Some(log_id(3, 100))).await.unwrap();
     store.close().await;
 
-    let store = open(dir.path(), "replica-0").await.unwrap();
+    let store = open_on(disk, dir, Threads).await;
     let mut log = store.log_store();
     assert_eq!(store.replica_id(), id);
     assert_eq!(check_log(&mut log).await, (21, 180));
@@ -135,9 +161,14 @@ async fn what_was_acknowledged_is_there_after_a_restart() {
 
 #[tokio::test(start_paused = true)]
 async fn a_store_without_threads_of_its_own_works_while_the_clock_stands_still() {
-    let dir = TempDir::new().unwrap();
-    let store = Store::open(&Files, dir.path(), "replica-0", Arc::new(InTurn)).await;
-    let store = store.unwrap();
+    for disk in DISKS {
+        let dir = TempDir::new().unwrap();
+        work_in_turn(&*disk(), dir.path()).await;
+    }
+}
+
+async fn work_in_turn(disk: &dyn Disk, dir: &Path) {
+    let store = open_on(disk, dir, InTurn).await;
     let mut log = store.log_store();
     let work = async {
         for round in 0..20 {
