@@ -31,4 +31,6 @@ mod fixtures;
 #[cfg(test)]
 mod moves_tests;
 #[cfg(test)]
+mod repairs_tests;
+#[cfg(test)]
 mod waiting_tests;

@@ -17,6 +17,8 @@ pub struct Ring {
     first: u64,
     bytes: usize,
     floor: Position,
+    /// Whether the item that was dropped last is a net change of a repair.
+    dropped_change: bool,
     head: Position,
 }
 
@@ -55,6 +57,7 @@ impl Ring {
             first: 0,
             bytes: 0,
             head: floor.clone(),
+            dropped_change: false,
             floor,
         }
     }
@@ -94,6 +97,7 @@ impl Ring {
         };
         self.bytes -= item.cost_bytes();
         self.first += 1;
+        self.dropped_change = is_net_change(&item);
         if let Some(position) = item.position() {
             self.floor = position;
         }
@@ -155,6 +159,8 @@ impl Ring {
     pub fn floor(&self) -> Position {
         match self.items.front() {
             Some(Item::Event(first)) if first.part == Part::Repair => closed_at(&first.position),
+            // What completes them is still here, or the gap of another era that came before it.
+            _ if self.dropped_change => closed_at(&self.floor),
             _ => self.floor.clone(),
         }
     }
@@ -165,13 +171,17 @@ impl Ring {
     }
 }
 
+fn is_net_change(item: &Item) -> bool {
+    matches!(item, Item::Event(published) if published.part == Part::Repair)
+}
+
 #[cfg(test)]
 mod tests {
     use proptest::prelude::{prop_assert, prop_assert_eq, proptest};
 
-    use super::{Item, Part, Place, Position, Read, ReadMax, Reader, Ring};
+    use super::{Admission, Item, Part, Place, Position, Read, ReadMax, Reader, Ring};
     use crate::domain::{
-        delivery::fixtures::{item, position, repaired},
+        delivery::fixtures::{item, place, position, repaired},
         id::Era,
     };
 
@@ -229,6 +239,27 @@ mod tests {
         assert_eq!(read(10, 100, cost), (0, 10, false));
     }
 
+    /// A ring of these items, after 1/5, from which one after the other is dropped: where it begins.
+    fn floors(items: impl IntoIterator<Item = Item>) -> Vec<String> {
+        let mut ring = Ring::new(position("1/5"));
+        for item in items {
+            assert!(ring.push(item));
+        }
+        let mut floors = Vec::new();
+        while floors.len() as u64 != ring.end() {
+            let floor = ring.floor();
+            let next = ring.locate(Reader::Log, &Place::At(floor.clone()));
+            assert!(next.is_some(), "nobody can resume at {floor}");
+            let mut inside = place("repair 1/5>2/9+0");
+            let goes_on = ring.locate(Reader::Log, &inside).is_some()
+                || inside.admit(Reader::Log, &Item::Hole(floor.clone())) == Admission::Next;
+            assert!(goes_on, "a log inside the repair cannot resume at {floor}");
+            floors.push(floor.to_string());
+            ring.shrink_to(ring.bytes() - 1);
+        }
+        floors
+    }
+
     #[test]
     fn a_ring_that_has_dropped_some_net_changes_begins_after_them() {
         let items = [
@@ -239,17 +270,25 @@ mod tests {
             Item::At(position("2/9")),
             item(Part::Live, "2/12"),
         ];
-        let floors = ["1/5", "2/9", "2/9", "2/9", "2/9/2", "2/9"];
-        let mut ring = Ring::new(position("1/5"));
-        for item in items {
-            assert!(ring.push(item));
-        }
-        for floor in floors {
-            assert_eq!(ring.floor(), position(floor));
-            let next = ring.locate(Reader::Log, &Place::At(ring.floor()));
-            assert!(next.is_some(), "nobody can resume at {floor}");
-            ring.shrink_to(ring.bytes() - 1);
-        }
+        let expected = ["1/5", "2/9", "2/9", "2/9", "2/9", "2/9"];
+        assert_eq!(floors(items), expected);
+    }
+
+    #[test]
+    fn a_ring_begins_after_net_changes_that_another_era_cut_short() {
+        let items = [
+            repaired("1/5", "2/9"),
+            item(Part::Repair, "2/9/0"),
+            repaired("1/5", "3/12"),
+            Item::At(position("3/12")),
+        ];
+        assert_eq!(floors(items), ["1/5", "2/9", "2/9", "3/11"]);
+    }
+
+    #[test]
+    fn a_ring_that_has_dropped_some_deletions_of_a_version_begins_inside_of_it() {
+        let items = ["1/7/0", "1/7/1", "1/8"].map(|at| item(Part::Live, at));
+        assert_eq!(floors(items), ["1/5", "1/7/0", "1/7/1"]);
     }
 
     proptest! {
