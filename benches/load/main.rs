@@ -23,6 +23,7 @@ mod frames;
 )]
 mod harness;
 mod measure;
+mod reader;
 mod report;
 mod state;
 
@@ -70,6 +71,11 @@ async fn main() {
         && argument == floor::ARGUMENT
     {
         return floor::serve(path, rate).await;
+    }
+    if let [argument, watches @ ..] = arguments.as_slice()
+        && argument == reader::ARGUMENT
+    {
+        return reader::read(watches).await;
     }
     let asked = asked();
     let is_quick = std::env::var_os("QUICK").is_some();

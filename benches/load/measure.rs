@@ -2,13 +2,18 @@
 
 use std::time::{Duration, Instant};
 
-use quorumwatch::client::Endpoint;
+use quorumwatch::{
+    client::Endpoint,
+    domain::cluster::Resource,
+    sim::{Fleet, FleetOptions, LoadOptions},
+};
 use tempfile::TempDir;
 
 use crate::{
     floor::Floor,
     frames::{Readers, record},
     harness::{Usage, World, WorldOptions, holds},
+    reader::Reader,
     report::Report,
 };
 
@@ -162,6 +167,50 @@ impl<'a> Watched<'a> {
             report.add(name, used.us_per_event(), "us/event", remark);
         }
         self.world.end().await;
+        for rate in self.plan.rates {
+            self.reading(rate, report).await;
+        }
+    }
+
+    /// What it costs to read the same watches, and to do nothing with what they bring.
+    async fn reading(&self, rate: u32, report: &mut Report) {
+        let names = (1..=self.plan.clusters).map(|number| format!("sim-{number}"));
+        let fleet = Fleet::start(FleetOptions {
+            clusters: names.clone().collect(),
+            ..FleetOptions::default()
+        });
+        let fleet = fleet.await.unwrap();
+        let watches = names.map(|name| {
+            let version = fleet.cluster(&name).unwrap().current_rv();
+            let address = fleet.address();
+            format!(
+                "http://{address}/clusters/{name}/api/v1/events?watch=1&resourceVersion={version}"
+            )
+        });
+        let mut reader = Reader::start(&watches.collect::<Vec<_>>());
+        let load = fleet.load(LoadOptions {
+            events_per_second: f64::from(rate),
+            resources: vec![Resource::events()],
+            ..LoadOptions::default()
+        });
+        tokio::time::sleep(self.plan.warm_up).await;
+        let (before, start) = (reader.events(), Instant::now());
+        let cpu_before = cpu(reader.pid());
+        tokio::time::sleep(self.plan.span).await;
+        let used = Used {
+            cpu: cpu(reader.pid()) - cpu_before,
+            elapsed: start.elapsed(),
+            events: reader.events() - before,
+        };
+        drop(reader);
+        load.stop().await;
+        fleet.stop().await;
+        let remark = format!(
+            "a bare hyper client of such watches: {:.0} events/s",
+            used.rate()
+        );
+        let name = format!("cpu.floor_at_{rate}");
+        report.add(name, used.us_per_event(), "us/event", remark);
     }
 
     /// What subscribers add, and what they add to a server that does nothing else.
