@@ -77,7 +77,7 @@ fn code_of(error: &PrepareError) -> Code {
     }
 }
 
-/// Asks the receiver of a move to open its watches, and waits until they are open.
+/// Asks the receiver of a move to open its watches, and waits until it has.
 pub async fn prepare(
     raft: Raft,
     channels: Channels,

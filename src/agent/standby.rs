@@ -1,10 +1,10 @@
 //! A shard's watches, open and not published yet: [`Standby`]. A planned move and a changed
 //! specification begin with one.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use futures::future::BoxFuture;
-use tokio::sync::watch;
+use tokio::{sync::watch, time::timeout};
 
 use super::options::RunOptions;
 use crate::{
@@ -15,8 +15,14 @@ use crate::{
         stream::Stream,
     },
     panics::Panic,
-    watcher::{ShardWatcher, Signals, StreamStart},
+    watcher::{ShardWatcher, Signals, StreamStart, Watches},
 };
+
+/// How long it is waited for the first that each watch brings. One that begins in the past is silent
+/// at first where the API server does not cache the resource, as it does not cache Events: etcd
+/// turns to such watches every 100 ms (its `watchResyncPeriod`). A stream that is quiet for longer
+/// brings nothing, and nobody notices its move.
+const FLOW_TIMEOUT: Duration = Duration::from_millis(250);
 
 /// Watches that begin at the checkpoints. What they bring waits in their queues, and when those are
 /// full, in their sockets.
@@ -36,11 +42,13 @@ pub(super) struct Standby {
 
 /// The opening of a standby's watches. Waiting for it does not hold the standby.
 pub(super) struct Opening {
-    opened: watch::Receiver<bool>,
+    watches: watch::Receiver<Watches>,
     health: watch::Receiver<Health>,
     panicked: BoxFuture<'static, Panic>,
     /// A condition that is as good as open watches.
     enough: Option<Condition>,
+    /// Whether the owner publishes until the move, so that it is worth to wait for what flows.
+    must_flow: bool,
 }
 
 impl Standby {
@@ -77,14 +85,16 @@ impl Standby {
         self.shard
     }
 
-    /// To wait until the watches are open, or one of them cannot be opened.
-    /// Where only some could be opened by the owner either, that is enough, unless `must_connect`.
+    /// To wait until the watches are open and bring what happens, or one of them cannot be opened.
+    /// Where only some could be opened by the owner either, that is enough. `must_connect`: the
+    /// owner cannot reach the cluster, so all must be open, and nothing else is waited for.
     pub(super) fn opening(&self, must_connect: bool) -> Opening {
         Opening {
-            opened: self.watcher.opened(),
+            watches: self.watcher.watches(),
             health: self.health.clone(),
             panicked: Box::pin(self.watcher.panicked()),
             enough: (!must_connect && is_partial(self.owners)).then_some(self.owners),
+            must_flow: !must_connect,
         }
     }
 
@@ -112,15 +122,25 @@ impl Opening {
     /// Waits until the watches are open, or as many of them as the owner has. An error is the reason
     /// why one of them is not; it is tried again as long as the standby is kept.
     pub(super) async fn wait(mut self) -> Result<(), String> {
+        self.open().await?;
+        if self.must_flow {
+            let flows = self
+                .watches
+                .wait_for(|watches| *watches == Watches::Flowing);
+            // Without it the move is only less smooth.
+            let _ = timeout(FLOW_TIMEOUT, flows).await;
+        }
+        Ok(())
+    }
+
+    async fn open(&mut self) -> Result<(), String> {
         let closed = || "its watches were closed".to_owned();
         let failed = self.health.wait_for(|health| is_failing(health.condition));
+        let opened = self.watches.wait_for(|watches| *watches >= Watches::Open);
         tokio::select! {
             biased;
-            panic = self.panicked => Err(format!("watching it panicked at {}", panic.place)),
-            opened = self.opened.wait_for(|opened| *opened) => match opened {
-                Ok(_) => Ok(()),
-                Err(_) => Err(closed()),
-            },
+            panic = &mut self.panicked => Err(format!("watching it panicked at {}", panic.place)),
+            opened = opened => opened.map(|_| ()).map_err(|_| closed()),
             failed = failed => match failed {
                 // One resource is refused to the owner, too.
                 Ok(health) if Some(health.condition) == self.enough => Ok(()),
@@ -146,5 +166,67 @@ fn start_of(stream: &Stream) -> StreamStart {
         selector: stream.selector.clone(),
         resume: stream.resume_point(),
         cluster_uid: stream.cluster_uid.clone(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::time::Instant;
+
+    use super::{Duration, FLOW_TIMEOUT, Health, Opening, Watches, watch};
+    use crate::domain::id::UnixMillis;
+
+    struct World {
+        watches: watch::Sender<Watches>,
+        health: watch::Sender<Health>,
+    }
+
+    impl World {
+        fn new() -> Self {
+            Self {
+                watches: watch::Sender::default(),
+                health: watch::Sender::new(Health::unknown(UnixMillis(0))),
+            }
+        }
+
+        fn opening(&self, must_flow: bool) -> Opening {
+            Opening {
+                watches: self.watches.subscribe(),
+                health: self.health.subscribe(),
+                panicked: Box::pin(std::future::pending()),
+                enough: None,
+                must_flow,
+            }
+        }
+
+        /// How long it takes where the watches are open after 10 ms, and flow after 60 ms.
+        async fn waited(&self, must_flow: bool, flow: bool) -> Duration {
+            let begun = Instant::now();
+            let watches = async {
+                for (watches, at) in [(Watches::Open, 10), (Watches::Flowing, 60)] {
+                    tokio::time::sleep_until(begun + Duration::from_millis(at)).await;
+                    if flow || watches == Watches::Open {
+                        self.watches.send_replace(watches);
+                    }
+                }
+                std::future::pending::<()>().await;
+            };
+            tokio::select! {
+                waited = self.opening(must_flow).wait() => waited.unwrap(),
+                () = watches => {}
+            }
+            begun.elapsed()
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_planned_move_waits_until_the_watches_flow_unless_the_stream_is_quiet() {
+        let ms = Duration::from_millis;
+        assert_eq!(World::new().waited(true, true).await, ms(60));
+        assert_eq!(
+            World::new().waited(true, false).await,
+            ms(10) + FLOW_TIMEOUT
+        );
+        assert_eq!(World::new().waited(false, true).await, ms(10));
     }
 }

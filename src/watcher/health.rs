@@ -36,8 +36,19 @@ pub(super) struct Board {
     /// Whether the last probe could not see which cluster answers.
     is_stranger: Arc<AtomicBool>,
     health: Arc<watch::Sender<Health>>,
-    /// Whether no stream is on its way any more: each watch is open, or waits for an era.
-    opened: Arc<watch::Sender<bool>>,
+    watches: Arc<watch::Sender<Watches>>,
+}
+
+/// How far the watches of a cluster have come.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Watches {
+    /// One of them is not open.
+    #[default]
+    Opening,
+    /// Each is open, or waits for its owner to begin an era.
+    Open,
+    /// Each that is open has brought something.
+    Flowing,
 }
 
 /// Logs changes of a cluster's condition, rate-limited.
@@ -75,7 +86,9 @@ enum Report {
     Trying,
     /// The owner must begin an era first.
     AwaitingEra,
-    Watching,
+    /// The watch is open, and has brought nothing yet.
+    Open,
+    Flowing,
     Failing(Condition, String),
 }
 
@@ -109,7 +122,7 @@ impl Board {
             breaker: breaker.watch(),
             is_stranger: Arc::default(),
             health: Arc::new(health),
-            opened: Arc::default(),
+            watches: Arc::default(),
         };
         (board, receiver)
     }
@@ -124,9 +137,8 @@ impl Board {
         }
     }
 
-    /// Whether the watches are open.
-    pub(super) fn opened(&self) -> watch::Receiver<bool> {
-        self.opened.subscribe()
+    pub(super) fn watches(&self) -> watch::Receiver<Watches> {
+        self.watches.subscribe()
     }
 
     /// Applies each change of the circuit breaker.
@@ -155,12 +167,12 @@ impl Board {
     }
 
     fn summarise(&self) {
-        let (summary, opened) = {
+        let (summary, watches) = {
             let streams = self.streams.lock().unwrap_or_else(PoisonError::into_inner);
-            (summarise(streams.values()), streams.values().all(is_open))
+            (summarise(streams.values()), watches_of(streams.values()))
         };
-        self.opened
-            .send_if_modified(|before| std::mem::replace(before, opened) != opened);
+        self.watches
+            .send_if_modified(|before| std::mem::replace(before, watches) != watches);
         let Some((condition, mut reason)) = summary else {
             return;
         };
@@ -189,9 +201,14 @@ impl Board {
 }
 
 impl Reporter {
-    /// The stream is being watched.
-    pub(super) fn watching(&self) {
-        self.board.set(self.stream, Report::Watching);
+    /// The stream's watch is open.
+    pub(super) fn open(&self) {
+        self.board.set(self.stream, Report::Open);
+    }
+
+    /// The stream's watch, which is open, has brought something.
+    pub(super) fn flowing(&self) {
+        self.board.set(self.stream, Report::Flowing);
     }
 
     /// The stream waits for its owner to begin an era.
@@ -260,13 +277,20 @@ pub(super) fn describe(selector: &StreamSelector) -> String {
     }
 }
 
-fn is_open(report: &Report) -> bool {
-    matches!(report, Report::AwaitingEra | Report::Watching)
+fn watches_of<'a>(reports: impl Iterator<Item = &'a Report>) -> Watches {
+    let watches = reports.map(|report| match report {
+        Report::Trying | Report::Failing(..) => Watches::Opening,
+        Report::Open => Watches::Open,
+        Report::AwaitingEra | Report::Flowing => Watches::Flowing,
+    });
+    watches.min().unwrap_or(Watches::Flowing)
 }
 
 /// The cluster's condition and the reason; `None` while nothing is known.
 fn summarise<'a>(reports: impl Iterator<Item = &'a Report> + Clone) -> Option<(Condition, String)> {
-    let watching = reports.clone().any(|report| *report == Report::Watching);
+    let watching = reports
+        .clone()
+        .any(|report| matches!(report, Report::Open | Report::Flowing));
     let trying = reports
         .clone()
         .any(|report| matches!(report, Report::Trying | Report::AwaitingEra));
@@ -308,7 +332,9 @@ fn to_be_mended(condition: Condition) -> u8 {
 
 #[cfg(test)]
 mod tests {
-    use super::{BreakerStatus, Condition, Report, State, add_breaker, summarise};
+    use super::{
+        BreakerStatus, Condition, Report, State, Watches, add_breaker, summarise, watches_of,
+    };
     use crate::domain::id::UnixMillis;
 
     #[test]
@@ -347,7 +373,7 @@ mod tests {
         let unauthenticated = failing(Unauthenticated);
         let (denied, unreachable) = (failing(PermissionDenied), failing(Unreachable));
         let degraded = failing(Degraded);
-        let (watching, trying) = (Report::Watching, Report::Trying);
+        let (watching, trying) = (Report::Open, Report::Trying);
         let cases = [
             (vec![&trying], None),
             (vec![&watching, &trying], None),
@@ -364,6 +390,21 @@ mod tests {
         for (reports, expected) in cases {
             let condition = summarise(reports.iter().copied()).map(|(condition, _)| condition);
             assert_eq!(condition, expected, "{reports:?}");
+        }
+    }
+
+    #[test]
+    fn the_watches_of_a_cluster_are_as_far_as_the_last_of_them() {
+        use Report::{AwaitingEra, Flowing, Open, Trying};
+        let failing = || Report::Failing(Condition::Degraded, "why".into());
+        for (reports, expected) in [
+            (vec![Flowing, Trying, Open], Watches::Opening),
+            (vec![Flowing, failing()], Watches::Opening),
+            (vec![Flowing, Open, AwaitingEra], Watches::Open),
+            (vec![Flowing, AwaitingEra], Watches::Flowing),
+            (vec![], Watches::Flowing),
+        ] {
+            assert_eq!(watches_of(reports.iter()), expected, "{reports:?}");
         }
     }
 

@@ -61,6 +61,7 @@ pub use breaker::{Breaker, BreakerStatus, Breakers};
 pub use chance::Chance;
 pub use client::Clients;
 pub use credentials::{CredentialError, CredentialPolicy, PlatformTrust, reject_credentials};
+pub use health::Watches;
 pub use history::StreamHistory;
 pub use network::{Answer, Asked, Network, Server};
 pub use queue::Signals;
@@ -186,7 +187,7 @@ pub type Started = (
 #[derive(Debug)]
 pub struct ShardWatcher {
     histories: BTreeMap<StreamId, StreamHistory>,
-    opened: watch::Receiver<bool>,
+    watches: watch::Receiver<Watches>,
     auditor: Auditor,
     breaker: Breaker,
     tasks: Tasks,
@@ -307,7 +308,7 @@ impl ShardWatcher {
         }
         let watcher = Self {
             histories,
-            opened: board.opened(),
+            watches: board.watches(),
             auditor,
             breaker: api.breaker().clone(),
             _ends: tasks.ended.clone().drop_guard(),
@@ -326,9 +327,9 @@ impl ShardWatcher {
         &self.breaker
     }
 
-    /// Whether the watch of each stream is open, or waits for the owner to begin an era.
-    pub fn opened(&self) -> watch::Receiver<bool> {
-        self.opened.clone()
+    /// How far the watches of its streams have come.
+    pub fn watches(&self) -> watch::Receiver<Watches> {
+        self.watches.clone()
     }
 
     /// Waits for a panic of anything that runs for it, which has ended everything then; never

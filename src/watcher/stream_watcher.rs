@@ -128,6 +128,8 @@ struct OpenWatch {
     lines: LineSplitter,
     /// When bytes came last.
     read_at: Instant,
+    /// Whether any came.
+    is_flowing: bool,
 }
 
 impl OpenWatch {
@@ -435,9 +437,10 @@ impl StreamWatcher {
             body,
             lines: LineSplitter::default(),
             read_at: Instant::now(),
+            is_flowing: false,
         });
         if let Some(reporter) = &self.setting.reporter {
-            reporter.watching();
+            reporter.open();
         }
         Ok(Input::Opened)
     }
@@ -474,6 +477,11 @@ impl StreamWatcher {
             None => self.apply(Input::Tick).await,
             Some(Ok(Some(chunk))) => {
                 watch.lines.push(chunk);
+                if !std::mem::replace(&mut watch.is_flowing, true)
+                    && let Some(reporter) = &self.setting.reporter
+                {
+                    reporter.flowing();
+                }
                 self.setting.api.liveness().heard();
                 self.outlet.heard();
                 self.read_lines().await?;
