@@ -6,7 +6,7 @@ use futures::{StreamExt as _, stream::FuturesUnordered};
 use tokio::{
     sync::{mpsc, watch},
     task::JoinHandle,
-    time::{Instant, sleep},
+    time::{Instant, sleep, timeout_at},
 };
 use tokio_util::sync::CancellationToken;
 
@@ -152,16 +152,29 @@ impl ShardRuns {
     /// Waits until what is watched has changed, and for the new watches. The old ones continue
     /// meanwhile.
     async fn next(&mut self) -> Option<Standby> {
+        self.changed().await;
+        let until = Instant::now() + CHANGE_TIMEOUT;
+        loop {
+            let standby = Standby::open(&self.options, self.shard)?;
+            let opening = timeout_at(until, standby.opening(false).wait());
+            tokio::select! {
+                opened = opening => {
+                    if let Ok(Err(reason)) = opened {
+                        tracing::warn!(cluster = %standby.cluster, reason, "cannot watch the cluster as changed");
+                    }
+                    return Some(standby);
+                }
+                // It has changed again, and nobody wants these watches any more.
+                () = self.changed() => {}
+            }
+        }
+    }
+
+    async fn changed(&mut self) {
         if self.keys.changed().await.is_err() {
             // The run is being ended.
             std::future::pending::<()>().await;
         }
-        let standby = Standby::open(&self.options, self.shard)?;
-        let opened = tokio::time::timeout(CHANGE_TIMEOUT, standby.opening(false).wait()).await;
-        if let Ok(Err(reason)) = opened {
-            tracing::warn!(cluster = %standby.cluster, reason, "cannot watch the cluster as changed");
-        }
-        Some(standby)
     }
 }
 

@@ -18,10 +18,10 @@ use crate::{
     watcher::{ShardWatcher, Signals, StreamStart, Watches},
 };
 
-/// How long it is waited for the first that each watch brings. One that begins in the past is silent
-/// at first where the API server does not cache the resource, as it does not cache Events: etcd
-/// turns to such watches every 100 ms (its `watchResyncPeriod`). A stream that is quiet for longer
-/// brings nothing, and nobody notices its move.
+/// How long a watch that is open may take to bring anything. One that begins in the past is silent at
+/// first where the API server does not cache the resource, as it does not cache Events: etcd serves
+/// such watches in rounds, one every 100 ms (its `watchResyncPeriod`). A stream that is quiet for
+/// longer brings nothing, and nobody notices its move.
 const FLOW_TIMEOUT: Duration = Duration::from_millis(250);
 
 /// Watches that begin at the checkpoints. What they bring waits in their queues, and when those are

@@ -44,6 +44,18 @@ fn write_to(world: &World, name: &str) {
     });
 }
 
+/// So many writes take longer than opening other watches.
+const SWITCHED: usize = 120;
+
+/// Each of so many writes is with the subscriber soon.
+async fn goes_unnoticed(world: &mut World, subscriber: &mut Subscriber, writes: usize) {
+    for _ in 0..writes {
+        let silence = time_of_one_write(world, subscriber).await;
+        assert!(silence < UNNOTICED, "{silence:?}");
+        tokio::time::sleep(Duration::from_millis(3)).await;
+    }
+}
+
 /// A replica that does not own `east`, to watch from.
 fn bystander(world: &World, step: &Move) -> ReplicaId {
     let owner = world.owner("east");
@@ -185,11 +197,21 @@ async fn a_changed_source_is_watched_before_the_old_one_is_left() {
         catch_up(&world, &mut subscriber).await;
         let source = Source::Configured { name: name.into() };
         world.update("east", |spec| spec.source = source);
-        for _ in 0..50 {
-            let silence = time_of_one_write(&mut world, &mut subscriber).await;
-            assert!(silence < UNNOTICED, "{silence:?}");
-            tokio::time::sleep(Duration::from_millis(3)).await;
-        }
+        goes_unnoticed(&mut world, &mut subscriber, SWITCHED).await;
+    }
+    finish(&world, &mut subscriber).await;
+    assert!(subscriber.gaps().is_empty());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_source_that_changes_again_while_it_is_opened_is_watched_before_the_old_one_is_left() {
+    let mut world = World::new(75, LARGE).await;
+    let step = world.choose_move("east", MoveReason::Rebalance).unwrap();
+    let mut subscriber = subscribe(&world, bystander(&world, &step), Begin::Now).await;
+    for (name, writes) in [("eu", 3), ("us", 30), ("eu", SWITCHED)] {
+        let source = Source::Configured { name: name.into() };
+        world.update("east", |spec| spec.source = source);
+        goes_unnoticed(&mut world, &mut subscriber, writes).await;
     }
     finish(&world, &mut subscriber).await;
     assert!(subscriber.gaps().is_empty());
