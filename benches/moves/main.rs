@@ -36,6 +36,7 @@ mod kind;
 mod network;
 mod options;
 mod report;
+mod scenario;
 mod scenarios;
 mod servers;
 mod silence;
@@ -54,7 +55,7 @@ use crate::{
     network::Network,
     options::{Arguments, Format},
     report::Tally,
-    scenarios::Scenario,
+    scenario::Scenario,
     world::REPLICAS,
 };
 

@@ -2,7 +2,7 @@
 
 use clap::{Parser, ValueEnum};
 
-use crate::scenarios::Scenario;
+use crate::scenario::Scenario;
 
 /// The default number of rounds: enough for a median, not for a tail.
 const ROUNDS: u32 = 10;
