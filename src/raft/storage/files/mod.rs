@@ -82,14 +82,7 @@ fn make_directories(data_dir: &Path) -> Result<PathBuf, OpenError> {
 /// [`remove_unfinished_snapshots`].
 fn lock(dir: &Path) -> Result<File, OpenError> {
     let path = dir.join("lock");
-    let file = OpenOptions::new()
-        .read(true)
-        .write(true)
-        .create(true)
-        .truncate(false)
-        .mode(0o600)
-        .open(&path)
-        .map_err(OpenError::Directory)?;
+    let file = open_or_create(&path).map_err(OpenError::Directory)?;
     match file.try_lock() {
         Ok(()) => {}
         Err(fs::TryLockError::WouldBlock) => return Err(OpenError::InUse(holder(&file))),
@@ -102,6 +95,17 @@ fn lock(dir: &Path) -> Result<File, OpenError> {
             .and_then(|()| file.write_all_at(text.as_bytes(), 0)),
     );
     Ok(file)
+}
+
+/// A file that nobody else can read.
+fn open_or_create(path: &Path) -> io::Result<File> {
+    OpenOptions::new()
+        .read(true)
+        .write(true)
+        .create(true)
+        .truncate(false)
+        .mode(0o600)
+        .open(path)
 }
 
 /// The id of the process that holds the lock, if it recorded one.

@@ -1,15 +1,10 @@
 //! The page: a file of its own, beside sled.
 
-use std::{
-    fs::{File, OpenOptions},
-    future::ready,
-    io,
-    os::unix::fs::{FileExt as _, OpenOptionsExt as _},
-    path::Path,
-};
+use std::{fs::File, future::ready, io, os::unix::fs::FileExt as _, path::Path};
 
 use futures::future::BoxFuture;
 
+use super::open_or_create;
 use crate::raft::storage::disk::{PAGE_BYTES, Page};
 
 /// An open file of one page.
@@ -18,13 +13,7 @@ pub(in crate::raft::storage) struct FilePage(File);
 impl FilePage {
     /// Opens the file, or creates it where it does not exist.
     pub(in crate::raft::storage) fn open(path: &Path) -> io::Result<Self> {
-        let file = OpenOptions::new()
-            .read(true)
-            .write(true)
-            .create(true)
-            .truncate(false)
-            .mode(0o600)
-            .open(path)?;
+        let file = open_or_create(path)?;
         if file.metadata()?.len() < PAGE_BYTES as u64 {
             file.set_len(PAGE_BYTES as u64)?;
         }
