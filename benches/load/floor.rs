@@ -6,7 +6,6 @@ use std::{
     io::{BufRead as _, BufReader, Read as _, Write as _},
     path::Path,
     pin::Pin,
-    process::{Child, Command, Stdio},
     sync::Arc,
     task::{Context, Poll},
     time::Duration,
@@ -24,7 +23,7 @@ use tonic::{
     transport::Server,
 };
 
-use crate::frames::Bare;
+use crate::{frames::Bare, own_process::OwnProcess};
 
 /// The argument that makes this program the server.
 pub(crate) const ARGUMENT: &str = "--serve-frames";
@@ -34,7 +33,7 @@ const BEAT: Duration = Duration::from_millis(5);
 
 /// The server's process, which ends when this is dropped.
 pub(crate) struct Floor {
-    child: Child,
+    process: OwnProcess,
     pub(crate) endpoint: Endpoint,
 }
 
@@ -49,33 +48,19 @@ impl Floor {
         }
         let path = folder.join("frames");
         fs::write(&path, file).expect("the directory can be written");
-        let own = std::env::current_exe().expect("this program has a file");
-        let mut child = Command::new(own)
-            .arg(ARGUMENT)
-            .arg(&path)
-            .arg(rate.to_string())
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .spawn()
-            .expect("it starts");
+        let path = path.into_os_string().into_string();
+        let path = path.expect("its name is text");
+        let mut process = OwnProcess::start([ARGUMENT.to_owned(), path, rate.to_string()]);
         let mut line = String::new();
-        let output = child.stdout.take().expect("it is piped");
+        let output = process.0.stdout.take().expect("it is piped");
         let read = BufReader::new(output).read_line(&mut line);
         read.expect("it prints its address");
         let endpoint = line.trim().parse().expect("an address");
-        Self { child, endpoint }
+        Self { process, endpoint }
     }
 
     pub(crate) fn pid(&self) -> u32 {
-        self.child.id()
-    }
-}
-
-impl Drop for Floor {
-    fn drop(&mut self) {
-        // Killing a process that has ended already fails.
-        let _ = self.child.kill();
-        let _ = self.child.wait();
+        self.process.pid()
     }
 }
 

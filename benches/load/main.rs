@@ -23,6 +23,7 @@ mod frames;
 )]
 mod harness;
 mod measure;
+mod own_process;
 mod reader;
 mod report;
 mod state;

@@ -3,7 +3,7 @@
 
 use std::{
     io::{BufRead as _, BufReader, Write as _},
-    process::{Child, ChildStdin, ChildStdout, Command, Stdio},
+    process::{ChildStdin, ChildStdout},
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
@@ -18,12 +18,14 @@ use hyper_util::{
 };
 use tokio::io::AsyncBufReadExt as _;
 
+use crate::own_process::OwnProcess;
+
 /// The argument that makes this program the client.
 pub(crate) const ARGUMENT: &str = "--read-watches";
 
 /// The client's process, which ends when this is dropped.
 pub(crate) struct Reader {
-    child: Child,
+    process: OwnProcess,
     questions: ChildStdin,
     answers: BufReader<ChildStdout>,
 }
@@ -31,25 +33,19 @@ pub(crate) struct Reader {
 impl Reader {
     /// Starts a client that opens these watches.
     pub(crate) fn start(watches: &[String]) -> Self {
-        let own = std::env::current_exe().expect("this program has a file");
-        let mut child = Command::new(own)
-            .arg(ARGUMENT)
-            .args(watches)
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .spawn()
-            .expect("it starts");
-        let questions = child.stdin.take().expect("it is piped");
-        let answers = child.stdout.take().expect("it is piped");
+        let arguments = [ARGUMENT].into_iter().map(str::to_owned);
+        let mut process = OwnProcess::start(arguments.chain(watches.iter().cloned()));
+        let questions = process.0.stdin.take().expect("it is piped");
+        let answers = process.0.stdout.take().expect("it is piped");
         Self {
-            child,
+            process,
             questions,
             answers: BufReader::new(answers),
         }
     }
 
     pub(crate) fn pid(&self) -> u32 {
-        self.child.id()
+        self.process.pid()
     }
 
     /// How many events it has read so far.
@@ -59,14 +55,6 @@ impl Reader {
         let read = self.answers.read_line(&mut answer);
         read.expect("it answers");
         answer.trim().parse().expect("a number")
-    }
-}
-
-impl Drop for Reader {
-    fn drop(&mut self) {
-        // Killing a process that has ended already fails.
-        let _ = self.child.kill();
-        let _ = self.child.wait();
     }
 }
 
