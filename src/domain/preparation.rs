@@ -216,7 +216,10 @@ impl Preparations {
     pub fn ended(&mut self, step: &Move, outcome: Outcome, now: Duration) {
         let Some(receiver) = step.to else { return };
         let key = (step.shard, receiver);
-        let grace = self.grace(key);
+        let grace = match (outcome, step.reason) {
+            (Outcome::Ready, MoveReason::Reachability) => self.grace(key),
+            _ => Duration::ZERO,
+        };
         let attempt = self.attempts.get_mut(&step.shard);
         let Some(attempt) = attempt.filter(|attempt| attempt.step == *step) else {
             return;
@@ -224,9 +227,7 @@ impl Preparations {
         attempt.outcome = Some(outcome);
         if outcome == Outcome::Ready {
             attempt.until = now + KEPT_FOR;
-            if step.reason == MoveReason::Reachability {
-                attempt.due_from = now + grace;
-            }
+            attempt.due_from = now + grace;
         }
         self.learn(key, outcome, now);
     }
