@@ -428,8 +428,8 @@ async fn a_replica_that_missed_a_snapshot_catches_up_and_watchers_notice() {
         .collect();
     let follower = names.iter().find(|name| **name != leader).unwrap();
     group.stop(follower).await;
-    // Far more than is kept in the log, so that only a snapshot can help.
     let leader = group.leader().unwrap().clone();
+    let missed_from = leader.state().revision;
     for wave in 0..8 {
         let mut writes = tokio::task::JoinSet::new();
         for index in 0..50 {
@@ -441,6 +441,11 @@ async fn a_replica_that_missed_a_snapshot_catches_up_and_watchers_notice() {
             written.unwrap();
         }
     }
+    // What an attempt to reach the follower may read stays in the log until that has failed.
+    eventually("a log from which only a snapshot helps", || {
+        leader.status().purged > missed_from
+    })
+    .await;
     group.run(follower).await;
     group.formed().await;
     assert_eq!(group.same_state().await.clusters.len(), 401);

@@ -126,6 +126,9 @@ pub struct RaftStatus {
     pub term: u64,
     /// The last log index applied here.
     pub applied: Revision,
+    /// The newest entry that is no longer in the log of this replica: who lacks it needs a
+    /// snapshot. Zero while the log is whole.
+    pub purged: Revision,
     /// The leader; `None` if unknown.
     pub leader: Option<ReplicaId>,
     /// The Raft role of every member.
@@ -301,6 +304,7 @@ impl Raft {
         RaftStatus {
             term: metrics.current_term,
             applied: Revision(metrics.last_applied.map_or(0, |id| id.index)),
+            purged: Revision(metrics.purged.map_or(0, |id| id.index)),
             // Raft lets a leader that is cut off call itself so until it hears of another.
             leader: metrics
                 .current_leader

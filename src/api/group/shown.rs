@@ -130,6 +130,7 @@ mod tests {
         RaftStatus {
             term: 4,
             applied: Revision(3),
+            purged: Revision(0),
             leader: Some(ReplicaId(1)),
             roles: BTreeMap::from([(ReplicaId(1), Role::Voter), (ReplicaId(2), Role::Learner)]),
         }
