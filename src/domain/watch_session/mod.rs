@@ -436,14 +436,31 @@ impl WatchSession {
     }
 
     fn bookmark(&mut self, now_ms: u64, rv: &ResourceVersion) -> Outputs {
-        self.hear(now_ms);
-        if *rv >= self.progress.closed() {
-            self.verification.prove(now_ms);
+        if self.is_behind(rv) {
+            self.verification.doubt();
+            return Outputs::None;
         }
+        self.hear(now_ms);
+        self.verification.prove(now_ms);
         if let SessionState::Watching(watching) = &mut self.state {
             watching.bound = watching.bound.take().filter(|bound| bound > rv);
         }
         self.close(rv).then(self.compare(now_ms, false))
+    }
+
+    /// Whether a bookmark shows no progress, although more has been seen: the server lags behind
+    /// the one that was asked before, or its cluster was replaced since (trap T4).
+    fn is_behind(&self, rv: &ResourceVersion) -> bool {
+        let closed = self.progress.closed();
+        *rv < closed || *rv == closed && self.bound().is_some_and(|bound| bound > rv)
+    }
+
+    /// The version of the list before the open watch, while that may lag behind it.
+    fn bound(&self) -> Option<&ResourceVersion> {
+        match &self.state {
+            SessionState::Watching(watching) => watching.bound.as_ref(),
+            _ => None,
+        }
     }
 
     fn close(&mut self, rv: &ResourceVersion) -> Outputs {

@@ -111,6 +111,11 @@ impl Verification {
         self.proven_ms = now_ms;
     }
 
+    /// The watch is behind what a list has shown: a list is due once nothing follows for a while.
+    pub(super) fn doubt(&mut self) {
+        self.is_settled = false;
+    }
+
     /// History was checked, and is the one that was delivered.
     pub(super) fn history_holds(&mut self) {
         self.witnesses.checked();
@@ -232,6 +237,7 @@ impl WatchSession {
     }
 
     pub(super) fn listed(&mut self, now_ms: u64, listing: Listing, is_rewound: bool) -> Outputs {
+        let is_below_bound = self.bound().is_some_and(|bound| listing.at() < bound);
         let verification = &mut self.verification;
         let Some(Audit::Listing { exactly, top }) = verification.audit.take() else {
             return Outputs::None;
@@ -247,7 +253,7 @@ impl WatchSession {
             verification.ledger.set_base(&listing);
             return self.list_present(top);
         }
-        if *listing.at() < top {
+        if *listing.at() < top || is_below_bound {
             // The probe decides.
             self.goal = Goal::Watch;
             return Outputs::from(Output::Abandon).then(self.probe());

@@ -46,6 +46,22 @@ impl World {
         world
     }
 
+    /// The same, of a session whose era has just begun there.
+    fn begun(position: u64) -> Self {
+        let policy = SessionPolicy {
+            silence_ms: u64::MAX,
+            ..SessionPolicy::default()
+        };
+        let session = WatchSession::new(ResumePoint::Fresh, None, policy);
+        let mut world = Self { session, now_ms: 0 };
+        world.step(Input::Start);
+        world.step(probed(position));
+        let from = rv(position);
+        assert_eq!(world.step(Input::Granted), [Output::Watch { from }]);
+        assert_eq!(world.step(Input::Opened), []);
+        world
+    }
+
     fn step(&mut self, input: Input<'_>) -> Outputs {
         self.session.step(self.now_ms, input)
     }
@@ -339,6 +355,41 @@ fn t4_history_that_is_another_one_begins_an_era() {
             ..
         }]
     ));
+}
+
+/// A cluster is replaced between the list and the watch, which begins at a version that the new
+/// cluster has as well.
+#[test]
+fn t4_a_bookmark_behind_the_list_proves_nothing_and_a_list_behind_it_has_the_probe_decide() {
+    let mut world = World::begun(1);
+    world.step(Input::Failed(Failure::Other {
+        retry_after_ms: None,
+    }));
+    assert_eq!(world.step(Input::Waited), [Output::Probe]);
+    world.reopen(1, 77);
+    assert_eq!(world.pass(3_000), []);
+    assert_eq!(world.step(Input::Bookmark(rv(1))), []);
+    world.due_in(SETTLE_MS - 3_000);
+    let present = world.list(Some(1), &[], 1);
+    let outputs = world.answer(&present, None, &[], 1);
+    assert_eq!(outputs, [Output::Abandon, Output::Probe]);
+}
+
+#[test]
+fn a_bookmark_on_the_way_to_the_list_is_progress() {
+    let mut world = World::begun(1);
+    world.step(Input::Failed(Failure::Other {
+        retry_after_ms: None,
+    }));
+    world.step(Input::Waited);
+    world.reopen(1, 77);
+    assert_eq!(world.pass(3_000), []);
+    assert_eq!(
+        world.step(Input::Bookmark(rv(40))),
+        [Output::Closed(rv(40))]
+    );
+    assert_eq!(world.step(Input::Bookmark(rv(40))), []);
+    world.due_in(SETTLE_MS);
 }
 
 #[test]
