@@ -60,6 +60,17 @@ impl Pair {
         }
     }
 
+    /// Waits until the snapshots that have begun are complete: what was awaited may have come in
+    /// one.
+    async fn complete(&self) {
+        let is_complete = |record: &Record| record.kept().table.is_complete();
+        for (_, recorder) in &self.0 {
+            recorder
+                .sees("snapshots are complete", PATIENCE, is_complete)
+                .await;
+        }
+    }
+
     /// Waits until they have received so many gaps, and what follows.
     async fn see_gaps(&self, gaps: Gaps<'_>) {
         let count = gaps.events.len() + gaps.configmaps.len();

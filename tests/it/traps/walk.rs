@@ -172,6 +172,7 @@ async fn walk(seed: u64, steps: u64) {
     let end = format!("mark-{}", walk.marks);
     back.see(&walk.stage, &end).await;
     for (who, pair) in [("live", &walk.live), ("back", &back)] {
+        pair.complete().await;
         for (begin, recorder) in &pair.0 {
             let who = format!("SEED={seed} {who}, {begin:?}, steps {:?}", walk.log);
             walk.stage.judge_but_gaps(&who, recorder, begin);
