@@ -13,8 +13,11 @@ const TIMES_LONGER: u64 = 2;
 /// With each arrival, the longest silence of late counts this part less: it is forgotten after some
 /// sixty arrivals, but not within a small burst.
 const FADING: u64 = 32;
-/// A silence that is longer counts like this one.
-const GAP_MAX_MS: u64 = 5_000;
+/// A silence that is longer counts like this one, and so does the time before the first arrival: a
+/// server that sends thirty times a second is watched over after less than a second.
+const GAP_MAX_MS: u64 = 1_500;
+/// What arrives within such a time is one arrival: a burst is soon over.
+const BURST_MS: u64 = 10;
 
 /// The arrivals from one server. All times in milliseconds.
 #[derive(Clone, Debug)]
@@ -34,10 +37,10 @@ impl Default for Arrivals {
 }
 
 impl Arrivals {
-    /// Something has arrived. What arrives within one millisecond is one arrival.
+    /// Something has arrived.
     pub fn heard(&mut self, now_ms: u64) {
         let gap_ms = now_ms.saturating_sub(self.last_ms).min(GAP_MAX_MS);
-        if gap_ms == 0 {
+        if gap_ms < BURST_MS {
             return;
         }
         self.last_ms = now_ms;
@@ -83,8 +86,17 @@ mod tests {
         let mut arrivals = Arrivals::default();
         regular(&mut arrivals, 0, 1, 50);
         assert_eq!(arrivals.suspect_at_ms(), None);
-        regular(&mut arrivals, 50, 1, 500);
-        assert_eq!(arrivals.suspect_at_ms(), Some(500 + SILENCE_MIN_MS));
+        regular(&mut arrivals, 50, 1, 1_000);
+        assert_eq!(arrivals.suspect_at_ms(), Some(1_000 + SILENCE_MIN_MS));
+    }
+
+    #[test]
+    fn a_server_that_has_just_begun_to_send_steadily_is_suspected_within_a_second() {
+        let mut arrivals = Arrivals::default();
+        regular(&mut arrivals, 33, 33, 600);
+        assert_eq!(arrivals.suspect_at_ms(), None);
+        regular(&mut arrivals, 627, 33, 990);
+        assert!(arrivals.suspect_at_ms().is_some());
     }
 
     #[test]

@@ -199,7 +199,7 @@ impl Breaker {
 
     /// A watch has ended because nothing was acknowledged.
     pub(super) fn unacknowledged(&self) {
-        self.step(Input::Silent);
+        self.step(Input::Unacknowledged);
     }
 
     /// A watch that was silent continues.

@@ -36,6 +36,10 @@ pub struct Limits {
     /// How long a probe waits for its answer where the server has fallen silent before: that it
     /// does not answer is the second sign. A lost SYN is sent again after 1 s.
     pub answer_silent_ms: u64,
+    /// The same where nothing was acknowledged for two seconds: enough for a connection, TLS and an
+    /// answer at a round trip of 130 ms. A server that is farther away answers the next probe, which
+    /// waits longer and follows soon.
+    pub answer_unacknowledged_ms: u64,
     /// How long any other probe waits at least.
     pub answer_min_ms: u64,
     /// And at most, once the outage is long.
@@ -57,6 +61,7 @@ impl Default for Limits {
             resume_interval_ms: 20,
             retry_after_max_ms: 60_000,
             answer_silent_ms: 1_100,
+            answer_unacknowledged_ms: 400,
             answer_min_ms: 2_000,
             answer_max_ms: 10_000,
             unready_ms: 10_000,
@@ -90,9 +95,10 @@ impl std::fmt::Display for State {
 pub enum Input {
     /// A request failed, and it may be the cluster's fault.
     Failed,
-    /// Nothing comes any more from a server that kept sending, or nothing that it would have to
-    /// acknowledge was acknowledged.
+    /// Nothing comes any more from a server that kept sending.
     Silent,
+    /// Nothing that it would have to acknowledge was acknowledged.
+    Unacknowledged,
     /// A request was answered, or a watch has brought something.
     Answered,
     /// A request is about to be sent, and can wait.
@@ -154,7 +160,8 @@ enum Circuit {
 struct Suspicion {
     since_ms: u64,
     probe_at_ms: u64,
-    is_silent: bool,
+    /// How long the probe waits for its answer at least.
+    answer_min_ms: u64,
 }
 
 /// One cluster's breaker.
@@ -207,8 +214,9 @@ impl Breaker {
     /// Takes in what has happened; `now_ms` never goes back.
     pub fn step(&mut self, now_ms: u64, input: Input) -> Output {
         match input {
-            Input::Failed => self.suspect(now_ms, false),
-            Input::Silent => self.suspect(now_ms, true),
+            Input::Failed => self.suspect(now_ms, self.limits.answer_min_ms),
+            Input::Silent => self.suspect(now_ms, self.limits.answer_silent_ms),
+            Input::Unacknowledged => self.suspect(now_ms, self.limits.answer_unacknowledged_ms),
             Input::Answered => self.answered(),
             Input::Ask { was_held } => return self.ask(now_ms, was_held),
             Input::ProbeAnswered => self.probe_answered(),
@@ -221,12 +229,12 @@ impl Breaker {
         Output::None
     }
 
-    fn suspect(&mut self, now_ms: u64, is_silent: bool) {
+    fn suspect(&mut self, now_ms: u64, answer_min_ms: u64) {
         if self.suspicion.is_none() && self.state() != State::Open {
             self.suspicion = Some(Suspicion {
                 since_ms: now_ms,
                 probe_at_ms: self.probes.take(now_ms),
-                is_silent,
+                answer_min_ms,
             });
         }
     }
@@ -270,16 +278,12 @@ impl Breaker {
         }
         self.is_probing = true;
         let outage_ms = now_ms.saturating_sub(since_ms);
-        let is_silent = self.suspicion.is_some_and(|suspicion| suspicion.is_silent);
-        let answer_min_ms = if is_silent {
-            self.limits.answer_silent_ms
-        } else {
-            self.limits.answer_min_ms
-        };
+        let answer_min_ms = self.suspicion.map(|suspicion| suspicion.answer_min_ms);
         Output::Probe(Probe {
             answer_ms: self
                 .part_of(outage_ms)
-                .clamp(answer_min_ms, self.limits.answer_max_ms),
+                .max(answer_min_ms.unwrap_or(self.limits.answer_min_ms))
+                .min(self.limits.answer_max_ms),
             accepts_list: outage_ms >= self.limits.unready_ms,
         })
     }

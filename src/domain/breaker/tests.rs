@@ -90,6 +90,23 @@ fn a_server_that_has_fallen_silent_is_given_less_time_to_answer() {
 }
 
 #[test]
+fn a_server_that_acknowledged_nothing_is_given_even_less() {
+    let mut breaker = breaker();
+    breaker.step(5, Input::Unacknowledged);
+    // Its watch has ended with that.
+    breaker.step(5, Input::Failed);
+    let shortest = Probe {
+        answer_ms: 400,
+        accepts_list: false,
+    };
+    assert_eq!(ask(&mut breaker, 5), Output::Probe(shortest));
+    breaker.step(405, down(0));
+    let at_ms = next_probe(&mut breaker, 405);
+    // Had it only been slow, it would be found soon.
+    assert!(at_ms <= 505, "{at_ms}");
+}
+
+#[test]
 fn an_answer_to_another_request_clears_the_cluster_even_of_a_probe_that_fails() {
     let mut breaker = breaker();
     breaker.step(0, Input::Failed);
