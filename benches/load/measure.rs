@@ -81,7 +81,7 @@ pub(crate) struct Watched<'a> {
     world: World,
 }
 
-/// The CPU time of a replica in a period, and the events that it published.
+/// The CPU time of a process in a period, and the events that it published or read.
 struct Used {
     cpu: Duration,
     elapsed: Duration,
@@ -89,6 +89,17 @@ struct Used {
 }
 
 impl Used {
+    async fn over(span: Duration, pid: u32, mut count: impl AsyncFnMut() -> u64) -> Self {
+        let (events, start) = (count().await, Instant::now());
+        let before = cpu(pid);
+        tokio::time::sleep(span).await;
+        Self {
+            cpu: cpu(pid) - before,
+            elapsed: start.elapsed(),
+            events: count().await - events,
+        }
+    }
+
     fn us_per_event(&self) -> f64 {
         self.cpu.as_secs_f64() * 1e6 / self.events.max(1) as f64
     }
@@ -142,14 +153,7 @@ impl<'a> Watched<'a> {
     }
 
     async fn used(&self) -> Used {
-        let (published, start) = (self.published().await, Instant::now());
-        let before = cpu(self.pid());
-        tokio::time::sleep(self.plan.span).await;
-        Used {
-            cpu: cpu(self.pid()) - before,
-            elapsed: start.elapsed(),
-            events: self.published().await - published,
-        }
+        Used::over(self.plan.span, self.pid(), async || self.published().await).await
     }
 
     /// From the API server's socket to the owner's ring.
@@ -194,14 +198,8 @@ impl<'a> Watched<'a> {
             ..LoadOptions::default()
         });
         tokio::time::sleep(self.plan.warm_up).await;
-        let (before, start) = (reader.events(), Instant::now());
-        let cpu_before = cpu(reader.pid());
-        tokio::time::sleep(self.plan.span).await;
-        let used = Used {
-            cpu: cpu(reader.pid()) - cpu_before,
-            elapsed: start.elapsed(),
-            events: reader.events() - before,
-        };
+        let pid = reader.pid();
+        let used = Used::over(self.plan.span, pid, async || reader.events()).await;
         drop(reader);
         load.stop().await;
         fleet.stop().await;

@@ -278,12 +278,15 @@ impl Breaker {
         }
         self.is_probing = true;
         let outage_ms = now_ms.saturating_sub(since_ms);
-        let answer_min_ms = self.suspicion.map(|suspicion| suspicion.answer_min_ms);
+        let answer_min_ms = self
+            .suspicion
+            .map_or(self.limits.answer_min_ms, |suspicion| {
+                suspicion.answer_min_ms
+            });
         Output::Probe(Probe {
             answer_ms: self
                 .part_of(outage_ms)
-                .max(answer_min_ms.unwrap_or(self.limits.answer_min_ms))
-                .min(self.limits.answer_max_ms),
+                .clamp(answer_min_ms, self.limits.answer_max_ms),
             accepts_list: outage_ms >= self.limits.unready_ms,
         })
     }

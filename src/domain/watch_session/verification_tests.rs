@@ -34,7 +34,27 @@ struct World {
 impl World {
     /// A session whose watch after `position` is open, probed at `list`.
     fn watching(position: u64, list: u64) -> Self {
-        let resume = ResumePoint::At(Position::closed(Era(1), rv(position)));
+        let mut world = Self::start(ResumePoint::At(Position::closed(Era(1), rv(position))));
+        world.reopen(position, list);
+        world
+    }
+
+    /// The same, of a session whose era began there, and whose first watch broke.
+    fn reopened(position: u64, list: u64) -> Self {
+        let mut world = Self::start(ResumePoint::Fresh);
+        world.step(probed(position));
+        let from = rv(position);
+        assert_eq!(world.step(Input::Granted), [Output::Watch { from }]);
+        assert_eq!(world.step(Input::Opened), []);
+        world.step(Input::Failed(Failure::Other {
+            retry_after_ms: None,
+        }));
+        assert_eq!(world.step(Input::Waited), [Output::Probe]);
+        world.reopen(position, list);
+        world
+    }
+
+    fn start(resume: ResumePoint) -> Self {
         let policy = SessionPolicy {
             silence_ms: u64::MAX,
             ..SessionPolicy::default()
@@ -42,23 +62,6 @@ impl World {
         let session = WatchSession::new(resume, None, policy);
         let mut world = Self { session, now_ms: 0 };
         world.step(Input::Start);
-        world.reopen(position, list);
-        world
-    }
-
-    /// The same, of a session whose era has just begun there.
-    fn begun(position: u64) -> Self {
-        let policy = SessionPolicy {
-            silence_ms: u64::MAX,
-            ..SessionPolicy::default()
-        };
-        let session = WatchSession::new(ResumePoint::Fresh, None, policy);
-        let mut world = Self { session, now_ms: 0 };
-        world.step(Input::Start);
-        world.step(probed(position));
-        let from = rv(position);
-        assert_eq!(world.step(Input::Granted), [Output::Watch { from }]);
-        assert_eq!(world.step(Input::Opened), []);
         world
     }
 
@@ -361,12 +364,7 @@ fn t4_history_that_is_another_one_begins_an_era() {
 /// cluster has as well.
 #[test]
 fn t4_a_bookmark_behind_the_list_proves_nothing_and_a_list_behind_it_has_the_probe_decide() {
-    let mut world = World::begun(1);
-    world.step(Input::Failed(Failure::Other {
-        retry_after_ms: None,
-    }));
-    assert_eq!(world.step(Input::Waited), [Output::Probe]);
-    world.reopen(1, 77);
+    let mut world = World::reopened(1, 77);
     assert_eq!(world.pass(3_000), []);
     assert_eq!(world.step(Input::Bookmark(rv(1))), []);
     world.due_in(SETTLE_MS - 3_000);
@@ -377,12 +375,7 @@ fn t4_a_bookmark_behind_the_list_proves_nothing_and_a_list_behind_it_has_the_pro
 
 #[test]
 fn a_bookmark_on_the_way_to_the_list_is_progress() {
-    let mut world = World::begun(1);
-    world.step(Input::Failed(Failure::Other {
-        retry_after_ms: None,
-    }));
-    world.step(Input::Waited);
-    world.reopen(1, 77);
+    let mut world = World::reopened(1, 77);
     assert_eq!(world.pass(3_000), []);
     assert_eq!(
         world.step(Input::Bookmark(rv(40))),

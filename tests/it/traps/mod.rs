@@ -55,8 +55,12 @@ impl Pair {
                 .iter()
                 .all(|resource| record.kept().of(resource).last() == Some(&words))
         };
+        self.both_see(words, last).await;
+    }
+
+    async fn both_see(&self, what: &str, look: impl Fn(&Record) -> bool) {
         for (_, recorder) in &self.0 {
-            recorder.sees(words, PATIENCE, last).await;
+            recorder.sees(what, PATIENCE, &look).await;
         }
     }
 
@@ -64,11 +68,7 @@ impl Pair {
     /// one.
     async fn complete(&self) {
         let is_complete = |record: &Record| record.kept().table.is_complete();
-        for (_, recorder) in &self.0 {
-            recorder
-                .sees("snapshots are complete", PATIENCE, is_complete)
-                .await;
-        }
+        self.both_see("snapshots are complete", is_complete).await;
     }
 
     /// Waits until they have received so many gaps, and what follows.
@@ -77,9 +77,7 @@ impl Pair {
         let received = |record: &Record| {
             record.gaps.len() >= count && record.kept().table.is_complete() && record.is_current
         };
-        for (_, recorder) in &self.0 {
-            recorder.sees("the gaps come", PATIENCE, received).await;
-        }
+        self.both_see("the gaps come", received).await;
     }
 
     fn judge(&self, stage: &Stage, who: &str, gaps: Gaps<'_>) {
