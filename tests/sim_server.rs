@@ -500,6 +500,10 @@ async fn events_are_dropped_and_repeated_on_demand() {
     world.cluster.faults().set(Fault::DropEvent(2));
     let mut lines = world.watch_maps("1").await;
     expect_lines(&mut lines, "ADDED a@2, ADDED c@4").await;
+    world.cluster.faults().clear(Fault::DropEvent(0));
+    world.cluster.faults().set_times(Fault::RepeatEvents, 2);
+    let mut lines = world.watch_maps("2").await;
+    expect_lines(&mut lines, "ADDED b@3, ADDED b@3, ADDED c@4, ADDED c@4").await;
 }
 
 #[tokio::test]

@@ -44,6 +44,8 @@ pub enum Fault {
     /// A new watch begins with this many events from before the resource version asked for (watch
     /// trap T10).
     ReplayEvents(u32),
+    /// Watches send each event twice, the second time before anything else (watch trap T10).
+    RepeatEvents,
     /// `sendInitialEvents` is refused with 422 (watch trap T16).
     NoWatchList,
     /// Of so many new watches one is sent no changes while this is on, as by an API server whose

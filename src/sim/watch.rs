@@ -374,8 +374,14 @@ impl Watch {
             for entry in &entries {
                 let length = lines.len();
                 scope.write_entry(&mut lines, entry);
-                if lines.len() > length && scope.cluster.faults().drops_event() {
+                if lines.len() == length {
+                    continue;
+                }
+                let faults = scope.cluster.faults();
+                if faults.drops_event() {
                     lines.truncate(length);
+                } else if faults.strike(Fault::RepeatEvents).is_some() {
+                    lines.extend_from_within(length..);
                 }
             }
             // A full batch of which nothing is for us: there may be more.
