@@ -10,7 +10,7 @@ use quorumwatch::{
 };
 
 use super::{CACHE_RESET, EXPIRED, Expected, NONE, Pair, spring};
-use crate::harness::{CONFIGMAPS, EVENTS, Gaps, PATIENCE, Record, Stage, holds};
+use crate::harness::{CONFIGMAPS, EVENTS, Gaps, PATIENCE, Record, Replica, Stage, holds};
 
 /// So often an API server is asked before it does right again.
 const ASKED: u64 = 4;
@@ -91,6 +91,34 @@ async fn changes_of_before_that_a_new_watch_sends_again_come_once() {
         stage.faults().clear_all();
     };
     spring("replay", replayed, Expected::of_all(NONE)).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn changes_that_a_watch_sends_twice_come_once() {
+    let name = "sent-twice";
+    let repeated = async |stage: &Stage, live: &Pair| {
+        stage.faults().set(Fault::RepeatEvents);
+        stage.write_unseen();
+        // Those that share a version are repeated one by one.
+        for resource in [EVENTS, CONFIGMAPS] {
+            let (resource, together) = (resource.parse().unwrap(), ["changed", "two"]);
+            let together = together.map(|object| ("default", object));
+            stage.cluster.delete_batch(&resource, &together).unwrap();
+        }
+        live.have("DELETED two").await;
+        stage.faults().clear_all();
+        stage.write("then");
+        live.see(stage, "then").await;
+        expect_no_alarm(stage, name);
+    };
+    spring(name, repeated, Expected::of_all(NONE)).await;
+}
+
+/// The replicas have logged nothing about this cluster that nobody should ever see.
+fn expect_no_alarm(stage: &Stage, name: &str) {
+    let alarms = stage.group.replicas.iter().flat_map(Replica::alarms);
+    let alarms: Vec<_> = alarms.filter(|line| line.contains(name)).collect();
+    assert!(alarms.is_empty(), "{alarms:#?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
