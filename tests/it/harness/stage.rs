@@ -27,7 +27,7 @@ pub(crate) const EVENTS: &str = "v1/events";
 pub(crate) const CONFIGMAPS: &str = "v1/configmaps";
 
 /// Rings that hold next to nothing, so that who was away is served from the API server's history. No
-/// connections are kept ready: requests are counted.
+/// connections are kept ready: requests are counted. More lines of `[watch]` may follow.
 const CONFIG: &str = "[limits]\nring_bytes = 65536\n[watch]\nwarm_clusters = 0\n";
 
 /// More than the rings of one stream hold: so many objects of so many bytes.
@@ -105,7 +105,18 @@ impl Stage {
 
     /// The same in a group of its own, whose replicas may be killed.
     pub(crate) async fn open_alone(name: &str) -> Self {
-        let config = CONFIG.to_owned();
+        Self::open_configured(name, "").await
+    }
+
+    /// The same in a group of its own that compares every stream with a list as often as the
+    /// configuration allows: 5 to 6 s after its beginning, then every 10 to 12 s.
+    pub(crate) async fn open_audited(name: &str) -> Self {
+        Self::open_configured(name, "audit_interval_ms = 10000\n").await
+    }
+
+    /// The same in a group of its own, with these lines after those of `[watch]`.
+    async fn open_configured(name: &str, watch: &str) -> Self {
+        let config = format!("{CONFIG}{watch}");
         let group = Group::start_with(3, &Options { config }).await;
         Self::open_in(Arc::new(group), name, StageOptions::default()).await
     }

@@ -1,7 +1,7 @@
 //! What a watch does not show: what it leaves out, what it holds back, a past that is replaced while
 //! it is open, and nothing at all for a long time.
 
-use std::time::Duration;
+use std::{collections::BTreeSet, time::Duration};
 
 use quorumwatch::sim::{Fault, Manifest};
 
@@ -90,6 +90,69 @@ async fn versions_that_go_back_and_overtake_what_was_seen_are_a_gap_and_a_snapsh
         ..NONE
     };
     spring("overtaken", restored, Expected::of_all(gaps)).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn versions_that_go_back_under_an_open_watch_and_are_overtaken_are_a_gap_and_a_snapshot() {
+    let stage = Stage::open_audited("overtaken-open").await;
+    let live = Pair::subscribe(&stage, 0).await;
+    let away = Pair::subscribe(&stage, 1).await;
+    let backup = stage.cluster.current_rv();
+    for n in 0..10 {
+        stage.write(&format!("lost-{n}"));
+    }
+    for pair in [&live, &away] {
+        pair.see(&stage, "lost-9").await;
+    }
+    let away = away.leave();
+    // The history is checked whenever a watch is opened. What was delivered by then, and is lost,
+    // is what shows that it is another one.
+    stage.reopens_its_watches().await;
+    stage.cluster.rewind(&backup).unwrap();
+    for n in 0..30 {
+        stage.write(&format!("other-{n}"));
+    }
+    let gaps = Gaps {
+        events: &[RESET],
+        configmaps: &[RESET],
+        ..NONE
+    };
+    live.see_gaps(gaps).await;
+    stage.write("after");
+    let back = Pair::resume(&stage, away, 2);
+    for pair in [&live, &back] {
+        pair.see(&stage, "after").await;
+        pair.see_gaps(gaps).await;
+        expect_reset_in_the_open(&stage, pair).await;
+    }
+    stage.close().await;
+}
+
+/// What a watch that stays open sends of another history comes as if it were the same one, up to
+/// the gap: what was received by then is of neither. But nothing comes twice, and in the end they
+/// have what exists.
+async fn expect_reset_in_the_open(stage: &Stage, pair: &Pair) {
+    for (begin, recorder) in &pair.0 {
+        let has_all = |record: &Record| stage.has_all_objects(record, begin);
+        recorder.sees("it has what exists", PATIENCE, has_all).await;
+        let record = recorder.record();
+        let script = &record.kept().script;
+        assert_eq!(record.not_after, 0, "{begin:?}: {script:#?}");
+        let added = script
+            .iter()
+            .filter(|(_, words)| words.starts_with("ADDED"));
+        let distinct: BTreeSet<_> = added.clone().collect();
+        assert_eq!(added.count(), distinct.len(), "{begin:?}: {script:#?}");
+        for resource in [EVENTS, CONFIGMAPS] {
+            let of_it = record.gaps.iter().filter(|gap| gap.resource == resource);
+            let reasons: Vec<_> = of_it.map(|gap| (gap.reason(), gap.repaired)).collect();
+            assert_eq!(reasons, [RESET], "{begin:?}, {resource}: {script:#?}");
+            let of_it = record.kept().of(resource);
+            let place = |words: &str| of_it.iter().position(|it| *it == words);
+            let (last, gap) = (place("ADDED other-29"), place("GAP HISTORY_RESET"));
+            assert!(last.is_some() && last < gap, "{begin:?}: {script:#?}");
+        }
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
