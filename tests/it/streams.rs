@@ -5,16 +5,19 @@ use std::{collections::BTreeSet, time::Duration};
 
 use quorumwatch::{
     client::Begin,
-    domain::cluster::Resource,
+    domain::{cluster::Resource, position::ResourceVersion},
     proto::v1::{
         ClosingReason, Cluster, ClusterCondition, Filter, FromSnapshot, GapReason,
         ResourceSelector, StreamChangeReason as Why, StreamChangeType as What, SubscribeRequest,
         Until, subscribe_request::From, subscribe_response::Frame,
     },
-    sim::Manifest,
+    sim::{Fault, Manifest, SimCluster},
 };
 
-use crate::harness::{PATIENCE, Record, Recorder, World, WorldOptions, holds, masked_update};
+use crate::harness::{
+    CONFIGMAPS, EVENTS, PATIENCE, Record, Recorder, World, WorldOptions, eventually, holds,
+    masked_update,
+};
 
 /// A cluster is created, changed or removed, and subscribers notice.
 const EFFECT: Duration = Duration::from_secs(20);
@@ -311,14 +314,97 @@ async fn a_cluster_created_while_away() {
     world.monitor("sim-2").await;
     world.group.owned(2).await;
     write(&world, "sim-2", "one");
-    // The era in which the event was is not the present one any more.
-    let owned = world.cluster("sim-2");
-    owned.reset_watch_cache();
     write(&world, "sim-2", "two");
     let back = Recorder::resume(away, world.group.endpoints_from(0));
     sees_event(&back, "two").await;
     assert_eq!(times(&back.record(), &["one", "two"]), [1, 1]);
     assert!(changes(&back.record(), 0).contains(&(What::Added, Why::Created)));
+}
+
+/// Waits until the group has agreed that it has everything of a cluster's only stream up to a
+/// version; returns the era that the stream is in then.
+async fn era_at(world: &World, cluster: &str, rv: &ResourceVersion) -> u64 {
+    let client = world.group.client();
+    let what = format!("{cluster} is watched up to {rv}");
+    let (era, _) = eventually(&what, EFFECT, async || {
+        let shard = client.shard(cluster).await.ok()?;
+        let at = shard.streams.first()?.checkpoint.as_ref()?;
+        let reached: ResourceVersion = at.resource_version.parse().ok()?;
+        (reached >= *rv).then_some(at.era)
+    })
+    .await;
+    era
+}
+
+/// In a cluster with one stream, an object is created in the first era, and another one while the
+/// API server is gone. What is done to its history then makes a further era begin.
+async fn begins_another_era(
+    world: &World,
+    cluster: &str,
+    resource: &str,
+    lose: impl FnOnce(&SimCluster),
+) {
+    let resource: Resource = resource.parse().unwrap();
+    let sim = world.cluster(cluster);
+    let create = |name: &str| {
+        let manifest = Manifest::new("default", name);
+        sim.create(&resource, &manifest).unwrap()
+    };
+    let first = era_at(world, cluster, &create("one")).await;
+    sim.faults().set(Fault::Unreachable);
+    let has_ended = async || sim.open_watches() == 0;
+    holds("its watch has ended", PATIENCE, has_ended).await;
+    let two = create("two");
+    lose(&sim);
+    sim.faults().clear(Fault::Unreachable);
+    assert!(era_at(world, cluster, &two).await > first);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_cluster_created_while_away_whose_first_era_is_over() {
+    let world = World::start_empty(WorldOptions {
+        clusters: 3,
+        replicas: 1,
+        ..WorldOptions::default()
+    })
+    .await;
+    world.monitor("sim-1").await;
+    world.group.owned(1).await;
+    let endpoints = || world.group.endpoints_from(0);
+    let away = Recorder::start_keeping(endpoints(), Filter::default(), Begin::Now);
+    away.covers(1).await;
+    let away = away.leave();
+    for (cluster, resource) in [("sim-2", CONFIGMAPS), ("sim-3", EVENTS)] {
+        let created = Cluster {
+            resources: vec![ResourceSelector {
+                resource: resource.into(),
+                ..ResourceSelector::default()
+            }],
+            ..world.described(cluster)
+        };
+        world.group.client().create(created).await.unwrap();
+    }
+    world.group.owned(3).await;
+    // The era that follows is repaired in the one, and continues nothing in the other.
+    begins_another_era(&world, "sim-2", CONFIGMAPS, SimCluster::reset_watch_cache).await;
+    begins_another_era(&world, "sim-3", EVENTS, SimCluster::compact).await;
+    let back = Recorder::resume(away, endpoints());
+    let repaired = ["ADDED one", "GAP WATCH_CACHE_RESET repaired", "ADDED two"];
+    let snapshot = ["SNAPSHOT one", "SNAPSHOT two", "SYNCED"];
+    let lost = ["ADDED one", "GAP HISTORY_EXPIRED"];
+    let broken = [&lost[..], &snapshot[..]].concat();
+    let has_all = |record: &Record| {
+        let kept = record.kept();
+        kept.of(CONFIGMAPS) == repaired && kept.of(EVENTS) == broken
+    };
+    back.sees("both come from their beginning", EFFECT, has_all)
+        .await;
+    let record = back.record();
+    let created = changes(&record, 0);
+    let created = created
+        .iter()
+        .filter(|change| **change == (What::Added, Why::Created));
+    assert_eq!(created.count(), 2, "{record:#?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
