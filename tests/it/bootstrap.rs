@@ -3,8 +3,12 @@
 use std::{collections::BTreeSet, time::Duration};
 
 use quorumwatch::proto::v1::MemberRole;
+use tonic::Code;
 
-use crate::harness::{Group, Options, PATIENCE, holds};
+use crate::{
+    failures_data::in_cluster,
+    harness::{Group, Options, PATIENCE, Replica, holds},
+};
 
 /// How long a replica may take to see that it does not belong, and to end.
 const REFUSAL: Duration = Duration::from_secs(15);
@@ -106,7 +110,7 @@ async fn data_in_use_is_refused() {
     let first = group.replicas.remove(0);
     let folder = first.folder.parent().unwrap();
     // The same name and directory, but other ports.
-    let second = crate::harness::Replica::new("a", folder, "");
+    let second = Replica::new("a", folder, "");
     group.replicas.push(second);
     group.launch(0);
     let exit = group.replicas[0].exit(REFUSAL).await;
@@ -136,7 +140,7 @@ async fn a_replica_that_lost_its_data_is_not_taken_for_itself() {
     let name = group.replicas[victim].name.clone();
     let alive = &group.replicas[(victim + 1) % 3].name;
     let refused = client.remove(alive).await.unwrap_err();
-    assert_eq!(refused.code(), tonic::Code::FailedPrecondition, "{refused}");
+    assert_eq!(refused.code(), Code::FailedPrecondition, "{refused}");
     let removed = async || client.remove(&name).await.is_ok();
     holds("the dead one is removed", PATIENCE, removed).await;
     group.launch(victim);
@@ -149,4 +153,47 @@ async fn a_replica_that_lost_its_data_is_not_taken_for_itself() {
         })
     };
     holds("the new one votes", PATIENCE, joined).await;
+}
+
+/// The Raft role of a replica, as another one that is up reports it.
+async fn role_in(group: &Group, index: usize) -> Option<MemberRole> {
+    let name = &group.replicas[index].name;
+    let reported = group.client().group().await.ok()?;
+    let member = reported.members.iter().find(|it| it.name == *name)?;
+    Some(role_of(member))
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_sixth_replica_votes_once_one_of_five_voters_is_removed() {
+    let mut group = Group::start(5).await;
+    let folder = group.replicas[0].folder.parent().unwrap().to_owned();
+    let sixth = group.replicas.len();
+    group.replicas.push(Replica::new("f", &folder, ""));
+    group.launch(sixth);
+    group.whole().await;
+    assert_eq!(role_in(&group, sixth).await, Some(MemberRole::Learner));
+    let leader = group.leader().await;
+    let voters: Vec<_> = (0..sixth).filter(|index| *index != leader).collect();
+    for voter in &voters {
+        assert_eq!(role_in(&group, *voter).await, Some(MemberRole::Voter));
+    }
+
+    group.replicas[voters[0]].kill();
+    let client = group.replicas[leader].client();
+    let name = group.replicas[voters[0]].name.clone();
+    let removed = async || client.remove(&name).await.is_ok();
+    holds("the dead one is removed", PATIENCE, removed).await;
+    let votes = async || role_in(&group, sixth).await == Some(MemberRole::Voter);
+    holds("the learner has become a voter", PATIENCE, votes).await;
+
+    // Of five voters three are left, its own vote counted; of four it would be two.
+    for voter in &voters[1..3] {
+        group.replicas[*voter].kill();
+    }
+    let written = async || match client.create(in_cluster("x")).await {
+        Ok(_) => true,
+        // It was written before, and its outcome was not known then.
+        Err(status) => status.code() == Code::AlreadyExists,
+    };
+    holds("there is a majority with its vote", PATIENCE, written).await;
 }
