@@ -118,13 +118,18 @@ pub(crate) fn future(whole: &str) -> String {
     URL_SAFE_NO_PAD.encode(bytes)
 }
 
+/// The codec of the group with this id.
+fn codec(group_id: &str) -> CursorCodec {
+    let group = uuid::Uuid::parse_str(group_id).unwrap();
+    CursorCodec::new(GroupId(group.into_bytes()))
+}
+
 /// A cursor of this group in a stream that it has not had yet.
 fn ahead(group_id: &str) -> String {
-    let group = uuid::Uuid::parse_str(group_id).unwrap();
     let mut cursor = Cursor::default();
     let place = Place::At(Position::closed(Era(1), 7.into()));
     cursor.places.insert(StreamId(1_000_000), place);
-    CursorCodec::new(GroupId(group.into_bytes())).whole(&cursor)
+    codec(group_id).whole(&cursor)
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -359,6 +364,42 @@ async fn a_replica_that_was_frozen_does_not_refuse_a_newer_cursor() {
         }
     };
     holds("it serves once it has caught up", PATIENCE, answered).await;
+}
+
+/// One that was frozen may have caught up before it is asked. This one is behind for certain: what
+/// the cursor knows of does not exist yet.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_replica_that_is_behind_a_cursor_does_not_refuse_it_for_good() {
+    let world = World::start_empty(WorldOptions {
+        clusters: 2,
+        ..WorldOptions::default()
+    })
+    .await;
+    world.monitor("sim-1").await;
+    world.group.owned(1).await;
+    let leader = world.group.leader().await;
+    let recorder = Recorder::all_from_now(world.group.endpoints_from(leader));
+    recorder.covers(1).await;
+    let kept = recorder.leave().cursor.parts().to_vec();
+    let leads = world.group.replicas[leader].client();
+    let behind = world.group.replicas[(leader + 1) % 3].client();
+    let codec = codec(&leads.group().await.unwrap().group_id);
+    let mut cursor = codec.read(&kept).unwrap();
+    // The ids of the next cluster and of its stream, which the group has not agreed on yet.
+    cursor.newest += 2;
+    let newer = vec![codec.whole(&cursor)];
+    // Only the leader knows that nobody has given such a cursor.
+    let (refused, lost) = tokio::join!(
+        behind.subscribe(after(newer.clone())),
+        leads.subscribe(after(newer.clone()))
+    );
+    let (refused, lost) = (refused.unwrap_err(), lost.unwrap_err());
+    assert_eq!(refused.code(), Code::Unavailable, "{refused}");
+    assert_eq!(reason(&refused), "REPLICA_BEHIND", "{refused}");
+    assert_eq!(reason(&lost), "CURSOR_FROM_LOST_STATE", "{lost}");
+    world.monitor("sim-2").await;
+    let served = async || behind.subscribe(after(newer.clone())).await.is_ok();
+    holds("it serves once it has caught up", PATIENCE, served).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
