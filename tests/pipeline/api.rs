@@ -80,6 +80,8 @@ struct Shared {
     excused: Vec<(Selection, String, u64)>,
     /// Pages of lists that are answered before the others wait.
     pages: Option<u32>,
+    /// Whether lists for snapshots wait.
+    holds_snapshots: bool,
 }
 
 impl Api {
@@ -95,6 +97,7 @@ impl Api {
                 faults: BTreeMap::new(),
                 excused: Vec::new(),
                 pages: None,
+                holds_snapshots: false,
             })),
         }
     }
@@ -110,6 +113,11 @@ impl Api {
     /// So many pages of lists are answered from now on, then none until set otherwise.
     pub(crate) fn allow_pages(&self, pages: Option<u32>) {
         self.lock().pages = pages;
+    }
+
+    /// Lists for snapshots are not answered until this is set back. They show what exists then.
+    pub(crate) fn hold_snapshots(&self, holds: bool) {
+        self.lock().holds_snapshots = holds;
     }
 
     pub(crate) fn manners(&self) -> Manners {
@@ -181,6 +189,7 @@ impl Api {
             return Ok(self.watch(&query, rng));
         }
         self.wait_for_page(&query).await;
+        self.wait_for_snapshots(&query, asked.metadata).await;
         let list = self.list(&query, asked.metadata);
         if dice(&mut rng, manners.slow) {
             // What it shows is of when it was asked.
@@ -212,6 +221,15 @@ impl Api {
                     return;
                 }
             }
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    }
+
+    /// A snapshot is a list of whole objects as they are; a repair asks for exact ones.
+    async fn wait_for_snapshots(&self, query: &Query, metadata: bool) {
+        let is_exact = query.get("resourceVersionMatch").is_some();
+        let is_for_a_snapshot = query.get("limit").is_some() && !metadata && !is_exact;
+        while is_for_a_snapshot && self.lock().holds_snapshots {
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
     }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use quorumwatch::{
     domain::{
-        delivery::item::Part,
+        delivery::{item::Part, place::Place},
         event::GapReason,
         id::ReplicaId,
         stream::{ResumePoint, Stream},
@@ -13,8 +13,9 @@ use quorumwatch::{
 };
 
 use crate::{
+    api::Manners,
     etcd::Write,
-    subscriber::{Begin, Seen, Subscriber},
+    subscriber::{Begin, Record, Seen, Subscriber},
     want::Want,
     world::World,
 };
@@ -249,6 +250,97 @@ async fn a_snapshot_whose_list_is_gone_says_that_it_begins_again() {
         .iter()
         .any(|it| it.seen == Seen::Restarted);
     assert!(restarted);
+}
+
+/// The owner of `east` stays, and loses its watches, which cannot be continued although lists
+/// answer: each stream begins a repaired era, or several.
+async fn begin_repaired_eras(world: &mut World) {
+    let api = world.api("east");
+    api.set_manners(Manners {
+        gone: 1_000,
+        ..Manners::default()
+    });
+    world.write("east", 5);
+    let begun = async {
+        while !are_repaired(world) {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    };
+    let begun = tokio::time::timeout(PATIENCE, begun).await;
+    assert!(begun.is_ok(), "no era begins");
+    api.set_manners(Manners::default());
+    // What is under way by then is over.
+    tokio::time::sleep(Duration::from_secs(2)).await;
+}
+
+/// Whether each stream of `east` is in a repaired era.
+fn are_repaired(world: &World) -> bool {
+    let state = world.group.now();
+    let streams = state.streams.values();
+    let mut streams = streams.filter(|stream| world.streams[&stream.id].cluster == "east");
+    streams.all(|stream| stream.era.as_ref().is_some_and(|era| era.repaired))
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_snapshot_of_a_list_that_is_newer_than_the_next_era_goes_on_in_that_era() {
+    for is_interrupted in [false, true] {
+        let mut world = World::new(17, LARGE).await;
+        world.write("east", 30);
+        world.settle().await;
+        // The list is asked for in the first era, and answered once the next ones have begun.
+        world.api("east").hold_snapshots(true);
+        let mut subscriber = subscribe(&world, A, Begin::Snapshot).await;
+        subscriber.read_for(Duration::from_millis(200)).await;
+        begin_repaired_eras(&mut world).await;
+        world.write("east", 5);
+        world.etcd("east").write_elsewhere();
+        world.api("east").hold_snapshots(false);
+        world.settle().await;
+        if is_interrupted {
+            let has_some = has_seen(Part::Snapshot, 4);
+            subscriber.wait_for(PATIENCE, has_some).await;
+            subscriber.break_off(1);
+            assert!(subscriber.open(&world, B));
+        }
+        world.write("east", 5);
+        finish(&world, &mut subscriber).await;
+        assert!(subscriber.gaps().is_empty(), "{}", subscriber.tail(20));
+        let state = world.group.now();
+        let is_newer = |record: &&Record| match (&record.seen, record.stream) {
+            (Seen::Synced(list), Some(stream)) => {
+                let era = state.streams[&stream].era.as_ref().unwrap();
+                list.era < era.era && list.rv > era.to
+            }
+            _ => false,
+        };
+        let newer = subscriber.records.iter().filter(is_newer);
+        assert_eq!(newer.count(), 2, "{}", subscriber.tail(20));
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_snapshot_that_is_read_slowly_while_a_repaired_era_begins_is_followed_by_the_rest() {
+    let mut world = World::new(18, LARGE).await;
+    world.write("east", 60);
+    world.settle().await;
+    let mut subscriber = subscribe(&world, A, Begin::Snapshot).await;
+    subscriber
+        .wait_for(PATIENCE, has_seen(Part::Snapshot, 4))
+        .await;
+    let record = subscriber.records.last().unwrap();
+    let mut places = record.cursor.as_ref().unwrap().places.values();
+    assert!(places.any(|place| matches!(place, Place::Snapshot { .. })));
+    // Until it reads on, it stands inside of the snapshot.
+    world.write("east", 10);
+    world.settle().await;
+    begin_repaired_eras(&mut world).await;
+    world.write("east", 10);
+    world.settle().await;
+    finish(&world, &mut subscriber).await;
+    let gaps = subscriber.gaps();
+    assert!(!gaps.is_empty() && gaps.iter().all(|repaired| *repaired));
+    let mut records = subscriber.records.iter();
+    assert!(!records.any(|record| record.seen == Seen::Restarted));
 }
 
 #[tokio::test(start_paused = true)]
