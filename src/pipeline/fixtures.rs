@@ -217,6 +217,12 @@ impl World {
         owners
     }
 
+    /// The group takes the cluster from its owner, and gives it to no other.
+    pub(super) fn take_away(&mut self) {
+        let command = fixtures::assign(&self.agreed, self.shard, None);
+        self.agree(&command);
+    }
+
     /// An era begins at this version; where the watch cache began again, it is repaired.
     pub(super) fn begin_era(&mut self, owned: &OwnedStream, reason: GapReason, to: u64) {
         let stream = &self.agreed.streams[&owned.id];

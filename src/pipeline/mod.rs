@@ -29,6 +29,8 @@ mod batches_tests;
 #[cfg(test)]
 mod fixtures;
 #[cfg(test)]
+mod hub_tests;
+#[cfg(test)]
 mod moves_tests;
 #[cfg(test)]
 mod repairs_tests;
