@@ -7,9 +7,17 @@ use crate::{
     domain::{
         cluster::{Resource, StreamSelector},
         cursor::Mode,
-        delivery::{item::Part, place::Place},
-        event::{Change, Event, ObjectKey},
+        delivery::{
+            feed::{self, FeedSession},
+            item::{Item, Part},
+            place::{Place, Reader},
+            publication::Publication,
+            way::Located,
+        },
+        event::{Change, Event, GapReason, ObjectKey},
+        history::HistoryItem,
         id::{ClusterId, Epoch, Era, GroupId},
+        stream::EraStart,
     },
     pipeline::output::{StreamChangeReason, StreamChangeType},
 };
@@ -135,5 +143,93 @@ fn frames_and_cursors_are_small() {
         assert!(all <= whole + 60 * streams + 30, "{all}");
         assert!(added <= 250, "{added}");
         assert!(event <= 300, "{event}");
+    }
+}
+
+/// An era that begins at this version, and continues nothing.
+fn era(number: u64, to: u64) -> EraStart {
+    EraStart {
+        era: Era(number),
+        reason: GapReason::HistoryExpired,
+        from: None,
+        to: to.into(),
+        repaired: false,
+        unbroken_since: Era(number),
+        broken_by: GapReason::HistoryExpired,
+        at: NOW,
+    }
+}
+
+/// What happened to one object.
+fn written(change: Change, rv: u64) -> Event {
+    Event {
+        change,
+        rv: rv.into(),
+        key: ObjectKey::new("default", "web-0", "uid of web-0"),
+        object: Bytes::from_static(b"{}"),
+        metadata_only: false,
+        seen: NOW,
+    }
+}
+
+/// The only event among some items.
+fn only_event(items: &[Item]) -> Arc<Published> {
+    match items {
+        [Item::Event(published)] => published.clone(),
+        other => panic!("one event: {other:?}"),
+    }
+}
+
+/// A change as an owner publishes it, in this era and epoch.
+fn published(start: EraStart, epoch: u64, event: Event) -> Arc<Published> {
+    let mut publication = Publication::new(Epoch(epoch));
+    publication.begin_era(start);
+    only_event(&publication.events(vec![event]).items)
+}
+
+/// An object as a snapshot shows it, by a list of this version, in this era.
+fn listed(start: EraStart, at: u64, event: Event) -> Arc<Published> {
+    let mut session = FeedSession::new(Epoch(3), Reader::Subscriber, Place::SnapshotDue);
+    let owner = Located {
+        next: None,
+        floor: start.start(),
+        era: start,
+    };
+    session.step(feed::Input::Start);
+    session.step(feed::Input::Located(Box::new(owner)));
+    session.step(feed::Input::History(HistoryItem::Listing(at.into())));
+    let objects = HistoryItem::Snapshot(vec![event]);
+    match session.step(feed::Input::History(objects)).as_slice() {
+        [feed::Output::Give(items)] => only_event(items),
+        other => panic!("the object is given: {other:?}"),
+    }
+}
+
+/// The id under which a stream's event is sent.
+fn id_in(stream: u64, published: &Published) -> String {
+    super::event(&name(stream), published).id
+}
+
+#[test]
+fn the_id_of_an_event_is_the_same_under_every_owner_and_differs_from_all_others() {
+    let change = |era, epoch, rv| published(era, epoch, written(Change::Modified, rv));
+    let id = id_in(1, &change(era(4, 10), 3, 15));
+    assert_eq!(id_in(1, &change(era(4, 10), 8, 15)), id);
+    assert_ne!(id_in(2, &change(era(4, 10), 3, 15)), id);
+    assert_ne!(id_in(1, &change(era(4, 10), 3, 16)), id);
+    assert_ne!(id_in(1, &change(era(5, 10), 3, 15)), id);
+    let deletion = published(era(4, 10), 3, written(Change::Deleted, 15));
+    assert_ne!(id_in(1, &deletion), id);
+}
+
+#[test]
+fn a_snapshot_event_has_the_id_of_the_change_in_the_same_era_and_in_no_other() {
+    for change in [Change::Added, Change::Modified] {
+        let id = id_in(1, &published(era(4, 10), 3, written(change, 15)));
+        let object = || written(Change::Snapshot, 15);
+        for at in [15, 20] {
+            assert_eq!(id_in(1, &listed(era(4, 10), at, object())), id);
+        }
+        assert_ne!(id_in(1, &listed(era(5, 18), 20, object())), id);
     }
 }
