@@ -17,7 +17,7 @@ use quorumwatch::{
 use tokio::{net::TcpListener, sync::watch, time::timeout};
 
 use crate::{
-    api::{Api, Open, status},
+    api::{Api, Open, PATIENCE, status},
     harness::{closed, object, policy, seen, selector, start, start_all, start_with},
 };
 
@@ -415,6 +415,38 @@ async fn nonsense_in_a_watch_is_reported_and_the_watch_opened_again() {
     let open = api.open(1).await;
     open.event("ADDED", &object("a", "1", 2)).await;
     watched.events(1).await;
+}
+
+#[tokio::test]
+async fn a_line_that_cannot_be_read_is_reported_and_asked_for_again_until_it_is_compacted() {
+    let mut api = Api::start().await;
+    let mut watched = start(&api.address, closed(1));
+    let padding = "x".repeat(8 * 1024 * 1024);
+    let too_long = format!(r#"{{"type":"ADDED","object":{{"padding":"{padding}"}}}}"#);
+    let not_decimal = r#"{"type":"ADDED","object":{"metadata":{"resourceVersion":"0x1"}}}"#;
+    for (line, reason) in [
+        (&*too_long, "a watch line is longer than 8388608 bytes"),
+        (
+            not_decimal,
+            "resource version \"0x1\" is not a decimal number: this API does not follow",
+        ),
+    ] {
+        let open = api.open(1).await;
+        open.line(line).await;
+        let reported = watched.health.wait_for(|health| {
+            health.condition == Condition::Degraded && health.reason.contains(reason)
+        });
+        let reported = timeout(PATIENCE, reported).await;
+        reported.expect("the reason is reported").unwrap();
+        open.abandoned().await;
+    }
+    api.set(|world| {
+        world.put(5, &[]);
+        world.compacted = 5;
+    });
+    api.open(1).await.error(410).await;
+    watched.grant(GapReason::HistoryExpired, 5, false).await;
+    api.open(5).await;
 }
 
 #[tokio::test]
