@@ -108,6 +108,8 @@ async fn versions_that_go_back_under_an_open_watch_and_are_overtaken_are_a_gap_a
     // The history is checked whenever a watch is opened. What was delivered by then, and is lost,
     // is what shows that it is another one.
     stage.reopens_its_watches().await;
+    stage.write("lost-too");
+    live.see(&stage, "lost-too").await;
     stage.cluster.rewind(&backup).unwrap();
     for n in 0..30 {
         stage.write(&format!("other-{n}"));
