@@ -15,10 +15,7 @@ use axum::{
     extract::connect_info::Connected,
     serve::{IncomingStream, Listener},
 };
-use tokio::{
-    io::{AsyncRead, AsyncWrite, ReadBuf},
-    net::{TcpListener, TcpStream},
-};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 /// The handle of one connection.
 #[derive(Clone, Debug, Default)]
@@ -48,25 +45,23 @@ impl Connection {
     }
 }
 
-/// A TCP listener of such connections.
+/// A listener of such connections.
 #[derive(Debug)]
-pub(super) struct BreakableListener(pub(super) TcpListener);
+pub(super) struct BreakableListener<L>(pub(super) L);
 
-/// A TCP stream that its handle can break.
+/// A stream that its handle can break.
 #[derive(Debug)]
-pub(super) struct BreakableStream {
-    stream: TcpStream,
+pub(super) struct BreakableStream<S> {
+    stream: S,
     connection: Connection,
 }
 
-impl Listener for BreakableListener {
-    type Io = BreakableStream;
+impl<L: Listener<Addr = SocketAddr>> Listener for BreakableListener<L> {
+    type Io = BreakableStream<L::Io>;
     type Addr = Connection;
 
-    async fn accept(&mut self) -> (BreakableStream, Connection) {
-        let (stream, client) = Listener::accept(&mut self.0).await;
-        // Lines are small and must not wait for each other; a failure costs only time.
-        let _ = stream.set_nodelay(true);
+    async fn accept(&mut self) -> (BreakableStream<L::Io>, Connection) {
+        let (stream, client) = self.0.accept().await;
         let connection = Connection {
             client: Some(client),
             ..Connection::default()
@@ -79,19 +74,19 @@ impl Listener for BreakableListener {
     }
 
     fn local_addr(&self) -> io::Result<Connection> {
-        self.0
-            .local_addr()
-            .map(|_: SocketAddr| Connection::default())
+        self.0.local_addr().map(|_| Connection::default())
     }
 }
 
-impl Connected<IncomingStream<'_, BreakableListener>> for Connection {
-    fn connect_info(stream: IncomingStream<'_, BreakableListener>) -> Self {
+impl<L: Listener<Addr = SocketAddr>> Connected<IncomingStream<'_, BreakableListener<L>>>
+    for Connection
+{
+    fn connect_info(stream: IncomingStream<'_, BreakableListener<L>>) -> Self {
         stream.remote_addr().clone()
     }
 }
 
-impl AsyncRead for BreakableStream {
+impl<S: AsyncRead + Unpin> AsyncRead for BreakableStream<S> {
     fn poll_read(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -102,7 +97,7 @@ impl AsyncRead for BreakableStream {
     }
 }
 
-impl AsyncWrite for BreakableStream {
+impl<S: AsyncWrite + Unpin> AsyncWrite for BreakableStream<S> {
     fn poll_write(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,

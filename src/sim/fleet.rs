@@ -9,7 +9,10 @@ use std::{
     time::Duration,
 };
 
-use axum::extract::connect_info::IntoMakeServiceWithConnectInfo;
+use axum::{
+    extract::connect_info::IntoMakeServiceWithConnectInfo,
+    serve::{Listener, ListenerExt as _},
+};
 use tokio::{net::TcpListener, sync::Mutex, task::JoinSet, time::MissedTickBehavior};
 use tokio_util::sync::CancellationToken;
 
@@ -91,6 +94,21 @@ impl Fleet {
         let address = options.listen;
         let refuse = |source| Error::Listen { address, source };
         let listener = TcpListener::bind(address).await.map_err(refuse)?;
+        let listener = listener.tap_io(|stream| {
+            // Lines are small and must not wait for each other; a failure costs only time.
+            let _ = stream.set_nodelay(true);
+        });
+        Self::start_on(listener, options)
+    }
+
+    /// Serves what this listener takes; to be called within a runtime.
+    pub fn start_on<L>(listener: L, options: FleetOptions) -> Result<Self, Error>
+    where
+        L: Listener<Addr = SocketAddr>,
+    {
+        check_names(&options.clusters)?;
+        let address = options.listen;
+        let refuse = |source| Error::Listen { address, source };
         let address = listener.local_addr().map_err(refuse)?;
         let context = Context {
             clock: Clock::start(),
