@@ -1,8 +1,9 @@
 //! The address of one replica.
 
-use std::{fmt, str::FromStr, time::Duration};
+use std::{fmt, str::FromStr, sync::Arc, time::Duration};
 
-use tonic::transport::Channel;
+use futures::future::BoxFuture;
+use tonic::transport::{Channel, Error};
 
 use super::Connection;
 
@@ -16,8 +17,25 @@ const PROBE_INTERVAL: Duration = Duration::from_secs(2);
 const PROBE_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// The client listener of one replica.
-#[derive(Clone, PartialEq, Eq)]
-pub struct Endpoint(http::Uri);
+#[derive(Clone)]
+pub struct Endpoint {
+    uri: http::Uri,
+    connect: Connect,
+}
+
+/// Opens a connection that is set up in this way.
+type Connect = Arc<
+    dyn Fn(tonic::transport::Endpoint) -> BoxFuture<'static, Result<Channel, Error>> + Send + Sync,
+>;
+
+/// The same listener, however it is reached.
+impl PartialEq for Endpoint {
+    fn eq(&self, other: &Self) -> bool {
+        self.uri == other.uri
+    }
+}
+
+impl Eq for Endpoint {}
 
 /// Why a text is not an endpoint.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -53,7 +71,10 @@ impl FromStr for Endpoint {
         match uri.scheme_str() {
             Some("https") => Err(NotAnEndpoint::Tls(named)),
             Some("http") if uri.path() == "/" && uri.query().is_none() => match uri.port_u16() {
-                Some(_) => Ok(Self(uri)),
+                Some(_) => Ok(Self {
+                    uri,
+                    connect: Arc::new(|setup| Box::pin(async move { setup.connect().await })),
+                }),
                 None if uri.port().is_none() => Err(NotAnEndpoint::NoPort(named)),
                 None => Err(NotAnEndpoint::Malformed(named)),
             },
@@ -65,7 +86,7 @@ impl FromStr for Endpoint {
 impl fmt::Display for Endpoint {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(
-            self.0
+            self.uri
                 .authority()
                 .map_or("", |authority| authority.as_str()),
         )
@@ -79,18 +100,32 @@ impl fmt::Debug for Endpoint {
 }
 
 impl Endpoint {
+    /// The same listener, reached in another way than over this machine's network: through a proxy,
+    /// say.
+    #[must_use]
+    pub fn connected_by<C>(self, connect: C) -> Self
+    where
+        C: Fn(tonic::transport::Endpoint) -> BoxFuture<'static, Result<Channel, Error>>
+            + Send
+            + Sync
+            + 'static,
+    {
+        Self {
+            connect: Arc::new(connect),
+            ..self
+        }
+    }
+
     /// Opens a connection, with keepalive probes so that a machine that is gone is noticed.
-    pub async fn connect(&self) -> Result<Connection, tonic::transport::Error> {
-        let channel = Channel::builder(self.0.clone())
+    pub async fn connect(&self) -> Result<Connection, Error> {
+        let setup = Channel::builder(self.uri.clone())
             .connect_timeout(CONNECT_TIMEOUT)
             .timeout(ANSWER_TIMEOUT)
             .http2_keep_alive_interval(PROBE_INTERVAL)
             .keep_alive_timeout(PROBE_TIMEOUT)
             .keep_alive_while_idle(true)
-            .tcp_nodelay(true)
-            .connect()
-            .await?;
-        Ok(Connection::new(channel))
+            .tcp_nodelay(true);
+        Ok(Connection::new((self.connect)(setup).await?))
     }
 }
 
