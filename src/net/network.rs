@@ -10,6 +10,7 @@ use std::{
 };
 
 use futures::{Stream, StreamExt as _, future::BoxFuture, stream::BoxStream};
+use hyper_util::client::legacy::connect;
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
     net::{TcpListener, TcpStream, lookup_host},
@@ -67,6 +68,13 @@ impl Connected for Connection {
 
     fn connect_info(&self) -> Option<IpAddr> {
         self.peer
+    }
+}
+
+/// So that API servers can be reached over such a connection, too.
+impl connect::Connection for Connection {
+    fn connected(&self) -> connect::Connected {
+        connect::Connected::new()
     }
 }
 

@@ -26,7 +26,7 @@ use super::{
     api_error::{ApiError, PAGE_BYTES_MAX},
     breaker::Breaker,
     by_cluster::ByCluster,
-    connect::{connect, is_plain},
+    connect::{address_of, connect, connect_over},
     contained::Connections,
     credentials::{parse, reject_credentials, without_terminal},
     events::{Status, read_list_version, read_status, read_uid},
@@ -388,16 +388,17 @@ impl ApiServer {
             return Ok(network::client(server, self.cluster()));
         }
         let config = self.configure().await?;
-        if let Some(authority) = config.cluster_url.authority() {
-            let (host, port) = (authority.host(), authority.port_u16());
-            let usual = if is_plain(&config) { 80 } else { 443 };
-            let port = port.unwrap_or(usual);
-            self.set_address(format!("{host}:{port}"));
+        if config.cluster_url.authority().is_some() {
+            self.set_address(address_of(&config.cluster_url));
         }
         let connect_timeout = self.0.policy.connect_timeout;
         let platform = self.0.credentials.platform.clone();
         // A credential plugin runs inside, and is waited for without yielding.
         let connections = self.0.client.connections.clone();
+        if let Network::Over(network) = &self.0.policy.network {
+            let network = Arc::clone(network);
+            return connect_over(network, &config, connect_timeout, &platform, connections);
+        }
         self.blocking(move || connect(&config, connect_timeout, &platform, connections))
             .await
     }

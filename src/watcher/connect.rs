@@ -1,27 +1,32 @@
 //! Connections to API servers, and the client over them: [`connect`].
 
-use std::time::Duration;
+use std::{io, sync::Arc, time::Duration};
 
+use futures::future::BoxFuture;
+use http::Uri;
+use hyper::rt::{Read, Write};
 use hyper_rustls::{FixedServerNameResolver, HttpsConnectorBuilder};
 use hyper_util::{
     client::legacy::{
         self,
-        connect::{Connect, HttpConnector},
+        connect::{Connect, Connection, HttpConnector},
     },
-    rt::TokioTimer,
+    rt::{TokioIo, TokioTimer},
 };
 use kube::{
     Client, Config,
     client::{Body, ConfigExt as _},
 };
 use rustls::{ClientConfig, client::Resumption, pki_types::ServerName};
-use tower::ServiceBuilder;
+use tokio::time::timeout;
+use tower::{Service, ServiceBuilder};
 
 use super::{
     PlatformTrust,
     api_error::{ApiError, credential_trouble},
     contained::{Connections, ContainedService},
 };
+use crate::net;
 
 /// Silence on a connection after which the kernel asks whether the other side is there (T13).
 /// One small packet a second for an idle connection, and its answer: the kernels' work alone.
@@ -59,6 +64,53 @@ pub(super) fn connect(
     tcp.set_keepalive_interval(Some(KEEPALIVE_INTERVAL));
     #[cfg(target_os = "linux")]
     tcp.set_tcp_user_timeout(Some(USER_TIMEOUT));
+    secured(config, tcp, platform, connections)
+}
+
+/// The same over a network that is not this machine's, and notices by itself when the other side is
+/// gone.
+pub(super) fn connect_over(
+    network: Arc<dyn net::Network>,
+    config: &Config,
+    connect_timeout: Duration,
+    platform: &PlatformTrust,
+    connections: Connections,
+) -> Result<Client, ApiError> {
+    let dial = tower::service_fn(move |server: Uri| {
+        let connecting = network.connect(&address_of(&server));
+        let connected = async move {
+            let connected = timeout(connect_timeout, connecting).await;
+            let connected = connected.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()));
+            connected.map(TokioIo::new)
+        };
+        Box::pin(connected) as BoxFuture<'static, io::Result<TokioIo<net::Connection>>>
+    });
+    secured(config, dial, platform, connections)
+}
+
+/// `host:port` of an API server.
+pub(super) fn address_of(server: &Uri) -> String {
+    let usual = match server.scheme_str() {
+        Some("http") => 80,
+        _ => 443,
+    };
+    let port = server.port_u16().unwrap_or(usual);
+    format!("{}:{port}", server.host().unwrap_or_default())
+}
+
+/// With TLS where the kubeconfig asks for it.
+fn secured<C>(
+    config: &Config,
+    tcp: C,
+    platform: &PlatformTrust,
+    connections: Connections,
+) -> Result<Client, ApiError>
+where
+    C: Service<Uri> + Clone + Send + Sync + 'static,
+    C::Response: Connection + Read + Write + Unpin + Send + 'static,
+    C::Error: Into<tower::BoxError>,
+    C::Future: Unpin + Send + 'static,
+{
     if is_plain(config) {
         return client_over(config, tcp, connections);
     }
@@ -76,7 +128,7 @@ pub(super) fn connect(
 }
 
 /// Whether the API server is reached without TLS.
-pub(super) fn is_plain(config: &Config) -> bool {
+fn is_plain(config: &Config) -> bool {
     config.cluster_url.scheme_str() == Some("http")
 }
 

@@ -10,6 +10,7 @@ use http_body_util::StreamBody;
 use kube::{Client, client::Body};
 
 use super::contained::ContainedService;
+use crate::net;
 
 /// How API servers are reached.
 #[derive(Clone, Default)]
@@ -17,6 +18,8 @@ pub enum Network {
     /// At the address in a cluster's kubeconfig.
     #[default]
     Real,
+    /// At the same address, over a network that is simulated.
+    Over(Arc<dyn net::Network>),
     /// Within the process: for tests, which then need no sockets and can stop the clock.
     InProcess(Arc<dyn Server>),
 }
@@ -25,6 +28,7 @@ impl fmt::Debug for Network {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Real => "Real",
+            Self::Over(_) => "Over",
             Self::InProcess(_) => "InProcess",
         })
     }

@@ -74,7 +74,9 @@ const RULES: &[Rule] = &[
     rule("raft/storage/files", &["panics"], &["sled"]),
     rule(
         "watcher",
-        &["domain", "blocking", "config", "memory", "clock", "panics"],
+        &[
+            "domain", "blocking", "config", "memory", "clock", "net", "panics",
+        ],
         &[
             "backoff",
             "base64",
