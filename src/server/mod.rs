@@ -46,6 +46,7 @@ use crate::{
         RelayServer,
         client::{PeerFeeds, RELAY_MESSAGE_BYTES_MAX},
     },
+    watcher,
 };
 use seed::create_configured;
 pub use settings::credentials;
@@ -139,28 +140,41 @@ fn listen_hint(error: &io::Error, flag: &str) -> String {
 /// it cannot do without has died.
 pub async fn run(config: Serve, shutdown: CancellationToken) -> Result<(), Error> {
     panics::end_process();
-    let (network, disk) = (Arc::new(Tcp), Arc::new(Files));
-    run_over(network, disk, Arc::new(Threads), config, shutdown).await
+    open(Platform::default(), config).await?.run(shutdown).await
 }
 
-/// Runs a replica that is reached, and reaches others, over this network, keeps its data on this
-/// disk, and does what may block in this way.
-pub async fn run_over(
-    network: Arc<dyn Network>,
-    disk: Arc<dyn Disk>,
-    blocking: Arc<dyn Blocking>,
-    config: Serve,
-    shutdown: CancellationToken,
-) -> Result<(), Error> {
-    let listen = |who, flag, address| listen(&*network, who, flag, address);
+/// What a replica runs on.
+#[derive(Clone, Debug)]
+pub struct Platform {
+    /// What it is reached over, and reaches other replicas over.
+    pub network: Arc<dyn Network>,
+    /// How it reaches API servers.
+    pub api_servers: watcher::Network,
+    /// What it keeps its data on.
+    pub disk: Arc<dyn Disk>,
+    /// Does what may block.
+    pub blocking: Arc<dyn Blocking>,
+}
+
+impl Default for Platform {
+    /// This machine.
+    fn default() -> Self {
+        Self {
+            network: Arc::new(Tcp),
+            api_servers: watcher::Network::Real,
+            disk: Arc::new(Files),
+            blocking: Arc::new(Threads),
+        }
+    }
+}
+
+/// Opens the listeners and the data of a replica.
+pub async fn open(platform: Platform, config: Serve) -> Result<Opened, Error> {
+    let listen = |who, flag, address| listen(&*platform.network, who, flag, address);
     let client_listener = listen("clients", "client-listen", config.client_listen).await?;
     let peer_listener = listen("peers", "peer-listen", config.peer_listen).await?;
-    let channels = Channels::new(network);
-    let opened = Group::open(
-        group_options(&config, disk, Arc::clone(&blocking)),
-        channels.clone(),
-    )
-    .await;
+    let channels = Channels::new(Arc::clone(&platform.network));
+    let opened = Group::open(group_options(&config, &platform), channels.clone()).await;
     let group = opened.map_err(|why| Error::Open {
         dir: config.data_dir.clone(),
         name: config.name.clone(),
@@ -173,15 +187,42 @@ pub async fn run_over(
         budgets,
         config,
         channels,
-        blocking,
+        platform,
         raft: group.raft().clone(),
-        group: group.clone(),
+        group,
         owned: Owned::new(logs.clone()),
         logs,
     };
-    let result = Box::pin(replica.run(client_listener, peer_listener, shutdown)).await;
-    group.raft().shutdown().await;
-    result
+    Ok(Opened {
+        replica,
+        client_listener,
+        peer_listener,
+    })
+}
+
+/// A replica whose listeners and data are open.
+pub struct Opened {
+    replica: Replica,
+    client_listener: Listener,
+    peer_listener: Listener,
+}
+
+impl Opened {
+    /// What it knows of its group.
+    pub fn raft(&self) -> &Raft {
+        &self.replica.raft
+    }
+
+    /// Runs it until `shutdown` is cancelled or something that it cannot do without has died.
+    pub async fn run(self, shutdown: CancellationToken) -> Result<(), Error> {
+        let raft = self.replica.raft.clone();
+        let running = self
+            .replica
+            .run(self.client_listener, self.peer_listener, shutdown);
+        let result = Box::pin(running).await;
+        raft.shutdown().await;
+        result
+    }
 }
 
 async fn listen(
@@ -203,7 +244,7 @@ async fn listen(
 struct Replica {
     config: Serve,
     channels: Channels,
-    blocking: Arc<dyn Blocking>,
+    platform: Platform,
     /// What its parts share of its memory.
     budgets: Budgets,
     group: Group,
@@ -302,7 +343,7 @@ impl Replica {
             lease: self.group.lease().clone(),
             owned: self.owned.clone(),
             credentials: Arc::new(credentials(&self.config)),
-            watch: watch_policy(&self.config, &self.budgets, Arc::clone(&self.blocking)),
+            watch: watch_policy(&self.config, &self.budgets, &self.platform),
             warm_clusters: self.config.watch.warm_clusters,
         }
     }

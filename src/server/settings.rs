@@ -2,22 +2,18 @@
 
 use std::sync::Arc;
 
+use super::Platform;
 use crate::{
-    blocking::Blocking,
     config::Serve,
     domain::watch_session::SessionPolicy,
     group,
     memory::Budgets,
-    raft::{self, Disk},
+    raft,
     watcher::{CredentialPolicy, WatchPolicy},
 };
 
 /// Who the replica is and whom it forms a group with.
-pub(super) fn group_options(
-    config: &Serve,
-    disk: Arc<dyn Disk>,
-    blocking: Arc<dyn Blocking>,
-) -> group::Options {
+pub(super) fn group_options(config: &Serve, platform: &Platform) -> group::Options {
     group::Options {
         data_dir: config.data_dir.clone(),
         name: config.name.clone(),
@@ -25,17 +21,13 @@ pub(super) fn group_options(
         client_address: config.advertise_client.clone(),
         peers: config.peers.clone(),
         timing: raft::Timing::default(),
-        disk,
-        blocking,
+        disk: Arc::clone(&platform.disk),
+        blocking: Arc::clone(&platform.blocking),
     }
 }
 
 /// The limits and times of watches.
-pub(super) fn watch_policy(
-    config: &Serve,
-    budgets: &Budgets,
-    blocking: Arc<dyn Blocking>,
-) -> WatchPolicy {
+pub(super) fn watch_policy(config: &Serve, budgets: &Budgets, platform: &Platform) -> WatchPolicy {
     WatchPolicy {
         session: SessionPolicy {
             audit_ms: config.watch.audit_interval_ms.unwrap_or(0),
@@ -43,7 +35,8 @@ pub(super) fn watch_policy(
             ..SessionPolicy::default()
         },
         budgets: budgets.clone(),
-        blocking,
+        network: platform.api_servers.clone(),
+        blocking: Arc::clone(&platform.blocking),
         ..WatchPolicy::default()
     }
 }
