@@ -1,0 +1,126 @@
+//! API servers that misbehave, by the switches that the simulated one has. What happens to their
+//! answers alone is here: their links and machines are like those of others.
+
+use quorumwatch::{
+    proto::v1::GapReason,
+    sim::{Fault, SimCluster},
+};
+
+use crate::hosts::ApiServer;
+
+/// What an API server does wrong for a while.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Trouble {
+    /// It closes all watches.
+    CloseWatches,
+    /// Its watch cache begins again.
+    CacheReset,
+    /// The history is compacted.
+    Compaction,
+    /// Its process ends, and starts again with an empty watch cache.
+    Restart,
+    /// It takes connections, and sends nothing.
+    Stall,
+    /// It answers that it is not available.
+    Refusal,
+    /// It answers that there are too many requests.
+    Throttling,
+    /// It refuses the credentials.
+    Unauthorised,
+    /// Nothing comes of its watches.
+    HeldLines,
+    /// Some watches end with an internal error.
+    InternalErrors,
+    /// Watches begin with what was sent before.
+    Replays,
+    /// Where history is gone, a watch is only closed.
+    SilentGone,
+}
+
+impl Trouble {
+    pub(super) const ALL: [Self; 12] = [
+        Self::CloseWatches,
+        Self::CacheReset,
+        Self::Compaction,
+        Self::Restart,
+        Self::Stall,
+        Self::Refusal,
+        Self::Throttling,
+        Self::Unauthorised,
+        Self::HeldLines,
+        Self::InternalErrors,
+        Self::Replays,
+        Self::SilentGone,
+    ];
+
+    /// The switch that is on meanwhile.
+    fn switch(self) -> Option<Fault> {
+        Some(match self {
+            Self::CloseWatches | Self::CacheReset | Self::Compaction | Self::InternalErrors => {
+                return None;
+            }
+            Self::Restart => Fault::Unreachable,
+            Self::Stall => Fault::Stall,
+            Self::Refusal => Fault::Refuse,
+            Self::Throttling => Fault::TooManyRequests,
+            Self::Unauthorised => Fault::Unauthorised,
+            Self::HeldLines => Fault::HoldLines,
+            Self::Replays => Fault::ReplayEvents(4),
+            Self::SilentGone => Fault::SilentClose410,
+        })
+    }
+
+    /// What happens once, as it begins.
+    fn strike(self, cluster: &SimCluster) {
+        match self {
+            // So that there are new watches.
+            Self::CloseWatches | Self::Replays | Self::Unauthorised => {
+                cluster.faults().set(Fault::CloseWatches);
+            }
+            // Of one stream, so many are borne without a gap.
+            Self::InternalErrors => {
+                cluster.faults().set_times(Fault::InternalErrorLine, 2);
+                cluster.faults().set(Fault::CloseWatches);
+            }
+            Self::CacheReset => cluster.reset_watch_cache(),
+            Self::Compaction | Self::SilentGone => {
+                cluster.compact();
+                cluster.faults().set(Fault::CloseWatches);
+            }
+            _ => {}
+        }
+    }
+
+    /// Whether a gap with this reason may come of it.
+    pub(super) fn explains(self, reason: GapReason) -> bool {
+        match reason {
+            GapReason::HistoryExpired => matches!(self, Self::Compaction | Self::SilentGone),
+            // A quiet watch that does not deliver what lists show is repaired in the same way.
+            GapReason::WatchCacheReset => {
+                matches!(self, Self::CacheReset | Self::Restart | Self::HeldLines)
+            }
+            GapReason::SnapshotRestarted => true,
+            _ => false,
+        }
+    }
+
+    pub(super) fn begin(self, server: &ApiServer) {
+        server.act(move |cluster| {
+            if let Some(fault) = self.switch() {
+                cluster.faults().set(fault);
+            }
+            self.strike(cluster);
+        });
+    }
+
+    pub(super) fn end(self, server: &ApiServer) {
+        server.act(move |cluster| {
+            if self == Self::Restart {
+                cluster.reset_watch_cache();
+            }
+            if let Some(fault) = self.switch() {
+                cluster.faults().clear(fault);
+            }
+        });
+    }
+}
