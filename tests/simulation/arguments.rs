@@ -37,6 +37,9 @@ const OF_THE_HARNESS: &[&str] = &[
     "--include-ignored",
 ];
 
+/// Those that have a value.
+const OF_THE_HARNESS_VALUED: &[&str] = &["--test-threads", "--skip", "--format", "--color"];
+
 /// Reads the arguments; the error says which one cannot be read.
 pub(crate) fn parse(mut arguments: impl Iterator<Item = String>) -> Result<Task, String> {
     let mut task = Task::Usual;
@@ -55,8 +58,9 @@ pub(crate) fn parse(mut arguments: impl Iterator<Item = String>) -> Result<Task,
             "--determinism" => task = Task::Determinism(number(&value()?)?),
             "--trace" => trace = Some(PathBuf::from(value()?)),
             "--list" | "--ignored" => task = Task::Nothing,
-            "--test-threads" | "--skip" | "--format" | "--color" => drop(value()?),
+            known if OF_THE_HARNESS_VALUED.contains(&known) => drop(value()?),
             known if OF_THE_HARNESS.contains(&known) => {}
+            known if is_assigned(known) => {}
             option if option.starts_with('-') => return Err(format!("{option} is not an option")),
             // The name of a test.
             name if "simulation".contains(name) => {}
@@ -68,6 +72,12 @@ pub(crate) fn parse(mut arguments: impl Iterator<Item = String>) -> Result<Task,
         _ if trace.is_some() => Err("--trace goes with --seed".into()),
         task => Ok(task),
     }
+}
+
+/// Whether it is an option of the standard harness with its value, as `--test-threads=1`.
+fn is_assigned(argument: &str) -> bool {
+    let name = argument.split_once('=').map(|(name, _)| name);
+    name.is_some_and(|name| OF_THE_HARNESS_VALUED.contains(&name))
 }
 
 fn range(text: &str) -> Result<Range<u64>, String> {

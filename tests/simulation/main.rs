@@ -1,5 +1,5 @@
-//! Whole replicas, simulated API servers and subscribers in one process per seed, on a network, disks
-//! and a clock that are simulated: everything that happens follows from the seed.
+//! Whole replicas, simulated API servers and subscribers in one process per seed, on a network,
+//! disks and a clock that are simulated: everything that happens follows from the seed.
 //!
 //! ```text
 //! cargo test --test simulation                        # some seeds, one of them twice

@@ -120,7 +120,9 @@ impl Run {
                 break;
             }
         }
-        if let Some(missing) = missing {
+        if let Some(missing) = missing
+            && !report::is_violated()
+        {
             report::violated(format!("{what}: not within {within:?}: {missing}"));
         }
     }
@@ -206,7 +208,10 @@ fn failure(seed: u64, report: &Report, trace: &Path) -> String {
     let shown = &lines[lines.len().saturating_sub(LINES_SHOWN)..];
     let _ = writeln!(text, "the end of the trace:\n{}", shown.join("\n"));
     let _ = writeln!(text, "the trace: {}", trace.display());
-    let _ = writeln!(text, "to replay it: cargo test --test simulation -- --seed {seed}");
+    let _ = writeln!(
+        text,
+        "to replay it: cargo test --test simulation -- --seed {seed}"
+    );
     text
 }
 

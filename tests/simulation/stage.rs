@@ -24,8 +24,8 @@ const TICK: Duration = Duration::from_millis(5);
 const LATENCY_MIN: Duration = Duration::from_millis(1);
 const LATENCY_MAX: Duration = Duration::from_millis(12);
 
-/// Segments that a connection may have under way, and connections that a listener may not have taken
-/// yet: more than there ever are.
+/// Segments that a connection may have under way, and connections that may wait for a listener to
+/// take them: more than there ever are.
 const SEGMENTS_MAX: usize = 4096;
 
 const REPLICAS: usize = 3;

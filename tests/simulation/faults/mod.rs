@@ -1,5 +1,5 @@
-//! What goes wrong, when, and until when: [`plan`]. How, is in the files below: each begins and ends
-//! some kinds of faults on a [`Stage`].
+//! What goes wrong, when, and until when: [`plan`]. How, is in the files below: each begins and
+//! ends some kinds of faults on a [`Stage`].
 
 mod links;
 mod processes;

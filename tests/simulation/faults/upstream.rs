@@ -77,7 +77,7 @@ impl Trouble {
             Self::CloseWatches | Self::Replays | Self::Unauthorised => {
                 cluster.faults().set(Fault::CloseWatches);
             }
-            // Of one stream, so many are borne without a gap.
+            // A stream that meets three of them in a row is sent a gap.
             Self::InternalErrors => {
                 cluster.faults().set_times(Fault::InternalErrorLine, 2);
                 cluster.faults().set(Fault::CloseWatches);

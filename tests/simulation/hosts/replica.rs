@@ -155,11 +155,7 @@ fn config(member: Member) -> Serve {
 }
 
 /// One process.
-async fn live(
-    platform: Platform,
-    config: Serve,
-    process: Arc<Mutex<Process>>,
-) -> turmoil::Result {
+async fn live(platform: Platform, config: Serve, process: Arc<Mutex<Process>>) -> turmoil::Result {
     let ended = match server::open(platform, config).await {
         Ok(opened) => {
             let stop = {

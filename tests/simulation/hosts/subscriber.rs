@@ -73,11 +73,7 @@ fn reach(endpoint: Endpoint, network: HostNetwork) -> Endpoint {
 }
 
 /// One process: it goes on where the one before it ended.
-async fn follow(
-    endpoints: Endpoints,
-    begin: Begin,
-    record: Arc<Mutex<Record>>,
-) -> turmoil::Result {
+async fn follow(endpoints: Endpoints, begin: Begin, record: Arc<Mutex<Record>>) -> turmoil::Result {
     let begin = match record.lock().unwrap().cursor() {
         Some(cursor) => Begin::After(cursor),
         None => begin,

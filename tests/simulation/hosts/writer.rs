@@ -47,6 +47,7 @@ pub(super) async fn write(cluster: SimCluster, seed: u64, stop: CancellationToke
     };
     loop {
         let pause = Duration::from_millis(writer.random.random_range(PAUSE_MS));
+        // poll: objects are written at some pace
         if stop.run_until_cancelled(sleep(pause)).await.is_none() {
             return;
         }
@@ -54,7 +55,7 @@ pub(super) async fn write(cluster: SimCluster, seed: u64, stop: CancellationToke
     }
 }
 
-/// Writes one object of each resource, which shows whoever follows how far they are.
+/// Writes one object of each resource, which shows how far a subscriber is.
 pub(super) fn mark(cluster: &SimCluster, name: &str) {
     for resource in resources() {
         let manifest = Manifest::new(NAMESPACE, name);
@@ -87,7 +88,9 @@ impl Writer {
     }
 
     fn update(&mut self, at: usize) {
-        let which = self.random.random_range(0..self.populations[at].names.len());
+        let which = self
+            .random
+            .random_range(0..self.populations[at].names.len());
         let manifest = self.manifest(&self.populations[at].names[which].clone());
         let resource = &self.populations[at].resource;
         self.cluster.update(resource, &manifest).unwrap();

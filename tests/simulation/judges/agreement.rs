@@ -154,7 +154,10 @@ impl Shown {
     /// One line of the trace.
     fn words(&self, of: ReplicaId) -> String {
         let state = &self.state;
-        let owned = state.assignments.values().filter(|it| it.owner() == Some(of));
+        let owned = state
+            .assignments
+            .values()
+            .filter(|it| it.owner() == Some(of));
         let owned: Vec<_> = owned
             .map(|it| format!("{}@{}", state.shard_name(it.shard()), it.epoch()))
             .collect();

@@ -31,6 +31,8 @@ pub(crate) struct Record {
     /// snapshots come only where they are announced.
     pub(crate) table: Table,
     cursor: Cursor,
+    /// Whether the next replica that serves is not the first.
+    is_resumed: bool,
     pub(crate) events: u64,
     pub(crate) gaps: Vec<(v1::GapReason, Place)>,
     /// How far it has come.
@@ -49,6 +51,7 @@ impl Record {
             audit: Audit::new(),
             table: Table::new(),
             cursor: Cursor::default(),
+            is_resumed: false,
             events: 0,
             gaps: Vec::new(),
             reached: BTreeMap::new(),
@@ -68,12 +71,13 @@ impl Record {
         match update {
             Update::Connected(endpoint) => {
                 report::note(&self.who, format_args!("served by {endpoint}"));
-                if self.events > 0 {
+                if self.is_resumed {
+                    self.newest = None;
                     report::reached("resumed");
                 }
+                self.is_resumed = true;
             }
             Update::Interrupted { endpoint, why } => {
-                self.newest = None;
                 report::note(&self.who, format_args!("leaves {endpoint}: {why}"));
             }
             Update::Frame(response) => self.frame(*response),
@@ -167,7 +171,10 @@ impl Record {
         self.audit.gap(&SeenGap {
             cluster: gap.cluster.clone(),
             resource: of,
-            from: gap.from.as_ref().map(|from| version(&from.resource_version)),
+            from: gap
+                .from
+                .as_ref()
+                .map(|from| version(&from.resource_version)),
             to: version(&to.resource_version),
             reason,
             repaired: gap.repaired,
@@ -196,7 +203,8 @@ impl Record {
 
     fn has_reached(&mut self, cluster: &str, resource: &str, position: &Position) {
         let place = (cluster.to_owned(), resource.to_owned());
-        self.reached.insert(place, version(&position.resource_version));
+        self.reached
+            .insert(place, version(&position.resource_version));
     }
 
     fn violated(&self, what: String) {

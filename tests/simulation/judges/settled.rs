@@ -1,23 +1,23 @@
-//! Once all faults are over, everything is owned, delivered and checkpointed, and the group is whole,
-//! within a limit: [`missing`] says what is not yet so.
+//! Once all faults are over, everything is owned, delivered and checkpointed, and the group is
+//! whole, within a limit: [`missing`] says what is not yet so.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use quorumwatch::{
     client::{Begin, Key, Table},
-    domain::{event::Change, position::ResourceVersion, state::State},
+    domain::{cluster::Resource, event::Change, position::ResourceVersion, state::State},
     sim::{Commit, Ledger},
 };
 
 use super::delivery::Place;
 use crate::{
-    hosts::{RESOURCES, Subscriber},
+    hosts::{ApiServer, RESOURCES, Subscriber},
     stage::Stage,
 };
 
 /// Why the run has not settled; nothing where it has.
 pub(crate) fn missing(stage: &Stage) -> Option<String> {
-    let ledgers: Vec<Ledger> = stage.servers.iter().map(|it| it.ledger()).collect();
+    let ledgers: Vec<Ledger> = stage.servers.iter().map(ApiServer::ledger).collect();
     of_the_group(stage, &ledgers).or_else(|| {
         let mut subscribers = stage.subscribers.iter();
         subscribers.find_map(|subscriber| of_a_subscriber(subscriber, &ledgers))
@@ -73,9 +73,7 @@ fn of_a_cluster(state: &State, ledger: &Ledger) -> Option<String> {
         let is_checkpointed = match (checkpoint, expected) {
             (None, _) => false,
             (Some(_), None) => true,
-            (Some(checkpoint), Some(expected)) => {
-                checkpoint.rv >= ResourceVersion::from(expected)
-            }
+            (Some(checkpoint), Some(expected)) => checkpoint.rv >= ResourceVersion::from(expected),
         };
         (!is_checkpointed).then(|| {
             format!("the checkpoint of {name} {resource} is {checkpoint:?}, not {expected:?}")
@@ -117,8 +115,9 @@ fn of_a_subscriber(subscriber: &Subscriber, ledgers: &[Ledger]) -> Option<String
 
 /// The revisions at which a cluster has changed a resource, without repetition.
 fn versions(ledger: &Ledger, resource: &str) -> impl DoubleEndedIterator<Item = u64> + use<> {
+    let resource: Resource = resource.parse().unwrap();
     let commits = ledger.commits.iter();
-    let of_it = commits.filter(|commit| commit.resource.to_string() == resource);
+    let of_it = commits.filter(|commit| *commit.resource == resource);
     let versions: BTreeSet<u64> = of_it.map(|commit| commit.rv).collect();
     versions.into_iter()
 }
@@ -141,11 +140,10 @@ fn copied(table: &Table, place: &Place) -> BTreeSet<Existing> {
 
 /// What exists of it.
 fn existing(ledger: &Ledger, resource: &str) -> BTreeSet<Existing> {
+    let resource: Resource = resource.parse().unwrap();
+    let commits = ledger.commits.iter();
     let mut objects: BTreeMap<&str, &Commit> = BTreeMap::new();
-    for commit in &ledger.commits {
-        if commit.resource.to_string() != resource {
-            continue;
-        }
+    for commit in commits.filter(|commit| *commit.resource == resource) {
         if commit.change == Change::Deleted {
             objects.remove(&*commit.name);
         } else {

@@ -5,12 +5,12 @@ use std::collections::BTreeMap;
 use quorumwatch::{proto::v1::GapReason, sim::Ledger};
 
 use super::{Agreement, Record};
-use crate::{faults::Planned, report, stage::Stage};
+use crate::{faults::Planned, hosts::ApiServer, report, stage::Stage};
 
 /// Nothing was lost without a gap, changed, out of order, or delivered twice; each gap has a cause
 /// among the faults; and each epoch was that of an owner.
 pub(crate) fn judge(stage: &Stage, agreement: &Agreement, faults: &[Planned]) {
-    let ledgers: Vec<Ledger> = stage.servers.iter().map(|it| it.ledger()).collect();
+    let ledgers: Vec<Ledger> = stage.servers.iter().map(ApiServer::ledger).collect();
     for subscriber in &stage.subscribers {
         let (who, record) = (&subscriber.name, subscriber.record());
         let audit = record.audit.report(&ledgers, &BTreeMap::new());

@@ -103,8 +103,9 @@ impl Fabric {
     pub(crate) fn mend(&self, a: &str, b: &str) -> bool {
         let pair = pair(a, b);
         let mut links = self.links();
-        if let Some(reasons @ 2..) = links.cut.get_mut(&pair) {
-            *reasons -= 1;
+        let reasons = links.cut.get(&pair).copied().unwrap_or(0);
+        if reasons > 1 {
+            links.cut.insert(pair, reasons - 1);
             return false;
         }
         links.cut.remove(&pair);
@@ -124,7 +125,11 @@ impl Fabric {
         let mut links = self.links();
         match links.received.get_mut(host) {
             Some(crc) => *crc = crc32c::crc32c_append(*crc, bytes),
-            None => drop(links.received.insert(host.to_owned(), crc32c::crc32c(bytes))),
+            None => drop(
+                links
+                    .received
+                    .insert(host.to_owned(), crc32c::crc32c(bytes)),
+            ),
         }
     }
 
@@ -207,6 +212,7 @@ impl HostNetwork {
             match self.fabric.way(&self.host, peer) {
                 Way::Open => {}
                 Way::Refused => {
+                    // poll: so long is the way to the machine and back
                     tokio::time::sleep(REFUSAL).await;
                     return Err(io::ErrorKind::ConnectionRefused.into());
                 }
@@ -215,11 +221,14 @@ impl HostNetwork {
                     continue;
                 }
             }
+            // A task, so that a connection for which nothing waits any more is closed.
+            let connecting = tokio::spawn(TcpStream::connect(address.clone()));
             tokio::select! {
                 biased;
-                connected = TcpStream::connect(address.clone()) => match connected {
+                connected = connecting => match connected.unwrap() {
                     Ok(stream) => return Ok(self.wire(stream, peer)),
                     Err(error) if !was_dropped(&error, &changes) => return Err(error),
+                    // poll: a request that was lost is sent again
                     Err(_) => tokio::time::sleep(SENT_AGAIN).await,
                 },
                 () = self.closes(peer, changes.clone()) => {}
