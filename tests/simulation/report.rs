@@ -3,7 +3,7 @@
 
 use std::{
     collections::BTreeMap,
-    fmt::{self, Display, Write as _},
+    fmt::{self, Display},
     io,
     sync::{Mutex, MutexGuard},
     time::Duration,
