@@ -296,6 +296,8 @@ impl Watch {
             }
             if faults.is_on(Fault::HoldLines) && !self.must_end() {
                 self.held = true;
+                // It ends as soon as it is not held, without a bookmark: there is no wait for one.
+                self.next_bookmark = None;
                 self.wait().await;
                 continue;
             }
