@@ -30,7 +30,7 @@ static REPORT: Mutex<Report> = Mutex::new(Report {
 #[derive(Clone, Debug)]
 pub(crate) struct Report {
     /// The time of the simulation, between its steps.
-    now: Duration,
+    pub(crate) now: Duration,
     /// One line for each thing that happened.
     pub(crate) trace: String,
     /// What must hold, and did not.

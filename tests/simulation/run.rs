@@ -4,7 +4,7 @@ use std::{
     fmt::Write as _,
     fs, panic,
     path::{Path, PathBuf},
-    process,
+    process, thread,
     time::Duration,
 };
 
@@ -34,6 +34,9 @@ const CHECKED_EVERY: Duration = Duration::from_millis(100);
 /// How often the trace says what the hosts have received so far.
 const SUMMED_EVERY: Duration = Duration::from_millis(500);
 
+/// How long a step may take of real time. It usually takes milliseconds.
+const STEP_TAKES: Duration = Duration::from_secs(15);
+
 /// Lines of a trace that are shown where a run fails.
 const LINES_SHOWN: usize = 60;
 
@@ -53,6 +56,7 @@ pub(crate) fn run(seed: u64, trace: Option<PathBuf>) -> ! {
     let clocks = SimClocksGuard::init();
     let trace = trace.unwrap_or_else(|| trace_of(seed));
     end_with_a_panic(seed, trace.clone());
+    end_with_an_endless_step(seed, trace.clone());
     report::start();
     let mut run = Run {
         stage: Stage::new(seed),
@@ -221,9 +225,32 @@ fn end_with_a_panic(seed: u64, trace: PathBuf) {
     panic::set_hook(Box::new(move |panicked| {
         usual(panicked);
         report::violated(panicked);
-        let report = report::so_far();
-        keep(&report, &trace);
-        print!("{}", failure(seed, &report, &trace));
+        fail(seed, &trace);
     }));
     quorumwatch::panics::end_process();
+}
+
+/// Ends the process where a step does not end: something that never waits takes part.
+fn end_with_an_endless_step(seed: u64, trace: PathBuf) {
+    thread::spawn(move || {
+        let mut before = report::so_far().now;
+        loop {
+            // poll: only real time shows that simulated time stands still
+            thread::sleep(STEP_TAKES);
+            let now = report::so_far().now;
+            if now == before {
+                report::violated(format!("a step does not end within {STEP_TAKES:?}"));
+                fail(seed, &trace);
+                process::exit(1);
+            }
+            before = now;
+        }
+    });
+}
+
+/// Keeps and shows what has come of a run that ends here.
+fn fail(seed: u64, trace: &Path) {
+    let report = report::so_far();
+    keep(&report, trace);
+    print!("{}", failure(seed, &report, trace));
 }
