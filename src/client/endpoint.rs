@@ -16,22 +16,24 @@ pub(super) const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
 const PROBE_INTERVAL: Duration = Duration::from_secs(2);
 const PROBE_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// The client listener of one replica.
+/// The client listener of one replica. A cheap clone.
 #[derive(Clone)]
-pub struct Endpoint {
+pub struct Endpoint(Arc<Inner>);
+
+struct Inner {
     uri: http::Uri,
     connect: Connect,
 }
 
 /// Opens a connection that is set up in this way.
-type Connect = Arc<
+type Connect = Box<
     dyn Fn(tonic::transport::Endpoint) -> BoxFuture<'static, Result<Channel, Error>> + Send + Sync,
 >;
 
 /// The same listener, however it is reached.
 impl PartialEq for Endpoint {
     fn eq(&self, other: &Self) -> bool {
-        self.uri == other.uri
+        self.0.uri == other.0.uri
     }
 }
 
@@ -71,10 +73,11 @@ impl FromStr for Endpoint {
         match uri.scheme_str() {
             Some("https") => Err(NotAnEndpoint::Tls(named)),
             Some("http") if uri.path() == "/" && uri.query().is_none() => match uri.port_u16() {
-                Some(_) => Ok(Self {
-                    uri,
-                    connect: Arc::new(|setup| Box::pin(async move { setup.connect().await })),
-                }),
+                Some(_) => {
+                    let connect: Connect =
+                        Box::new(|setup| Box::pin(async move { setup.connect().await }));
+                    Ok(Self(Arc::new(Inner { uri, connect })))
+                }
                 None if uri.port().is_none() => Err(NotAnEndpoint::NoPort(named)),
                 None => Err(NotAnEndpoint::Malformed(named)),
             },
@@ -86,7 +89,8 @@ impl FromStr for Endpoint {
 impl fmt::Display for Endpoint {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(
-            self.uri
+            self.0
+                .uri
                 .authority()
                 .map_or("", |authority| authority.as_str()),
         )
@@ -103,29 +107,29 @@ impl Endpoint {
     /// The same listener, reached in another way than over this machine's network: through a proxy,
     /// say.
     #[must_use]
-    pub fn connected_by<C>(self, connect: C) -> Self
+    pub fn connected_by<C>(&self, connect: C) -> Self
     where
         C: Fn(tonic::transport::Endpoint) -> BoxFuture<'static, Result<Channel, Error>>
             + Send
             + Sync
             + 'static,
     {
-        Self {
-            connect: Arc::new(connect),
-            ..self
-        }
+        Self(Arc::new(Inner {
+            uri: self.0.uri.clone(),
+            connect: Box::new(connect),
+        }))
     }
 
     /// Opens a connection, with keepalive probes so that a machine that is gone is noticed.
     pub async fn connect(&self) -> Result<Connection, Error> {
-        let setup = Channel::builder(self.uri.clone())
+        let setup = Channel::builder(self.0.uri.clone())
             .connect_timeout(CONNECT_TIMEOUT)
             .timeout(ANSWER_TIMEOUT)
             .http2_keep_alive_interval(PROBE_INTERVAL)
             .keep_alive_timeout(PROBE_TIMEOUT)
             .keep_alive_while_idle(true)
             .tcp_nodelay(true);
-        Ok(Connection::new((self.connect)(setup).await?))
+        Ok(Connection::new((self.0.connect)(setup).await?))
     }
 }
 

@@ -98,11 +98,11 @@ impl Fleet {
             // Lines are small and must not wait for each other; a failure costs only time.
             let _ = stream.set_nodelay(true);
         });
-        Self::start_on(listener, options)
+        Self::start_on(listener, &options)
     }
 
     /// Serves what this listener takes; to be called within a runtime.
-    pub fn start_on<L>(listener: L, options: FleetOptions) -> Result<Self, Error>
+    pub fn start_on<L>(listener: L, options: &FleetOptions) -> Result<Self, Error>
     where
         L: Listener<Addr = SocketAddr>,
     {
@@ -115,7 +115,7 @@ impl Fleet {
             bookmark_interval: options.bookmark_interval,
             stopping: CancellationToken::new(),
         };
-        let clusters = Clusters::new(new_clusters(&options, &context));
+        let clusters = Clusters::new(new_clusters(options, &context));
 
         let service: IntoMakeServiceWithConnectInfo<_, Connection> =
             http::router(clusters.clone()).into_make_service_with_connect_info();

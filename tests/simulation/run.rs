@@ -231,11 +231,15 @@ fn end_with_a_panic(seed: u64, trace: PathBuf) {
 }
 
 /// Ends the process where a step does not end: something that never waits takes part.
+#[expect(
+    clippy::disallowed_methods,
+    reason = "only real time shows that simulated time stands still"
+)]
 fn end_with_an_endless_step(seed: u64, trace: PathBuf) {
     thread::spawn(move || {
         let mut before = report::so_far().now;
         loop {
-            // poll: only real time shows that simulated time stands still
+            // poll: nothing says that a step does not end
             thread::sleep(STEP_TAKES);
             let now = report::so_far().now;
             if now == before {

@@ -157,7 +157,7 @@ async fn serve(beginning: Beginning) -> turmoil::Result {
     } = beginning;
     let seed = options.seed;
     let listener = ApiListener::bind(network, options.listen).await?;
-    let fleet = Fleet::start_on(listener, options)?;
+    let fleet = Fleet::start_on(listener, &options)?;
     let cluster = fleet.cluster(&cluster).ok_or("the fleet has it")?;
     *running.lock().unwrap() = Some(cluster.clone());
     let acting = async {

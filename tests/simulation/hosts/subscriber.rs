@@ -38,7 +38,7 @@ impl Subscriber {
         let network = fabric.of(&name);
         let endpoints = replicas.iter().map(|replica| {
             let network = network.clone();
-            reach(Replica::client_address(replica), network)
+            reach(&Replica::client_address(replica), network)
         });
         let endpoints: Vec<Endpoint> = endpoints.collect();
         let (received, first) = (Arc::clone(&record), begin.clone());
@@ -60,7 +60,7 @@ impl Subscriber {
 }
 
 /// Reaches a replica over the simulated network.
-fn reach(endpoint: Endpoint, network: HostNetwork) -> Endpoint {
+fn reach(endpoint: &Endpoint, network: HostNetwork) -> Endpoint {
     endpoint.connected_by(move |setup| {
         let network = network.clone();
         let dial = tower::service_fn(move |replica: Uri| {

@@ -1,6 +1,9 @@
 //! What one subscriber receives.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt::Display,
+};
 
 use crc32c::crc32c;
 use quorumwatch::{
@@ -207,7 +210,7 @@ impl Record {
             .insert(place, version(&position.resource_version));
     }
 
-    fn violated(&self, what: String) {
+    fn violated(&self, what: impl Display) {
         report::violated(format!("{}: {what}", self.who));
     }
 }
