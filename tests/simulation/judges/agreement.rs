@@ -42,7 +42,7 @@ struct Shown {
 }
 
 impl Agreement {
-    /// Looks at every replica.
+    /// Compares what every replica shows with what is known.
     pub(crate) fn look(&mut self, stage: &Stage) {
         for (at, replica) in stage.replicas.iter().enumerate() {
             let Some(raft) = replica.raft() else {
