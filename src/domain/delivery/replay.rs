@@ -26,7 +26,7 @@ const NEAR_VERSIONS: u64 = 1_000;
 
 /// A part of a stream's past. Everything after its beginning passes through it, in order, until it
 /// ends; what all have read stays for a while for those who come later.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Replay {
     epoch: Epoch,
     /// Whether its watch was opened: until then it can begin earlier.

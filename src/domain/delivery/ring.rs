@@ -10,7 +10,7 @@ use crate::domain::position::Position;
 
 /// The newest items of one stream, contiguous: everything after `floor` up to `head` is here, but
 /// for what a `Gap` or a `Hole` between them covers.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Ring {
     items: VecDeque<Item>,
     /// The sequence number of the first item.
