@@ -1,5 +1,5 @@
-//! Nothing is lost in silence: each change between where a subscriber began and what its cursor says
-//! was received, or is part of a gap that was declared and of what repaired it.
+//! Nothing is lost in silence: each change between where a subscriber began and what its cursor
+//! says was received, or is part of a gap that was declared and of what repaired it.
 
 use quorumwatch::domain::{
     delivery::{item::Part, place::Place},
@@ -68,7 +68,7 @@ fn take<'a>(
             ..
         } => Ok(match account {
             Account::Snapshot(mut objects) => {
-                objects.push((object, number(&position.rv)));
+                objects.push((object.as_str(), number(&position.rv)));
                 Account::Snapshot(objects)
             }
             // Not announced, which is another invariant's.

@@ -1,4 +1,4 @@
-//! Within a stream the positions that a subscriber receives grow strictly, except inside a snapshot.
+//! Within a stream the positions that a subscriber receives grow strictly, but for snapshots.
 
 use quorumwatch::domain::{
     delivery::{item::Part, place::Place},

@@ -43,7 +43,7 @@ impl World {
             Action::Move(to) => {
                 self.left.moves -= 1;
                 let epoch = self.group.assignment().epoch();
-                self.propose(scope, None, assign(epoch, to));
+                self.propose(None, assign(epoch, to));
             }
             Action::Commit(proposal) => self.commit_proposal(scope, proposal),
             Action::LoseOutcome(replica) => self.lose_outcome(scope, replica),
@@ -136,7 +136,7 @@ impl World {
             return;
         }
         let command = Command::BeginEra((*asking.begin).clone());
-        let ticket = self.propose(scope, Some(replica), command);
+        let ticket = self.propose(Some(replica), command);
         if let Some(run) = &mut self.replicas[replica].run {
             run.asking = Some(Asking { ticket, ..asking });
         }
@@ -251,7 +251,7 @@ impl World {
         }
     }
 
-    /// What an owner would propose as its checkpoint: what it has published beyond the one it knows.
+    /// What an owner would propose as its checkpoint: what it has published beyond what it knows.
     pub(crate) fn next_checkpoint(&self, scope: &Scope, replica: usize) -> Option<Position> {
         let run = self.replicas[replica].run.as_ref()?;
         let published = run.publication.checkpoint()?;
@@ -282,7 +282,7 @@ impl World {
             let command = Command::AdvanceCheckpoints {
                 entries: vec![entry],
             };
-            self.propose(scope, Some(replica), command);
+            self.propose(Some(replica), command);
         }
     }
 }

@@ -255,7 +255,7 @@ impl Replaying {
         }
     }
 
-    /// What the watch sends next. It is opened first, and opened again after each restart of the API
+    /// What the watch sends next. It is opened first, and again after each restart of the API
     /// server, which may refuse that.
     fn watch(&mut self, api: Api<'_>, scope: &Scope) -> Option<HistoryItem> {
         if self.change.is_none() || self.restarts != api.server.restarts {

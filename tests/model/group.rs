@@ -94,8 +94,8 @@ fn create() -> Command {
 }
 
 impl Group {
-    /// A group whose first replica owns the shard; unless nobody has watched it, its first era began
-    /// at this version.
+    /// A group whose first replica owns the shard. Unless nobody has watched it, its first era
+    /// began at this version.
     pub(crate) fn found(scope: &Scope, version: u64) -> Self {
         let mut state = State::default();
         let mut commands = vec![Command::FoundGroup { group: GROUP }];

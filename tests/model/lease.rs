@@ -1,5 +1,5 @@
-//! A second model: leases, with messages that take any time and never arrive, a leader that freezes,
-//! and another one that is elected while the first still grants.
+//! A second model: leases, with messages that take any time or never arrive, a leader that
+//! freezes, and another one that is elected while the first still grants.
 
 use std::time::Duration;
 

@@ -4,7 +4,7 @@
 //! fences, rings, places, feeds, replays, cursors and leases. What drives it is small, and of the
 //! model: an API server with a short history that can be lost, proposals that are committed in any
 //! order or never, replicas that crash and lag, subscribers that resume elsewhere. Each search
-//! ([`searches`]) visits every state of one small scope ([`scopes`]), and compares what has happened
+//! ([`searches`]) visits every state of one small scope ([`scopes`]), and compares what happened
 //! with the invariants in `tests/invariants`. Faults that are planted in the driver ([`planted`])
 //! show that they can be violated.
 

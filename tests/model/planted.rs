@@ -1,5 +1,5 @@
-//! The searches can fail: each fault that is planted in the driver is found, by the invariant that it
-//! violates.
+//! The searches can fail: each fault that is planted in the driver is found, by the invariant that
+//! it violates.
 
 use stateright::{Checker, HasDiscoveries, Model};
 

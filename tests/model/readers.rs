@@ -1,5 +1,5 @@
-//! What reads the stream: the log of a replica that serves subscribers, as `pipeline::hub` feeds it,
-//! and subscriptions, as `pipeline::subscription` serves them.
+//! What reads the stream: the log of a replica that serves subscribers, as `pipeline::hub` feeds
+//! it, and subscriptions, as `pipeline::subscription` serves them.
 
 use quorumwatch::{
     domain::delivery::{
@@ -103,8 +103,11 @@ impl World {
                 (Start::Snapshot, _) => Place::SnapshotDue,
                 (Start::Now, None) => Place::BeforeFirst,
                 (Start::Now, Some(checkpoint)) => {
-                    let head = self.replicas[replica].log.head();
-                    Place::At(head.map_or(checkpoint.clone(), |head| head.max(checkpoint.clone())))
+                    let newest = checkpoint.clone();
+                    Place::At(match self.replicas[replica].log.head() {
+                        Some(head) => head.max(newest),
+                        None => newest,
+                    })
                 }
             },
         };

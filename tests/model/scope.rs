@@ -199,7 +199,7 @@ pub(crate) enum Milestone {
     Takeover,
     /// So did another leader, that was elected meanwhile.
     TakeoverByNewLeader,
-    /// A leader granted less than a whole lease, because it had not heard from a quorum for a while.
+    /// A leader granted less than a whole lease: it had not heard from a quorum for a while.
     ShortLease,
 }
 

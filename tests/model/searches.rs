@@ -1,5 +1,5 @@
-//! Exhaustive searches: each visits all states of its scope, finds no violation, and has come across
-//! what it is for.
+//! Exhaustive searches: each visits all states of its scope, finds no violation, and has come
+//! across what it is for.
 
 use std::{hash::Hash, time::Instant};
 

@@ -3,7 +3,7 @@
 use quorumwatch::domain::{
     cursor::{Cursor, CursorCodec, Mode},
     delivery::{
-        item::{Item, Part},
+        item::Item,
         place::{Admission, Place, Reader},
     },
 };
@@ -214,10 +214,7 @@ fn note(frame: &Frame, scope: &Scope) {
         Frame::Gap { .. } => Milestone::Gap,
         Frame::Synced(_) => Milestone::Synced,
         Frame::SnapshotRestarted => Milestone::SnapshotRestarted,
-        Frame::Event {
-            part: Part::Repair | Part::Live | Part::Snapshot,
-            ..
-        } => return,
+        Frame::Event { .. } => return,
     };
     scope.reached.note(milestone);
 }

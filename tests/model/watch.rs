@@ -130,9 +130,8 @@ impl Watch {
     }
 
     /// Does what the session asks for until it waits.
-    fn input(&mut self, input: Input<'_>, event: Option<Event>, api: Api<'_>) -> Vec<Signal> {
+    fn input(&mut self, input: Input<'_>, mut event: Option<Event>, api: Api<'_>) -> Vec<Signal> {
         let mut signals = Vec::new();
-        let mut event = event;
         let mut outputs = self.session.change(|session| session.step(NOW_MS, input));
         loop {
             let mut answer = None;

@@ -124,8 +124,8 @@ impl World {
         Some(outcome)
     }
 
-    /// Proposes a command; it is committed at once where proposals do not take their time.
-    pub(crate) fn propose(&mut self, scope: &Scope, from: Option<usize>, command: Command) -> u32 {
+    /// Proposes a command, which is on its way then; the number of this copy.
+    pub(crate) fn propose(&mut self, from: Option<usize>, command: Command) -> u32 {
         self.tickets += 1;
         let ticket = self.tickets;
         self.proposals.push(Proposal {
@@ -341,7 +341,7 @@ impl World {
             cluster_uid: String::new(),
             at: UnixMillis(u64::from(self.tickets) + 1),
         };
-        let ticket = self.propose(scope, Some(replica), Command::BeginEra(begin.clone()));
+        let ticket = self.propose(Some(replica), Command::BeginEra(begin.clone()));
         if let Some(run) = &mut self.replicas[replica].run {
             run.asking = Some(Asking {
                 begin: Digested::new(begin),
