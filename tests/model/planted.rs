@@ -6,8 +6,8 @@ use stateright::{Checker, HasDiscoveries, Model};
 use crate::{
     delivery::{
         CHECKPOINT_CLOSED, CHECKPOINT_PUBLISHED, Delivery, EPOCHS_GROW, ERA_AT_REST, EXACTLY_ONCE,
-        GAP_BEFORE_SNAPSHOT, GAPS_JUSTIFIED, HOLES_DECLARED, NO_STALE_EPOCH, ONE_SOURCE,
-        POSITIONS_GROW,
+        GAP_BEFORE_SNAPSHOT, GAPS_JUSTIFIED, HOLES_DECLARED, NO_DEFECT, NO_STALE_EPOCH,
+        ONE_SOURCE, POSITIONS_GROW,
     },
     lease::{self, Leases},
     scope::{Plant, Reached, Scope},
@@ -40,8 +40,8 @@ fn a_log_that_does_not_compare_epochs() {
 }
 
 #[test]
-fn a_log_that_takes_what_does_not_continue_it() {
-    expect_found(Plant::LogJumps, scopes::small_rings(), HOLES_DECLARED);
+fn a_log_that_does_not_mark_a_hole() {
+    expect_found(Plant::HoleUnmarked, scopes::small_rings(), HOLES_DECLARED);
 }
 
 #[test]
@@ -74,7 +74,7 @@ fn a_checkpoint_inside_a_version() {
 
 #[test]
 fn a_proposal_of_a_run_that_was_replaced() {
-    expect_found(Plant::RunIgnored, scopes::proposals(), ERA_AT_REST);
+    expect_found(Plant::RunIgnored, scopes::proposals(), NO_DEFECT);
 }
 
 #[test]

@@ -108,8 +108,8 @@ pub(crate) struct Budget {
 pub(crate) enum Plant {
     /// A log does not compare epochs.
     FenceDropped,
-    /// A log takes what does not continue it.
-    LogJumps,
+    /// A log does not mark what it has passed over.
+    HoleUnmarked,
     /// A replica publishes a shard of another one.
     OwnerIgnored,
     /// An owner resumes one version after the checkpoint.

@@ -70,9 +70,6 @@ impl StreamLog {
             if self.take(&item, scope) == Admission::Missing {
                 return Appended::Missing;
             }
-            if matches!(item, Item::Hole(_)) {
-                scope.reached.note(Milestone::Hole);
-            }
         }
         Appended::Taken
     }
@@ -103,20 +100,20 @@ impl StreamLog {
                 _ => Admission::Missing,
             };
         };
-        let mut admission = begun.place.admit(Reader::Log, item);
-        if admission == Admission::Missing
-            && scope.plants(Plant::LogJumps)
-            && let Some(position) = item.position()
-        {
-            begun.place = Place::At(position);
-            admission = Admission::Next;
+        let admission = begun.place.admit(Reader::Log, item);
+        if admission != Admission::Next {
+            return admission;
         }
-        if admission == Admission::Next {
-            begun.ring.change(|ring| {
-                ring.push(item.clone());
-                shrink(ring, scope.ring_items);
-            });
+        if matches!(item, Item::Hole(_)) {
+            scope.reached.note(Milestone::Hole);
+            if scope.plants(Plant::HoleUnmarked) {
+                return admission;
+            }
         }
+        begun.ring.change(|ring| {
+            ring.push(item.clone());
+            shrink(ring, scope.ring_items);
+        });
         admission
     }
 
