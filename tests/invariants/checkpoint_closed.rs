@@ -15,9 +15,8 @@ pub(crate) fn check(published: Published<'_>, checkpoint: &Position) -> Verdict 
     }
     let upto = number(&checkpoint.rv);
     let changes = published.history.iter().zip(published.changes);
-    let relevant = changes.filter(|(written, _)| {
-        written.rv > published.covered && written.rv <= upto
-    });
+    let relevant =
+        changes.filter(|(written, _)| written.rv > published.covered && written.rv <= upto);
     let (out, held): (Vec<_>, Vec<_>) = relevant.partition(|(_, is_out)| **is_out);
     let versions_out: Vec<_> = out.iter().map(|(written, _)| written.rv).collect();
     for (written, _) in held {

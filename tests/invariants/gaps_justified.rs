@@ -1,11 +1,7 @@
 //! A gap has its reason: no subscriber gets one whose API server has kept what follows, and no
 //! era begins without a loss.
 
-use quorumwatch::domain::{
-    event::GapReason,
-    position::Position,
-    stream::EraStart,
-};
+use quorumwatch::domain::{event::GapReason, position::Position, stream::EraStart};
 
 use super::{
     Verdict,

@@ -1,9 +1,6 @@
 //! What can happen next: [`Action`].
 
-use quorumwatch::{
-    agent::reconcile::Steps,
-    domain::command::Command,
-};
+use quorumwatch::{agent::reconcile::Steps, domain::command::Command};
 
 use crate::{
     group::id_of,

@@ -256,9 +256,7 @@ impl World {
         let run = self.replicas[replica].run.as_ref()?;
         let published = run.publication.checkpoint()?;
         let position = match scope.plant {
-            Some(Plant::CheckpointAhead) => {
-                Position::closed(published.era, self.now(scope).into())
-            }
+            Some(Plant::CheckpointAhead) => Position::closed(published.era, self.now(scope).into()),
             Some(Plant::CheckpointInsideVersion) => {
                 let head = run.publication.head()?;
                 Position::closed(head.era, head.rv.clone())
@@ -266,7 +264,9 @@ impl World {
             _ => published,
         };
         let known = self.state(replica).streams[&STREAM].checkpoint.as_ref();
-        known.is_none_or(|known| *known < position).then_some(position)
+        known
+            .is_none_or(|known| *known < position)
+            .then_some(position)
     }
 
     fn checkpoint(&mut self, scope: &Scope, replica: usize) {

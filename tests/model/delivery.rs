@@ -1,9 +1,6 @@
 //! The model of the delivery of changes, and its properties.
 
-use quorumwatch::{
-    agent::reconcile::Steps,
-    domain::delivery::place::Place,
-};
+use quorumwatch::{agent::reconcile::Steps, domain::delivery::place::Place};
 use stateright::{Model, Property};
 
 use crate::{
@@ -285,7 +282,10 @@ fn nothing_stuck(model: &Delivery, world: &World) -> Verdict {
             Action::Feed(replica),
             Action::Read(index),
         ];
-        if !goes_on.iter().any(|action| model.next_state(world, *action).is_some()) {
+        if !goes_on
+            .iter()
+            .any(|action| model.next_state(world, *action).is_some())
+        {
             return Err(format!(
                 "subscriber {index} stands at {} and receives nothing more",
                 subscriber.place

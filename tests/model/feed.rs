@@ -172,8 +172,7 @@ impl Feed {
                 Output::Look(look) => self.follows = Follows::Look(Looking::new(look, api)),
             }
         }
-        let is_live =
-            |item: &Item| matches!(item, Item::Event(event) if event.part == Part::Live);
+        let is_live = |item: &Item| matches!(item, Item::Event(event) if event.part == Part::Live);
         if looks && given.items.iter().any(is_live) {
             scope.reached.note(Milestone::VersionClosed);
         }

@@ -148,12 +148,15 @@ impl Subscriber {
         }
         let frame = match (frame_of(&item), before) {
             // The item has the place at which the owner lost its watch, or none.
-            (Some(Frame::Gap {
-                to,
-                reason,
-                repaired,
-                ..
-            }), before) => Some(Frame::Gap {
+            (
+                Some(Frame::Gap {
+                    to,
+                    reason,
+                    repaired,
+                    ..
+                }),
+                before,
+            ) => Some(Frame::Gap {
                 from: before.position(),
                 to,
                 reason,

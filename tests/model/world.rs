@@ -190,6 +190,9 @@ impl World {
         let begun = begun(self.state(replica), begin);
         match (outcome, begun) {
             (Outcome::Era(_) | Outcome::Rejected(Rejection::StaleEra(_)), Some(start)) => {
+                if matches!(outcome, Outcome::Rejected(_)) {
+                    scope.reached.note(Milestone::EraRepeated);
+                }
                 self.granted(scope, replica, start);
             }
             // The watches were opened too early: others begin at the checkpoint.
@@ -250,7 +253,7 @@ impl World {
                 publication.resume(start, &point)
             });
         }
-        self.ask(scope, replica);
+        self.ask(replica);
     }
 
     /// Lets the session of a run go on, and publishes what it gives.
@@ -276,7 +279,7 @@ impl World {
                 }
             }
         }
-        self.ask(scope, replica);
+        self.ask(replica);
     }
 
     /// Publishes something; whether the log has taken it.
@@ -296,9 +299,10 @@ impl World {
     }
 
     fn publish_event(&mut self, scope: &Scope, replica: usize, event: Event) {
-        let of = scope.script.iter().position(|written| {
-            written.rv == number(&event.rv) && written.object == event.name()
-        });
+        let of = scope
+            .script
+            .iter()
+            .position(|written| written.rv == number(&event.rv) && written.object == event.name());
         let mut late = 0;
         let is_taken = self.publish(scope, replica, |publication| {
             let numbered = publication.events(vec![event]);
@@ -314,7 +318,7 @@ impl World {
     }
 
     /// Proposes the era that the session of a run asks for.
-    fn ask(&mut self, scope: &Scope, replica: usize) {
+    fn ask(&mut self, replica: usize) {
         let Some(run) = &self.replicas[replica].run else {
             return;
         };
