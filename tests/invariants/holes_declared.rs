@@ -52,7 +52,7 @@ fn take<'a>(
             object,
             change,
         } => {
-            let done = all_through(history, account)?;
+            let done = all_through(history, &account)?;
             live(history, done, position, object, *change)
         }
         Frame::Event {
@@ -60,7 +60,7 @@ fn take<'a>(
             position,
             object,
             change,
-        } => net_change(history, account, position, object, *change),
+        } => net_change(history, &account, position, object, *change),
         Frame::Event {
             part: Part::Snapshot,
             position,
@@ -80,7 +80,7 @@ fn take<'a>(
             to: Some(to),
             ..
         } => {
-            let done = all_through(history, account)?;
+            let done = all_through(history, &account)?;
             passes(history, done, through(history, from))?;
             let given = 0;
             Ok(Account::Repair { from, to, given })
@@ -118,12 +118,12 @@ fn live<'a>(
 
 fn net_change<'a>(
     history: &'a [Written],
-    account: Account<'a>,
+    account: &Account<'a>,
     position: &Position,
     object: &str,
     change: Change,
 ) -> Result<Account<'a>, String> {
-    let Account::Repair { from, to, given } = account else {
+    let Account::Repair { from, to, given } = *account else {
         return Err(format!("{position} is a net change outside of a gap"));
     };
     let ordinal = usize::try_from(position.ordinal.get()).unwrap_or(usize::MAX);
@@ -144,12 +144,12 @@ fn net_change<'a>(
 }
 
 /// How many changes are accounted for, where what was declared before is complete.
-fn all_through(history: &[Written], account: Account<'_>) -> Result<usize, String> {
+fn all_through(history: &[Written], account: &Account<'_>) -> Result<usize, String> {
     match account {
-        Account::Through(done) => Ok(done),
+        Account::Through(done) => Ok(*done),
         Account::Repair { from, to, given } => {
             let changes = net_changes(history, number(&from.rv), number(&to.rv));
-            if given < changes.len() {
+            if *given < changes.len() {
                 return Err(format!(
                     "only {given} of the {} net changes of {from} to {to} were received",
                     changes.len()
@@ -204,7 +204,7 @@ fn end(history: &[Written], account: Account<'_>, cursor: &Place) -> Verdict {
             Ok(())
         }
         (account, Place::At(position)) => {
-            let done = all_through(history, account)?;
+            let done = all_through(history, &account)?;
             passes(history, done, through(history, position))
         }
         _ => Err(format!("{cursor} is not what was declared")),

@@ -151,7 +151,7 @@ impl World {
                 self.replicas[replica].log = StreamLog::default();
             }
         }
-        let key = steps.start.first().or(steps.change.first());
+        let key = steps.start.first().or_else(|| steps.change.first());
         if let Some((_, key)) = key {
             self.start(scope, replica, key.epoch, key.run);
         }

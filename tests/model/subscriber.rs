@@ -125,7 +125,7 @@ impl Subscriber {
     /// missing, or where a snapshot is due that the log does not have.
     pub(crate) fn give(&mut self, items: Vec<Item>, is_fed: bool, newest: u64, scope: &Scope) {
         for item in items {
-            let is_missing = self.take(item, newest, scope) == Admission::Missing;
+            let is_missing = self.take(&item, newest, scope) == Admission::Missing;
             if is_missing || self.place.needs_snapshot() && !is_fed {
                 self.reads = Reads::Due;
                 return;
@@ -133,20 +133,20 @@ impl Subscriber {
         }
     }
 
-    fn take(&mut self, item: Item, newest: u64, scope: &Scope) -> Admission {
+    fn take(&mut self, item: &Item, newest: u64, scope: &Scope) -> Admission {
         if scope.plants(Plant::PositionsIgnored)
-            && let Item::Event(published) = &item
+            && let Item::Event(published) = item
         {
             self.place = Place::At(published.position.clone());
-            self.receive(frame_of(&item), newest, scope);
+            self.receive(frame_of(item), newest, scope);
             return Admission::Next;
         }
         let before = self.place.clone();
-        let admission = self.place.admit(Reader::Subscriber, &item);
+        let admission = self.place.admit(Reader::Subscriber, item);
         if admission != Admission::Next {
             return admission;
         }
-        let frame = match (frame_of(&item), before) {
+        let frame = match (frame_of(item), before) {
             // The item has the place at which the owner lost its watch, or none.
             (
                 Some(Frame::Gap {

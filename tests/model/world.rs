@@ -89,7 +89,7 @@ impl World {
 
     /// Something that must not happen.
     pub(crate) fn report(&mut self, defect: impl Into<String>) {
-        self.defect.get_or_insert(defect.into());
+        self.defect.get_or_insert_with(|| defect.into());
     }
 
     /// Forgets states that no replica is in any more.
