@@ -1,5 +1,6 @@
-//! Of the replicas that take a shard for theirs, no two hold a valid lease at the same time, unless
-//! the move was planned.
+//! Of the replicas that take a shard for theirs, no two hold a valid lease at the same time. Not to
+//! be asked of a planned move, nor of a lease that was granted after the shard was taken away: with
+//! it the owner before continues until it has applied the move.
 
 use quorumwatch::domain::id::ReplicaId;
 

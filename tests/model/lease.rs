@@ -160,7 +160,7 @@ impl World {
                 let sent = self.heartbeats.remove(index);
                 self.leader.receive(now);
                 // Leases that it grants after a takeover are not in the model: with one of them the
-                // owner before goes on until it has applied the move.
+                // owner before continues until it has applied the move.
                 let granted = self.leader.grants(now, model).filter(|_| !self.is_taken);
                 self.answers.extend(granted.map(|granted| (sent, granted)));
             }

@@ -99,7 +99,7 @@ pub(crate) fn irreparable() -> Scope {
     }
 }
 
-/// Proposals that take their time, overtake each other, are repeated, and are of the past.
+/// Proposals that take their time, overtake each other, and are of the past.
 pub(crate) fn proposals() -> Scope {
     Scope {
         script: script(&[&[("a", Added)]]),
