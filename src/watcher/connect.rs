@@ -90,10 +90,7 @@ pub(super) fn connect_over(
 
 /// `host:port` of an API server.
 pub(super) fn address_of(server: &Uri) -> String {
-    let usual = match server.scheme_str() {
-        Some("http") => 80,
-        _ => 443,
-    };
+    let usual = if is_plain(server) { 80 } else { 443 };
     let port = server.port_u16().unwrap_or(usual);
     format!("{}:{port}", server.host().unwrap_or_default())
 }
@@ -111,7 +108,7 @@ where
     C::Error: Into<tower::BoxError>,
     C::Future: Unpin + Send + 'static,
 {
-    if is_plain(config) {
+    if is_plain(&config.cluster_url) {
         return client_over(config, tcp, connections);
     }
     let mut tls = HttpsConnectorBuilder::new()
@@ -127,9 +124,9 @@ where
     client_over(config, connector, connections)
 }
 
-/// Whether the API server is reached without TLS.
-fn is_plain(config: &Config) -> bool {
-    config.cluster_url.scheme_str() == Some("http")
+/// Whether an API server is reached without TLS.
+fn is_plain(server: &Uri) -> bool {
+    server.scheme_str() == Some("http")
 }
 
 /// What is trusted and what is shown.
@@ -218,7 +215,9 @@ mod tests {
     #[tokio::test]
     async fn what_the_platform_trusts_is_read_once_and_only_where_it_is_asked_for() {
         let platform = PlatformTrust::default();
-        assert!(is_plain(&config("server: 'http://h:8080'").await));
+        assert!(is_plain(
+            &config("server: 'http://h:8080'").await.cluster_url
+        ));
         let authority = rcgen::generate_simple_self_signed(["h".to_owned()]).unwrap();
         let data = base64::Engine::encode(
             &base64::engine::general_purpose::STANDARD,

@@ -19,6 +19,9 @@ use crate::{
 /// One step of time.
 const TICK_MS: u64 = 200;
 
+/// Up to which tick it is explored.
+const TICKS: u64 = 6;
+
 /// The replica that owns the shard at the beginning.
 const OWNER: ReplicaId = ReplicaId(1);
 /// The one that gets it then.
@@ -40,10 +43,17 @@ pub(crate) enum Plant {
 
 /// The model.
 pub(crate) struct Leases {
-    /// Up to which tick it is explored.
-    pub(crate) ticks: u64,
-    pub(crate) plant: Option<Plant>,
+    plant: Option<Plant>,
     pub(crate) reached: Reached,
+}
+
+impl Leases {
+    pub(crate) fn new(plant: Option<Plant>) -> Self {
+        Self {
+            plant,
+            reached: Reached::default(),
+        }
+    }
 }
 
 /// Everything at one moment.
@@ -224,7 +234,7 @@ impl Model for Leases {
 
     fn actions(&self, world: &World, actions: &mut Vec<Action>) {
         let (heartbeats, answers) = (world.heartbeats.len(), world.answers.len());
-        if world.now < self.ticks {
+        if world.now < TICKS {
             actions.push(Action::Tick);
         }
         // Two that are sent at once are one.

@@ -1,6 +1,8 @@
 //! The searches can fail: each fault that is planted in the driver is found, by the invariant that
 //! it violates.
 
+use std::{fmt::Debug, hash::Hash};
+
 use stateright::{Checker, HasDiscoveries, Model};
 
 use crate::{
@@ -10,18 +12,17 @@ use crate::{
         POSITIONS_GROW,
     },
     lease::{self, Leases},
-    scope::{Plant, Reached, Scope},
+    scope::{Plant, Scope},
     scopes,
 };
 
 /// Searches until this property is violated.
-fn expect_found(plant: Plant, scope: Scope, property: &'static str) {
-    let model = Delivery {
-        scope: Scope {
-            plant: Some(plant),
-            ..scope
-        },
-    };
+fn expect_violated<M>(model: M, plant: impl Debug, property: &'static str)
+where
+    M: Model + Send + Sync + 'static,
+    M::State: Hash + Send + Sync + Clone + PartialEq + 'static,
+    M::Action: Clone + PartialEq + Debug,
+{
     let finish = HasDiscoveries::AnyOf([property].into());
     let checker = model.checker().finish_when(finish).spawn_bfs().join();
     let states = checker.unique_state_count();
@@ -32,6 +33,14 @@ fn expect_found(plant: Plant, scope: Scope, property: &'static str) {
         }
         None => panic!("{plant:?} was not found in {states} states"),
     }
+}
+
+fn expect_found(plant: Plant, scope: Scope, property: &'static str) {
+    let scope = Scope {
+        plant: Some(plant),
+        ..scope
+    };
+    expect_violated(Delivery { scope }, plant, property);
 }
 
 #[test]
@@ -140,21 +149,7 @@ fn a_snapshot_without_its_end() {
 
 /// The same for leases.
 fn expect_two_leases(plant: lease::Plant) {
-    let model = Leases {
-        ticks: 6,
-        plant: Some(plant),
-        reached: Reached::default(),
-    };
-    let finish = HasDiscoveries::AnyOf([lease::ONE_LEASE].into());
-    let checker = model.checker().finish_when(finish).spawn_bfs().join();
-    let states = checker.unique_state_count();
-    match checker.discovery(lease::ONE_LEASE) {
-        Some(path) => {
-            let actions = path.into_actions();
-            println!("{plant:?}: found in {states} states: {actions:?}");
-        }
-        None => panic!("{plant:?} was not found in {states} states"),
-    }
+    expect_violated(Leases::new(Some(plant)), plant, lease::ONE_LEASE);
 }
 
 #[test]

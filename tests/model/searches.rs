@@ -171,12 +171,7 @@ fn two_subscribers() {
 
 #[test]
 fn leases() {
-    let model = Leases {
-        ticks: 6,
-        plant: None,
-        reached: Reached::default(),
-    };
-    let checker = explore("leases", model);
+    let checker = explore("leases", Leases::new(None));
     if let Some(path) = checker.discovery(lease::ONE_LEASE) {
         let verdict = lease::verdict(path.last_state());
         panic!("{verdict:?}, after {:#?}", path.into_actions());
