@@ -65,7 +65,8 @@ impl ShardRun {
             keys: keys.subscribe(),
         };
         let stop = CancellationToken::new();
-        let task = tokio::spawn(runs.run(stop.clone(), standby));
+        let thread = options.watch.threads.of(shard.cluster);
+        let task = thread.spawn(runs.run(stop.clone(), standby));
         Self { keys, stop, task }
     }
 

@@ -46,7 +46,7 @@ use crate::{
         RelayServer,
         client::{PeerFeeds, RELAY_MESSAGE_BYTES_MAX},
     },
-    watcher,
+    watcher::{self, WatchPolicy, WatchThreads},
 };
 use seed::create_configured;
 pub use settings::credentials;
@@ -103,6 +103,9 @@ pub enum Error {
         /// The storage error.
         why: raft::OpenError,
     },
+    /// The threads that watch clusters could not be started.
+    #[error("start the threads that watch clusters")]
+    WatchThreads(#[source] io::Error),
     /// The group could not be formed.
     #[error("form the group")]
     Form(#[from] FormError),
@@ -154,6 +157,8 @@ pub struct Platform {
     pub disk: Arc<dyn Disk>,
     /// Does what may block.
     pub blocking: Arc<dyn Blocking>,
+    /// How many threads watch clusters. With none they are watched where everything else runs.
+    pub watch_threads: usize,
 }
 
 impl Default for Platform {
@@ -164,8 +169,15 @@ impl Default for Platform {
             api_servers: watcher::Network::Real,
             disk: Arc::new(Files),
             blocking: Arc::new(Threads),
+            watch_threads: watch_threads(),
         }
     }
+}
+
+/// Half as many as there are cores: consensus and subscribers get the others.
+fn watch_threads() -> usize {
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    (cores / 2).max(1)
 }
 
 /// Opens the listeners and the data of a replica.
@@ -181,6 +193,7 @@ pub async fn open(platform: Platform, config: Serve) -> Result<Opened, Error> {
         why,
     })?;
     tracing::info!(name = group.name(), replica = %group.replica_id(), "replica starts");
+    let watch_threads = WatchThreads::start(platform.watch_threads).map_err(Error::WatchThreads)?;
     let budgets = Budgets::new(&config.memory);
     let logs = Logs::new(budgets.rings.clone(), config.limits.ring_bytes);
     let replica = Replica {
@@ -188,6 +201,7 @@ pub async fn open(platform: Platform, config: Serve) -> Result<Opened, Error> {
         config,
         channels,
         platform,
+        watch_threads,
         raft: group.raft().clone(),
         group,
         owned: Owned::new(logs.clone()),
@@ -245,6 +259,7 @@ struct Replica {
     config: Serve,
     channels: Channels,
     platform: Platform,
+    watch_threads: WatchThreads,
     /// What its parts share of its memory.
     budgets: Budgets,
     group: Group,
@@ -343,7 +358,10 @@ impl Replica {
             lease: self.group.lease().clone(),
             owned: self.owned.clone(),
             credentials: Arc::new(credentials(&self.config)),
-            watch: watch_policy(&self.config, &self.budgets, &self.platform),
+            watch: WatchPolicy {
+                threads: self.watch_threads.clone(),
+                ..watch_policy(&self.config, &self.budgets, &self.platform)
+            },
             warm_clusters: self.config.watch.warm_clusters,
         }
     }

@@ -54,6 +54,7 @@ mod repair;
 mod requests;
 mod snapshot;
 mod stream_watcher;
+mod threads;
 mod verify;
 mod warm;
 
@@ -65,6 +66,7 @@ pub use health::Watches;
 pub use history::StreamHistory;
 pub use network::{Answer, Asked, Network, Server};
 pub use queue::Signals;
+pub use threads::WatchThreads;
 pub use verify::Verifications;
 pub use warm::{WarmClient, Warming};
 
@@ -141,6 +143,8 @@ pub struct WatchPolicy {
     pub network: Network,
     /// Does what may block: reading files, and running credential commands.
     pub blocking: Arc<dyn Blocking>,
+    /// Where everything runs that watches a cluster.
+    pub threads: WatchThreads,
     /// Where random numbers come from.
     pub chance: Chance,
 }
@@ -171,6 +175,7 @@ impl Default for WatchPolicy {
             clients: Clients::default(),
             network: Network::default(),
             blocking: Arc::new(Threads),
+            threads: WatchThreads::default(),
             chance: Chance::default(),
         }
     }
@@ -275,6 +280,8 @@ impl ShardWatcher {
         let name: Arc<str> = cluster.spec.name.as_str().into();
         let source = cluster.spec.source.clone();
         let budgets = policy.budgets.clone();
+        let thread = policy.threads.of(cluster.id);
+        let _entered = thread.enter();
         let api = ApiServer::new(cluster, credentials, policy);
         let (board, health) = Board::new(name.clone(), source, api.breaker());
         let tasks = Tasks::default();

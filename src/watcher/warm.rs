@@ -74,6 +74,7 @@ impl WarmClient {
             openings,
         } = warming.clone();
         let backoff = Backoff::between(RETRY_FIRST, RETRY_MAX, &policy);
+        let thread = policy.threads.of(cluster.id);
         // A breaker of its own, which is never asked: one that outlived the watches would hold back
         // the next ones for an outage that may be over.
         let policy = WatchPolicy {
@@ -87,7 +88,7 @@ impl WarmClient {
             openings,
         };
         let ended = CancellationToken::new();
-        tokio::spawn(ended.clone().run_until_cancelled_owned(keeper.run()));
+        thread.spawn(ended.clone().run_until_cancelled_owned(keeper.run()));
         Self {
             _ends: ended.drop_guard(),
         }

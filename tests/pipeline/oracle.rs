@@ -107,7 +107,9 @@ impl Oracle<'_> {
 
     fn take(&mut self, record: &Record) -> Judged {
         if let (Some(stream), Seen::Stream(change)) = (record.stream, &record.seen) {
-            self.stream_change(stream, change)?;
+            let cursor = record.cursor.as_ref();
+            let resumed_at = cursor.and_then(|cursor| cursor.places.get(&stream));
+            self.stream_change(stream, change, resumed_at)?;
         } else if let Some(stream) = record.stream
             && !self.places.contains_key(&stream)
         {
@@ -147,12 +149,25 @@ impl Oracle<'_> {
         Ok(())
     }
 
-    fn stream_change(&mut self, stream: StreamId, change: &StreamChange) -> Judged {
+    /// `resumed_at` is the place in the stream that the cursor of a resume has, if any.
+    fn stream_change(
+        &mut self,
+        stream: StreamId,
+        change: &StreamChange,
+        resumed_at: Option<&Place>,
+    ) -> Judged {
         use StreamChangeReason as Reason;
         match change.kind {
             StreamChangeType::Added => {
                 let kept = match change.reason {
-                    Reason::Continued => self.places.get(&stream).cloned(),
+                    Reason::Continued => {
+                        let left = self.left.remove(&stream);
+                        let kept = self.places.get(&stream).cloned();
+                        // Removed after the cursor was taken; a replica that is behind goes on.
+                        // Where there is neither, it was added before the cursor was taken, and the
+                        // frame that said so was lost.
+                        kept.or(left.filter(|left| resumed_at == Some(left)))
+                    }
                     Reason::Matched => {
                         // A replica that is behind may still know one that is gone.
                         let exists = self.world.existing().contains_key(&stream);
@@ -162,10 +177,6 @@ impl Oracle<'_> {
                     }
                     _ => None,
                 };
-                if change.reason == Reason::Continued && kept.is_none() {
-                    // Added before the cursor was taken, and the frame that said so was lost.
-                    self.left.remove(&stream);
-                }
                 let place = self.begin(stream, change, kept.as_ref())?;
                 self.fresh.insert(stream);
                 self.places.insert(stream, place);

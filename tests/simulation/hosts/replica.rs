@@ -72,6 +72,7 @@ impl Replica {
             api_servers: watcher::Network::Over(network),
             disk: Arc::new(disk.clone()),
             blocking: Arc::new(InTurn),
+            watch_threads: 0,
         };
         let name = member.name.clone();
         let config = config(member);
