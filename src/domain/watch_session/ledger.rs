@@ -189,6 +189,27 @@ impl Base {
     }
 }
 
+/// What was delivered last of an object: its version in eight bytes, or that it was deleted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Touched(u64);
+
+impl Touched {
+    /// No object has version zero.
+    const DELETED: Self = Self(0);
+
+    /// A version that is too long for a number is kept as its hash.
+    fn at(rv: &ResourceVersion) -> Self {
+        Self(rv.as_u64().unwrap_or_else(|| hash("", Some(rv))))
+    }
+
+    fn by(change: Change, rv: &ResourceVersion) -> Self {
+        match change {
+            Change::Deleted => Self::DELETED,
+            Change::Added | Change::Modified | Change::Snapshot => Self::at(rv),
+        }
+    }
+}
+
 /// An event that arrived while a list was taken: its version shows whether it is before or after
 /// the list.
 #[derive(Clone, Debug)]
@@ -229,9 +250,8 @@ pub(super) struct Ledger {
     since: Net,
     /// Deletions at the newest version, which may not be all of it.
     open: Option<(ResourceVersion, Net)>,
-    /// The version at which each object was delivered last, by its hashed UID; `None` where it was
-    /// deleted.
-    touched: ByUid<Option<ResourceVersion>>,
+    /// What was delivered last of each object, by its hashed UID.
+    touched: ByUid<Touched>,
     /// Whether there are more of them than are kept.
     is_partial: bool,
     /// Events since a list is being taken.
@@ -298,12 +318,12 @@ impl Ledger {
 
     fn take(&mut self, rv: &ResourceVersion, change: Change, uid: u64) {
         self.since.take(change, uid);
-        let version = (change != Change::Deleted).then(|| rv.clone());
+        let touched = Touched::by(change, rv);
         let has_room = self.touched.len() < TOUCHED_MAX;
         match self.touched.entry(uid) {
-            Entry::Occupied(mut known) => *known.get_mut() = version,
+            Entry::Occupied(mut known) => *known.get_mut() = touched,
             Entry::Vacant(free) if has_room => {
-                free.insert(version);
+                free.insert(touched);
             }
             Entry::Vacant(_) => self.is_partial = true,
         }
@@ -360,20 +380,19 @@ impl Ledger {
         for event in self.later.iter().flatten() {
             if event.rv <= listing.at {
                 net.take(event.change, event.uid);
-                let is_there = event.change != Change::Deleted;
-                later.insert(event.uid, is_there.then_some(&event.rv));
+                later.insert(event.uid, Touched::by(event.change, &event.rv));
             }
         }
         let delivered = |uid: &u64| {
-            let earlier = || self.touched.get(uid).map(Option::as_ref);
-            later.get(uid).copied().or_else(earlier)
+            let known = later.get(uid).or_else(|| self.touched.get(uid));
+            known.copied()
         };
         let mut missing = 0;
         let mut found = 0;
         let mut lowest: Option<&ResourceVersion> = None;
         for (uid, rv) in &listing.newer {
             match delivered(uid) {
-                Some(Some(version)) if version == rv => found += 1,
+                Some(touched) if touched == Touched::at(rv) => found += 1,
                 None if self.is_partial => {}
                 _ => {
                     missing += 1;
@@ -385,8 +404,10 @@ impl Ledger {
             .touched
             .iter()
             .filter(|(uid, _)| !later.contains_key(uid));
-        let earlier = earlier.filter(|(_, version)| version.is_some()).count();
-        let is_there = earlier + later.values().flatten().count();
+        let there = earlier.map(|(_, touched)| touched).chain(later.values());
+        let is_there = there
+            .filter(|touched| **touched != Touched::DELETED)
+            .count();
         let expected = net.on(base.objects);
         let is_quiet = net.events == 0;
         let is_same = expected == listing.objects
