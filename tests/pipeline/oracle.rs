@@ -166,7 +166,7 @@ impl Oracle<'_> {
                         // Removed after the cursor was taken; a replica that is behind goes on.
                         // Where there is neither, it was added before the cursor was taken, and the
                         // frame that said so was lost.
-                        kept.or(left.filter(|left| resumed_at == Some(left)))
+                        kept.or_else(|| left.filter(|left| resumed_at == Some(left)))
                     }
                     Reason::Matched => {
                         // A replica that is behind may still know one that is gone.
