@@ -13,7 +13,7 @@ use super::{
     connection::Client,
     encoded::{Encoded, EventService},
     filter::{self, client_name},
-    frames::Frames,
+    frames::{EventIds, Frames},
     outbox::{Full, Outbox, Waiting, outbox},
     status,
     view::View,
@@ -22,7 +22,7 @@ use crate::{
     clock::unix_now,
     domain::{
         cursor::{CursorCodec, InvalidCursor, Mode},
-        id::StreamId,
+        id::{GroupId, StreamId},
         lifecycle::Lifecycle,
         state::State,
     },
@@ -89,9 +89,8 @@ impl Events {
         }
     }
 
-    fn codec(&self) -> Result<CursorCodec, Status> {
-        let group = self.hub.state().group;
-        group.map(CursorCodec::new).ok_or_else(status::not_formed)
+    fn group_id(&self) -> Result<GroupId, Status> {
+        self.hub.state().group.ok_or_else(status::not_formed)
     }
 
     async fn open(&self, request: subscription::Request) -> Result<Subscription, Status> {
@@ -204,7 +203,8 @@ impl EventService for Events {
         let connection = request.extensions().get::<Client>().cloned();
         let request = request.into_inner();
         let client = request.client_name.clone();
-        let codec = self.codec()?;
+        let group = self.group_id()?;
+        let codec = CursorCodec::new(group);
         let filters: usize = request
             .filters
             .iter()
@@ -227,6 +227,7 @@ impl EventService for Events {
             subscription,
             frames: Frames {
                 codec,
+                ids: EventIds::new(group),
                 view: checked.view,
             },
             outbox,

@@ -16,7 +16,7 @@ use crate::{
     domain::{
         cursor::{Cursor, CursorCodec},
         delivery::item::{Gap, Published},
-        id::{StreamId, UnixMillis},
+        id::{GroupId, StreamId, UnixMillis},
         position::Position,
     },
     pipeline::output::{
@@ -26,14 +26,33 @@ use crate::{
     proto::v1::{self, SubscribeResponse, subscribe_response::Frame},
 };
 
-/// The namespace of event ids; a UUID drawn once, for good.
+/// The namespace of groups' namespaces of event ids; a UUID drawn once, for good.
 const EVENT_IDS: Uuid = Uuid::from_u128(0x9c1d_58a1_7c0f_4d0e_8f55_51a5_3cf0_6d2b);
 
 /// Makes the frames of one subscription.
 #[derive(Clone, Copy)]
 pub(super) struct Frames {
     pub(super) codec: CursorCodec,
+    pub(super) ids: EventIds,
     pub(super) view: View,
+}
+
+/// The ids of a group's events.
+#[derive(Clone, Copy)]
+pub(super) struct EventIds(Uuid);
+
+impl EventIds {
+    /// Those of this group: streams and positions are unique within it.
+    pub(super) fn new(group: GroupId) -> Self {
+        Self(Uuid::new_v5(&EVENT_IDS, &group.0))
+    }
+
+    /// The same at every replica and at every try: it comes from nothing that may change later, as
+    /// the identity of a cluster does that is replaced, or becomes readable.
+    fn id(self, stream: StreamId, position: &Position) -> String {
+        let text = format!("{stream}/{position}");
+        Uuid::new_v5(&self.0, text.as_bytes()).to_string()
+    }
 }
 
 impl Frames {
@@ -94,7 +113,7 @@ impl Frames {
         now: UnixMillis,
     ) -> Encoded {
         let (json, content) = project(self.view, &published.event);
-        let render = || (self.delta(step), event(name, published));
+        let render = || (self.delta(step), event(self.ids, name, published));
         encoded(published, Object { json, content }, timestamp(now), render)
     }
 
@@ -107,7 +126,7 @@ impl Frames {
     ) -> Encoded {
         let event = v1::Event {
             change_type: v1::ChangeType::Unmatched.into(),
-            ..event(name, published)
+            ..event(self.ids, name, published)
         };
         let nothing = Object {
             json: Bytes::new(),
@@ -117,16 +136,10 @@ impl Frames {
     }
 }
 
-/// The same at every replica and at every try.
-fn event_id(name: &StreamName, position: &Position) -> String {
-    let text = format!("{}/{}/{position}", name.cluster_uid, name.id);
-    Uuid::new_v5(&EVENT_IDS, text.as_bytes()).to_string()
-}
-
-fn event(name: &StreamName, published: &Published) -> v1::Event {
+fn event(ids: EventIds, name: &StreamName, published: &Published) -> v1::Event {
     let event = &published.event;
     v1::Event {
-        id: event_id(name, &published.position),
+        id: ids.id(name.id, &published.position),
         stream: stream_id(name.id),
         cluster: name.cluster.clone(),
         resource: name.selector.resource.to_string(),

@@ -27,6 +27,7 @@ const NOW: UnixMillis = UnixMillis(1_790_000_000_000);
 fn frames() -> Frames {
     Frames {
         codec: CursorCodec::new(GroupId([7; 16])),
+        ids: EventIds::new(GroupId([7; 16])),
         view: View::None,
     }
 }
@@ -92,6 +93,31 @@ fn event(stream: u64) -> usize {
         CursorStep::Moved(StreamId(stream), Place::At(position)),
         Body::Event(name(stream), Arc::new(published)),
     )
+}
+
+#[test]
+fn an_event_has_one_id_though_the_identity_of_its_cluster_changes() {
+    let position = position_of_event(3);
+    let change = Event {
+        change: Change::Added,
+        rv: 40_000_000.into(),
+        key: ObjectKey::new("default", "a", "b"),
+        object: Bytes::from_static(b"{}"),
+        metadata_only: false,
+        seen: NOW,
+    };
+    let published = Published::new(position, Epoch(3), Part::Live, change);
+    let id_of = |group: u8, stream: u64, cluster_uid: &str| {
+        let name = StreamName {
+            cluster_uid: cluster_uid.to_owned(),
+            ..(*name(stream)).clone()
+        };
+        super::event(EventIds::new(GroupId([group; 16])), &name, &published).id
+    };
+    let id = id_of(7, 3, "");
+    assert_eq!(id, id_of(7, 3, "1b4e28ba-2fa1-11d2-883f-0016d3cca427"));
+    assert_ne!(id, id_of(7, 4, ""));
+    assert_ne!(id, id_of(8, 3, ""));
 }
 
 fn added(stream: u64) -> usize {
