@@ -1,7 +1,8 @@
 //! How a replica becomes a member of the group: it bootstraps it, joins it, or rejoins it.
 //!
 //! A group is bootstrapped only when every replica that the configuration names has answered and is
-//! empty, by the one with the lowest name, with all of them. So no two groups can arise from one
+//! empty, by the one with the lowest name. The first five by name are its voters, the others join
+//! it. So no two groups can arise from one
 //! configuration, and a replica that lost its data never bootstraps a second one: it finds the
 //! others initialised and joins them as a new member.
 
@@ -13,7 +14,11 @@ use std::{
 use tokio_util::sync::CancellationToken;
 use tonic::Code;
 
-use super::{FormError, Group, Peer, identity::Answer, membership::LEADER_ADDRESS};
+use super::{
+    FormError, Group, Peer,
+    identity::Answer,
+    membership::{LEADER_ADDRESS, VOTERS_MAX},
+};
 use crate::{
     domain::{command::Command, id::GroupId, lifecycle::Milestone},
     proto::internal::v1::{JoinRequest, membership_service_client::MembershipServiceClient},
@@ -32,7 +37,7 @@ const JOIN_TIMEOUT: Duration = Duration::from_secs(15);
 /// What to do after one round of hellos.
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Step {
-    /// Found the group with these replicas.
+    /// Found the group with these replicas as its voters.
     Found(BTreeMap<u64, Listing>),
     /// Ask one of these to join.
     Join(Vec<String>),
@@ -257,7 +262,7 @@ fn decide(own: (u64, Listing), peers: &[Peer], answers: &BTreeMap<String, Answer
     {
         return Step::WaitForFounder(lowest.clone());
     }
-    let mut listings: BTreeMap<u64, Listing> = others()
+    let mut listings: Vec<(u64, Listing)> = others()
         .filter_map(|peer| {
             let listing = Listing {
                 name: peer.name.clone(),
@@ -268,8 +273,11 @@ fn decide(own: (u64, Listing), peers: &[Peer], answers: &BTreeMap<String, Answer
             Some((answers.get(&peer.name)?.replica_id, listing))
         })
         .collect();
-    listings.insert(own_id, own_listing);
-    Step::Found(listings)
+    listings.push((own_id, own_listing));
+    // Those that are not among the first voters join once there is a group, as learners.
+    listings.sort_by(|(_, one), (_, other)| one.name.cmp(&other.name));
+    listings.truncate(VOTERS_MAX);
+    Step::Found(listings.into_iter().collect())
 }
 
 #[cfg(test)]
@@ -316,6 +324,29 @@ mod tests {
         );
         let later = step("b", &[("a", false), ("c", false)]);
         assert_eq!(later, Step::WaitForFounder("a".into()));
+    }
+
+    #[test]
+    fn of_many_replicas_five_are_the_first_voters() {
+        let names = ["a", "b", "c", "d", "e", "f", "g"];
+        let listing = Listing {
+            name: "a".into(),
+            ..Listing::default()
+        };
+        let answers = names[1..].iter().zip(100..).map(|(name, replica_id)| {
+            let answer = Answer {
+                replica_id,
+                initialised: false,
+                founders: BTreeSet::new(),
+            };
+            ((*name).to_owned(), answer)
+        });
+        let step = decide((1, listing), &peers(&names), &answers.collect());
+        let Step::Found(voters) = step else {
+            panic!("all are there and empty: {step:?}")
+        };
+        let voters: BTreeSet<_> = voters.values().map(|voter| voter.name.as_str()).collect();
+        assert_eq!(voters, BTreeSet::from(["a", "b", "c", "d", "e"]));
     }
 
     #[test]

@@ -20,7 +20,7 @@ use crate::{
 
 /// Most voters: a majority of five tolerates two failures, and each further voter slows every
 /// commit.
-const VOTERS_MAX: usize = 5;
+pub(super) const VOTERS_MAX: usize = 5;
 
 /// A voter that has been unavailable for so long is replaced by a learner: longer than a machine
 /// takes to start again.
