@@ -35,6 +35,11 @@ impl Allowance {
         }
     }
 
+    /// What all share.
+    pub fn budget(&self) -> &Budget {
+        &self.budget
+    }
+
     /// Some of what all share, if there is enough.
     pub fn try_share(&self, bytes: usize) -> Option<Hold> {
         self.budget.try_reserve(bytes).map(Hold::Shared)

@@ -11,6 +11,7 @@ use super::{
     outlet::{Outlet, Stopped},
     repair::{Publication, RepairError},
     snapshot,
+    spool::spool,
     stream_watcher::{Setting, StreamWatcher},
 };
 use crate::{
@@ -25,7 +26,8 @@ use crate::{
 /// Most catch-up watches of one cluster at a time: each is a connection and replays up to five
 /// minutes. Those who come later wait.
 const CATCH_UPS_MAX: usize = 16;
-/// Most lists of one cluster at a time: they are what an API server suffers most from.
+/// Most lists of one cluster that are asked for at a time: they are what an API server suffers most
+/// from. What was read and waits for its reader does not count.
 const LISTS_MAX: usize = 2;
 /// Messages that the receiver may be behind. What it has not taken is counted where it was read.
 const MESSAGES_MAX: usize = 4;
@@ -105,10 +107,7 @@ impl StreamHistory {
         to: ResourceVersion,
     ) -> mpsc::Receiver<HistoryItem> {
         self.spawn(|shared, items| async move {
-            let Ok(_permit) = shared.limits.lists.acquire().await else {
-                return;
-            };
-            let _ = shared.send_repair(items, from, to).await;
+            let _ = spool(&items, |read| shared.send_repair(read, from, to)).await;
         })
     }
 
@@ -139,7 +138,8 @@ impl Shared {
         let mut publication = Publication::resume(None, from, to);
         let mut outlet = Outlet::catch_up(items.clone(), &self.budgets().snapshots);
         loop {
-            match publication.run(api, selector, &mut outlet).await? {
+            let lists = Some(&*self.limits.lists);
+            match publication.run(api, selector, lists, &mut outlet).await? {
                 Ok(()) => return Ok(()),
                 Err(RepairError::Irreparable) => {
                     tracing::debug!(cluster = api.cluster(), "no exact lists to compare");

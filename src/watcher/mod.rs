@@ -53,6 +53,7 @@ mod readiness;
 mod repair;
 mod requests;
 mod snapshot;
+mod spool;
 mod stream_watcher;
 mod threads;
 mod verify;

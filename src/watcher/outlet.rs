@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use tokio::{
     sync::{mpsc, oneshot},
-    time::Instant,
+    time::{Instant, timeout},
 };
 
 use super::{
@@ -25,6 +25,9 @@ pub(super) use super::queue::Stopped;
 
 /// Most events of one message: enough that a message costs nothing beside its events.
 const BATCH_EVENTS_MAX: usize = 256;
+/// How long net changes may wait for memory, which their reader gives back as it takes what came
+/// before. They hold memory for two pages meanwhile, which others wait for.
+const TAKE_TIMEOUT: Duration = Duration::from_secs(5);
 /// How often `Heard` is sent.
 const HEARD_PAUSE: Duration = Duration::from_secs(1);
 
@@ -131,7 +134,11 @@ impl Outlet {
             }
             Self::CatchUp { items, allowance } => {
                 let to = to.clone();
-                let events = allowed(allowance, events).await;
+                let allowed = timeout(TAKE_TIMEOUT, allowed(allowance, events));
+                let Ok(events) = allowed.await else {
+                    send(items, HistoryItem::Failed(read_too_slowly(allowance))).await?;
+                    return Err(Stopped);
+                };
                 send(items, HistoryItem::Repaired { to, events, last }).await
             }
         }
@@ -190,6 +197,14 @@ async fn allowed(allowance: &Allowance, events: Vec<Event>) -> Vec<Event> {
     }
     let hold = allowance.take(cost_bytes(&events)).await;
     hold_for(events, hold)
+}
+
+fn read_too_slowly(allowance: &Allowance) -> String {
+    let (key, limit) = (allowance.budget().key(), allowance.budget().limit());
+    format!(
+        "the net changes did not fit into the {limit} bytes of {key} and were read too slowly: read \
+         faster, narrow the filter, or raise {key}"
+    )
 }
 
 async fn send<T>(sender: &mpsc::Sender<T>, message: T) -> Result<(), Stopped> {

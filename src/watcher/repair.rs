@@ -4,6 +4,8 @@
 
 use std::{cmp::Ordering, collections::VecDeque};
 
+use tokio::sync::Semaphore;
+
 use super::{
     api_error::ApiError,
     client::ApiServer,
@@ -113,14 +115,15 @@ impl Publication {
             })
     }
 
-    /// Publishes what was not published yet.
+    /// Publishes what was not published yet. `lists` bounds how many ask the cluster at a time.
     pub(super) async fn run(
         &mut self,
         api: &ApiServer,
         selector: &StreamSelector,
+        lists: Option<&Semaphore>,
         outlet: &mut Outlet,
     ) -> Result<Result<(), RepairError>, Stopped> {
-        let mut merge = Merge::new(api, selector, &self.from, &self.to);
+        let mut merge = Merge::new(api, selector, lists, [&self.from, &self.to]);
         let mut known = self.published;
         let mut batch = Batch::default();
         loop {
@@ -157,13 +160,14 @@ impl Publication {
 }
 
 /// Net changes in progress.
-struct Merge {
-    old: Side,
-    new: Side,
+struct Merge<'a> {
+    old: Side<'a>,
+    new: Side<'a>,
 }
 
-struct Side {
+struct Side<'a> {
     pager: Pager,
+    lists: Option<&'a Semaphore>,
     detail: Detail,
     queue: VecDeque<Event>,
     /// The last object's key; an order that is not that of keys cannot be merged.
@@ -173,15 +177,16 @@ struct Side {
 
 type Key = (Box<str>, Box<str>);
 
-impl Merge {
+impl<'a> Merge<'a> {
     fn new(
         api: &ApiServer,
         selector: &StreamSelector,
-        from: &ResourceVersion,
-        to: &ResourceVersion,
+        lists: Option<&'a Semaphore>,
+        [from, to]: [&ResourceVersion; 2],
     ) -> Self {
         let side = |at: &ResourceVersion, detail, change| Side {
             pager: Pager::new(api, selector, Some(at.clone()), detail, change),
+            lists,
             detail,
             queue: VecDeque::new(),
             last: None,
@@ -210,7 +215,7 @@ impl Merge {
     }
 }
 
-impl Side {
+impl Side<'_> {
     fn is_over(&self) -> bool {
         self.done && self.queue.is_empty()
     }
@@ -222,7 +227,7 @@ impl Side {
 
     async fn fill(&mut self) -> Result<(), RepairError> {
         while !self.is_ready() {
-            let Some(page) = self.pager.next_page().await? else {
+            let Some(page) = self.next_page().await? else {
                 self.done = true;
                 break;
             };
@@ -241,6 +246,16 @@ impl Side {
             }
         }
         Ok(())
+    }
+
+    /// Asks for a page, in its turn. While a reader takes what was read, others ask.
+    async fn next_page(&mut self) -> Result<Option<Vec<Event>>, ApiError> {
+        let _permit = match self.lists {
+            // It is never closed.
+            Some(lists) => lists.acquire().await.ok(),
+            None => None,
+        };
+        self.pager.next_page().await
     }
 }
 

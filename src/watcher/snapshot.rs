@@ -18,6 +18,7 @@ use super::{
     outlet::{Batch, Stopped},
     repair::RepairError,
     requests::Detail,
+    spool::spool,
     stream_watcher::Setting,
 };
 use crate::{
@@ -27,9 +28,6 @@ use crate::{
     },
     memory::{Allowance, Hold, Reservation},
 };
-
-/// Batches of one list that may lie in memory; their bytes are what is bounded.
-const BATCHES_MAX: usize = 16 * 1024;
 
 /// Pages that have room at once, at least.
 const PAGES: usize = 4;
@@ -47,17 +45,10 @@ pub(super) async fn send(
     exactly: Option<ResourceVersion>,
     items: &mpsc::Sender<HistoryItem>,
 ) -> Result<(), Stopped> {
-    let (read, mut taken) = mpsc::channel(BATCHES_MAX);
-    let reading = Box::pin(List::new(setting, lists, exactly, read).read());
-    let handing_out = async {
-        // Also what was read before it failed, and why it did.
-        while let Some(item) = taken.recv().await {
-            items.send(item).await.map_err(|_| Stopped)?;
-        }
-        Ok(())
-    };
-    let (read, handed_out) = tokio::join!(reading, handing_out);
-    read.and(handed_out)
+    spool(items, |read| {
+        List::new(setting, lists, exactly, read).read()
+    })
+    .await
 }
 
 /// A list that is being read.
