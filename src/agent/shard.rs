@@ -2,10 +2,9 @@
 
 use std::{sync::Arc, time::Duration};
 
-use futures::{StreamExt as _, stream::FuturesUnordered};
 use tokio::{
     sync::{mpsc, watch},
-    task::JoinHandle,
+    task::{JoinHandle, JoinSet},
     time::{Instant, sleep, timeout_at},
 };
 use tokio_util::sync::CancellationToken;
@@ -224,7 +223,7 @@ impl Run {
             ..
         } = self.fitting(standby).await?;
         let mut published = Published::new(&self.options.owned);
-        let mut tasks = FuturesUnordered::new();
+        let mut tasks = JoinSet::new();
         for (id, signals) in signals {
             let stream = streams.iter().find(|stream| stream.id == id);
             let (Some(stream), Some(history)) = (stream, watcher.history(id)) else {
@@ -232,7 +231,8 @@ impl Run {
             };
             let run = self.publish(stream, history, cluster.clone());
             published.streams.push(run.owned.clone());
-            tasks.push(run.run(signals));
+            // A task each: what comes for one stream wakes nothing else.
+            tasks.spawn(contain(run.run(signals)));
         }
         let interruption = tokio::select! {
             interruption = first_interruption(&mut tasks) => Some(interruption),
@@ -240,7 +240,7 @@ impl Run {
             () = self.report_changes(health) => None,
             () = stop.cancelled() => None,
         };
-        drop(tasks);
+        tasks.shutdown().await;
         watcher.stop().await;
         interruption
     }
@@ -422,15 +422,15 @@ impl Drop for Published<'_> {
     }
 }
 
-/// Runs the streams until one of them interrupts them all.
-async fn first_interruption(
-    streams: &mut FuturesUnordered<impl Future<Output = Ended>>,
-) -> Interruption {
-    while let Some(ended) = streams.next().await {
+/// Waits until one of the streams interrupts them all.
+async fn first_interruption(streams: &mut JoinSet<Result<Ended, Panic>>) -> Interruption {
+    while let Some(ended) = streams.join_next().await {
         match ended {
-            Ended::Duplicate(duplicate) => return Interruption::Duplicate(duplicate),
-            Ended::Behind => return Interruption::Behind,
-            Ended::Over => {}
+            Ok(Ok(Ended::Duplicate(duplicate))) => return Interruption::Duplicate(duplicate),
+            Ok(Ok(Ended::Behind)) => return Interruption::Behind,
+            Ok(Err(panic)) => return Interruption::Panicked(panic),
+            // Its session has ended, or the runtime ends.
+            Ok(Ok(Ended::Over)) | Err(_) => {}
         }
     }
     std::future::pending().await

@@ -1,6 +1,7 @@
 //! Drives one [`WatchSession`]: carries out its outputs and reports the results.
 
 use std::{
+    pin::Pin,
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
@@ -10,7 +11,7 @@ use futures::future::OptionFuture;
 use kube::client::Body;
 use tokio::{
     sync::{OwnedSemaphorePermit, watch},
-    time::{Instant, sleep, sleep_until},
+    time::{Instant, Sleep, sleep},
 };
 
 use super::{
@@ -130,6 +131,31 @@ struct OpenWatch {
     read_at: Instant,
     /// Whether any came.
     is_flowing: bool,
+    alarm: Alarm,
+}
+
+/// A timer whose time is put off with each chunk. It is set again when it has fired too early, and
+/// not for each of them: that would cost as much as reading one.
+struct Alarm(Pin<Box<Sleep>>);
+
+impl Alarm {
+    fn new() -> Self {
+        Self(Box::pin(sleep(FAR)))
+    }
+
+    /// Waits until then.
+    async fn reached(&mut self, until: Instant) {
+        if self.0.is_elapsed() || self.0.deadline() > until {
+            self.0.as_mut().reset(until);
+        }
+        loop {
+            self.0.as_mut().await;
+            if Instant::now() >= until {
+                return;
+            }
+            self.0.as_mut().reset(until);
+        }
+    }
 }
 
 impl OpenWatch {
@@ -142,11 +168,12 @@ impl OpenWatch {
         loop {
             let until = deadline.max(Instant::now() + LISTEN);
             tokio::select! {
+                biased;
                 chunk = read_chunk(&mut self.body) => {
                     self.read_at = Instant::now();
                     return Some(chunk);
                 }
-                () = sleep_until(until) => {}
+                () = self.alarm.reached(until) => {}
             }
             // Woken much later, it was not listening.
             if until.elapsed() < LISTEN {
@@ -438,6 +465,7 @@ impl StreamWatcher {
             lines: LineSplitter::default(),
             read_at: Instant::now(),
             is_flowing: false,
+            alarm: Alarm::new(),
         });
         if let Some(reporter) = &self.setting.reporter {
             reporter.open();
@@ -463,8 +491,10 @@ impl StreamWatcher {
         let verified = self.verifying.as_mut().map(Verifying::done);
         let verified: OptionFuture<_> = verified.into();
         let happened = tokio::select! {
-            read = watch.read_until(deadline) => Happened::Read(read),
+            // A watch that always has something is read as if it were alone, but for this.
+            biased;
             Some(done) = verified => Happened::Verified(done),
+            read = watch.read_until(deadline) => Happened::Read(read),
             () = unanswered_since(&mut self.unanswered, read_at) => Happened::Silent,
         };
         let read = match happened {
