@@ -233,7 +233,7 @@ fn listed(start: EraStart, at: u64, event: Event) -> Arc<Published> {
 
 /// The id under which a stream's event is sent.
 fn id_in(stream: u64, published: &Published) -> String {
-    super::event(&name(stream), published).id
+    super::event(EventIds::new(GroupId([7; 16])), &name(stream), published).id
 }
 
 #[test]

@@ -136,7 +136,9 @@ async fn give_to_all(item: &HistoryItem, requesters: &mut Vec<Requester>) {
     let mut given = given.into_iter();
     requesters.retain_mut(|requester| {
         let (is_taken, took) = given.next().unwrap_or_default();
-        requester.patience = requester.patience.saturating_sub(took.saturating_sub(fastest));
+        requester.patience = requester
+            .patience
+            .saturating_sub(took.saturating_sub(fastest));
         is_taken
     });
 }

@@ -356,7 +356,9 @@ impl StreamWatcher {
             Output::Repair { from, to } => {
                 let publication = Publication::resume(self.publication.take(), from, to);
                 let publication = self.publication.insert(publication);
-                let published = publication.run(api, selector, None, &mut self.outlet).await?;
+                let published = publication
+                    .run(api, selector, None, &mut self.outlet)
+                    .await?;
                 repair_input(published, Input::Repaired)
             }
             Output::EraNeeded {
