@@ -205,6 +205,7 @@ mod tests {
         let mut count = 0;
         while items.recv().await.is_some() {
             count += 1;
+            // poll: a reader that takes its time, on a clock that is paused
             sleep(pause).await;
         }
         count

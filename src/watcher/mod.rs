@@ -29,6 +29,7 @@ use crate::{
 };
 
 pub mod access;
+mod alarm;
 mod api_error;
 mod attempts;
 mod backoff;

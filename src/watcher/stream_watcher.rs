@@ -1,7 +1,6 @@
 //! Drives one [`WatchSession`]: carries out its outputs and reports the results.
 
 use std::{
-    pin::Pin,
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
@@ -11,11 +10,12 @@ use futures::future::OptionFuture;
 use kube::client::Body;
 use tokio::{
     sync::{OwnedSemaphorePermit, watch},
-    time::{Instant, Sleep, sleep},
+    time::{Instant, sleep},
 };
 
 use super::{
     WatchPolicy,
+    alarm::Alarm,
     api_error::{ApiError, status_failure},
     backoff::Backoff,
     breaker::Settled,
@@ -132,30 +132,6 @@ struct OpenWatch {
     /// Whether any came.
     is_flowing: bool,
     alarm: Alarm,
-}
-
-/// A timer whose time is put off with each chunk. It is set again when it has fired too early, and
-/// not for each of them: that would cost as much as reading one.
-struct Alarm(Pin<Box<Sleep>>);
-
-impl Alarm {
-    fn new() -> Self {
-        Self(Box::pin(sleep(FAR)))
-    }
-
-    /// Waits until then.
-    async fn reached(&mut self, until: Instant) {
-        if self.0.is_elapsed() || self.0.deadline() > until {
-            self.0.as_mut().reset(until);
-        }
-        loop {
-            self.0.as_mut().await;
-            if Instant::now() >= until {
-                return;
-            }
-            self.0.as_mut().reset(until);
-        }
-    }
 }
 
 impl OpenWatch {
@@ -467,7 +443,7 @@ impl StreamWatcher {
             lines: LineSplitter::default(),
             read_at: Instant::now(),
             is_flowing: false,
-            alarm: Alarm::new(),
+            alarm: Alarm::new(FAR),
         });
         if let Some(reporter) = &self.setting.reporter {
             reporter.open();

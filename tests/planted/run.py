@@ -5,7 +5,7 @@
     tests/planted/run.py gap-swallowed      # these, whether they have one or not
     tests/planted/run.py --all-judges       # every judge, not only the first that catches it
     tests/planted/run.py --check            # only whether every fault fits the source
-    tests/planted/run.py --table            # the results so far, as a table for people
+    tests/planted/run.py --table            # the results so far, as a table
 
 Nothing is planted in the source itself: the copy and its builds are in target/planted. A run that was
 interrupted goes on where it stopped. The exit code is 1 if a fault was not caught.
@@ -30,7 +30,7 @@ RESULTS = WORK / "results.json"
 
 # Walks and simulated worlds that must have caught it.
 SEEDS = 100
-# A build, or a judge that does not end: a fault may well make something wait for ever.
+# A build, or a judge that does not end: a fault may well make something wait without end.
 TIMEOUT_SECONDS = 900
 
 
