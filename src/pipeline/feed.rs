@@ -181,6 +181,9 @@ impl Feed {
         // the stream's first era it cannot.
         if let Some(place) = &self.locating {
             let located = self.stream.locate(self.reader, place)?;
+            if let Some(way) = self.session.way_from(&located) {
+                tracing::debug!(stream = %self.stream.id, reader = ?self.reader, %way, "feed located");
+            }
             self.locating = None;
             self.era = Some(located.era.era);
             return Some(Input::Located(Box::new(located)));

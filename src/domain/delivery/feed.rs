@@ -148,6 +148,17 @@ impl FeedSession {
         }
     }
 
+    /// How the reader would be served from what the owner has; `None` where it goes on as it does.
+    pub fn way_from(&self, owner: &Located) -> Option<Way> {
+        match &self.state {
+            FeedState::Locating { watchable } => {
+                Some(way(&self.place, self.reader, owner, *watchable))
+            }
+            FeedState::Replaying { .. } => owner.next.map(Way::Log),
+            _ => None,
+        }
+    }
+
     /// Takes in what has happened. What does not fit the state is of something that was abandoned.
     pub fn step(&mut self, input: Input) -> Vec<Output> {
         match (input, &mut self.state) {
@@ -155,14 +166,9 @@ impl FeedSession {
                 let watchable = *watchable;
                 self.locate(watchable)
             }
-            (Input::Located(owner), FeedState::Locating { watchable }) => {
-                let way = way(&self.place, self.reader, &owner, *watchable);
-                self.go(way, *owner)
-            }
-            // Asked while replaying, to find out whether the log has caught up with the reader.
-            (Input::Located(owner), FeedState::Replaying { floor }) => {
-                *floor = owner.floor.clone();
-                self.meet_log(*owner)
+            (Input::Located(owner), FeedState::Locating { .. } | FeedState::Replaying { .. }) => {
+                let way = self.way_from(&owner);
+                self.located(way, *owner)
             }
             // What follows belongs to the new era, which the replay does not know. A feed that
             // follows the log meets the new era's gap there; lists are finished first.
@@ -197,10 +203,14 @@ impl FeedSession {
         vec![Output::EndLook, Output::Locate(self.place.clone())]
     }
 
-    /// The replay continues until the log has what comes next.
-    fn meet_log(&mut self, owner: Located) -> Vec<Output> {
-        match owner.next {
-            Some(next) => self.go(Way::Log(next), owner),
+    /// Asked while replaying, to find out whether the log has caught up with the reader: the replay
+    /// continues until it has.
+    fn located(&mut self, way: Option<Way>, owner: Located) -> Vec<Output> {
+        if let FeedState::Replaying { floor } = &mut self.state {
+            *floor = owner.floor.clone();
+        }
+        match way {
+            Some(way) => self.go(way, owner),
             None => Vec::new(),
         }
     }

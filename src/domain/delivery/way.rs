@@ -1,5 +1,7 @@
 //! How a reader is served from where it stands: the table [`way`].
 
+use std::fmt;
+
 use super::place::{Place, Reader};
 use crate::domain::{event::GapReason, position::Position, stream::EraStart};
 
@@ -40,6 +42,23 @@ pub enum Way {
     Skip(Position),
     /// Not here: the owner has to catch up with the group.
     Ahead,
+}
+
+/// The name alone: places are in other fields of a log line.
+impl fmt::Display for Way {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Log(_) => "Log",
+            Self::Watch => "Watch",
+            Self::Enter(_) => "Enter",
+            Self::CloseVersion(_) => "CloseVersion",
+            Self::Repair { .. } => "Repair",
+            Self::Snapshot => "Snapshot",
+            Self::Gap(_) => "Gap",
+            Self::Skip(_) => "Skip",
+            Self::Ahead => "Ahead",
+        })
+    }
 }
 
 /// The table: where the reader stands, and what the owner has there. `watchable` is false once a

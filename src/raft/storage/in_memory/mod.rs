@@ -80,8 +80,13 @@ impl InMemory {
     /// has no clock.
     #[must_use]
     pub fn with_latency(self, latency: RangeInclusive<Duration>) -> Self {
-        self.state().latency = latency;
+        self.set_latency(latency);
         self
+    }
+
+    /// The same from now on. What is under way takes as long as it would have.
+    pub fn set_latency(&self, latency: RangeInclusive<Duration>) {
+        self.state().latency = latency;
     }
 
     /// Lets a crash leave a part of the first batch that it loses. sled does not: it recognises

@@ -182,3 +182,19 @@ async fn a_flush_takes_its_time_and_a_crash_meanwhile_ends_it() {
     let (flushed, ()) = tokio::join!(volume.tree.flush(), crash);
     assert!(flushed.is_err());
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_disk_that_becomes_slow_takes_longer_from_then_on() {
+    let quick = Duration::ZERO..=Duration::ZERO;
+    let slow = Duration::from_millis(700)..=Duration::from_millis(900);
+    let disk = InMemory::new(0);
+    let volume = open(&disk);
+    for (latency, at_least) in [(quick.clone(), 0), (slow, 700), (quick, 0)] {
+        disk.set_latency(latency);
+        put(&volume, &["a"]);
+        let begun = Instant::now();
+        volume.tree.flush().await.unwrap();
+        let took = u64::try_from(begun.elapsed().as_millis()).unwrap();
+        assert_eq!(took >= 700, at_least > 0, "{took} ms");
+    }
+}
