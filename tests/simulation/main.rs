@@ -3,7 +3,8 @@
 //!
 //! ```text
 //! cargo test --test simulation                        # some seeds, one of them twice
-//! cargo test --test simulation -- --seeds 1..100      # a process for each, two at a time
+//! cargo test --test simulation -- --seeds 1..101      # a process for each, two at a time; so
+//!                                                     # many must reach everything that counts
 //! cargo test --test simulation -- --seed 7            # this one, in this process
 //! cargo test --test simulation -- --determinism 7     # this one twice: the traces must be equal
 //! ```
@@ -11,7 +12,8 @@
 //! A run has three phases. Replicas form a group, own every shard, and subscribers follow. Then
 //! faults come and go, as the seed has it, while objects are written. Then all faults end, and
 //! within a limit everything must be owned, delivered and checkpointed. What must hold at every
-//! moment is in `judges`, what goes wrong in `faults`, who takes part in `hosts`.
+//! moment is in `judges`, what goes wrong in `faults`, who takes part in `hosts`, and what many seeds
+//! together must reach in `reach`.
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 #![allow(
@@ -26,6 +28,7 @@ mod hosts;
 mod judges;
 mod network;
 mod processes;
+mod reach;
 mod report;
 mod run;
 mod stage;

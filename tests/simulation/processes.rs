@@ -10,6 +10,8 @@ use std::{
     thread,
 };
 
+use crate::reach;
+
 /// Processes at a time. Each has one thread.
 const AT_A_TIME: usize = 2;
 
@@ -53,10 +55,11 @@ pub(crate) fn seeds(seeds: Range<u64>, twice: Option<u64>) -> bool {
         println!("{times:>8} {what}");
     }
     let is_deterministic = twice.is_none_or(is_deterministic);
+    let has_reached_all = tally.has_reached_all(count);
     let failed = &tally.failed;
     let took = seconds() - begun;
     println!("{count} seeds in {took:.1} s, failed: {failed:?}");
-    failed.is_empty() && is_deterministic
+    failed.is_empty() && is_deterministic && has_reached_all
 }
 
 impl Job {
@@ -93,6 +96,16 @@ impl Tally {
             println!("{}", String::from_utf8_lossy(&output.stderr));
             println!("seed {} ended with {}", job.seed, output.status);
         }
+    }
+
+    /// Prints what was never reached; whether that is nothing, or there were too few seeds to ask for
+    /// it.
+    fn has_reached_all(&self, seeds: u64) -> bool {
+        let missing = reach::missing(&self.reached);
+        for what in &missing {
+            println!("   never {what}");
+        }
+        missing.is_empty() || seeds < reach::SEEDS_ENOUGH
     }
 }
 

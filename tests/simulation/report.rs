@@ -14,8 +14,17 @@ use tracing_subscriber::{
     fmt::{format::Writer, time::FormatTime},
 };
 
-/// Logs that the trace has. The span of turmoil names the host.
-const LOGGED: &str = "off,quorumwatch=info,turmoil::sim=info";
+/// Logs that the trace has. The span of turmoil names the host. Feeds also log how they serve their
+/// readers.
+const LOGGED: &str =
+    "off,quorumwatch=info,quorumwatch::pipeline::feed=debug,turmoil::sim=info";
+
+/// Log lines that count, and what they show.
+const COUNTED: [(&str, &str); 3] = [
+    ("circuit breaker opened", "breaker open"),
+    ("circuit breaker half-open", "breaker half-open"),
+    ("circuit breaker closed", "breaker closed"),
+];
 
 /// Most violations that are described: more add nothing new.
 const VIOLATIONS_MAX: usize = 20;
@@ -85,6 +94,11 @@ pub(crate) fn reached(what: impl Into<String>) {
     *report().reached.entry(what.into()).or_default() += 1;
 }
 
+/// The time on the host that runs, or between steps.
+pub(crate) fn elapsed() -> Duration {
+    now().0
+}
+
 fn report() -> MutexGuard<'static, Report> {
     // Nothing panics while it is held.
     REPORT.lock().unwrap()
@@ -121,11 +135,28 @@ struct Trace;
 impl io::Write for Trace {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         let text = String::from_utf8_lossy(bytes);
-        report().trace.push_str(&text);
+        let shown = shown(&text);
+        let mut report = report();
+        report.trace.push_str(&text);
+        if let Some(shown) = shown {
+            *report.reached.entry(shown).or_default() += 1;
+        }
         Ok(bytes.len())
     }
 
     fn flush(&mut self) -> io::Result<()> {
         Ok(())
     }
+}
+
+/// What a log line shows that counts.
+fn shown(line: &str) -> Option<String> {
+    if line.contains("feed located") {
+        let (_, way) = line.split_once(" way=")?;
+        let way = way.split_whitespace().next()?;
+        return Some(format!("way {way}"));
+    }
+    let mut counted = COUNTED.iter();
+    let (_, what) = counted.find(|(text, _)| line.contains(text))?;
+    Some((*what).to_owned())
 }

@@ -22,7 +22,7 @@ use crate::{
 const FORMS_WITHIN: Duration = Duration::from_secs(20);
 
 /// How long faults come and go.
-const DISTURBED_FOR: Duration = Duration::from_secs(10);
+const DISTURBED_FOR: Duration = Duration::from_secs(12);
 
 /// How long everything may take to be well once all faults are over. The longest pause that a
 /// replica makes before it asks an API server again, and some.
@@ -83,7 +83,9 @@ impl Run {
         if !report::is_violated() {
             self.disturb(seed);
         }
-        if !report::is_violated() {
+        if self.stage.is_unjudged {
+            report::reached("not judged: a restore that nobody can notice");
+        } else if !report::is_violated() {
             self.end();
         }
         let panicked = report::so_far().trace.contains("panicked");
@@ -147,11 +149,16 @@ impl Run {
                 due.fault.begin(&mut self.stage);
                 present.push(due);
             }
-            if now >= DISTURBED_FOR && present.is_empty() {
+            let is_over = now >= DISTURBED_FOR && present.is_empty();
+            if is_over && self.stage.cuts.is_empty() {
                 return;
             }
+            if now >= DISTURBED_FOR + SETTLES_WITHIN {
+                let cuts = &self.stage.cuts;
+                report::violated(format!("a replaced history was not noticed: {cuts:?}"));
+            }
             self.step();
-            if report::is_violated() {
+            if report::is_violated() || self.stage.is_unjudged {
                 return;
             }
         }
@@ -159,13 +166,14 @@ impl Run {
 
     /// All faults are over: everything that was written arrives.
     fn end(&mut self) {
+        self.stage.select_all();
         for server in &self.stage.servers {
             server.stop_writing();
             server.mark("the-end");
             server.mark("after-the-end");
         }
         self.settle("everything is well again", SETTLES_WITHIN);
-        judges::judge(&self.stage, &self.agreement, &self.faults);
+        judges::judge(&self.stage, &self.agreement);
     }
 
     fn verdict(&self, seed: u64, report: &Report) -> String {

@@ -1,16 +1,20 @@
 //! The hosts of a run, and what is done to them from outside.
 
 use std::{
-    collections::BTreeSet,
+    collections::{BTreeMap, BTreeSet},
     time::{Duration, SystemTime},
 };
 
-use quorumwatch::{client::Begin, config::Watch};
+use quorumwatch::{
+    client::Begin,
+    config::{Limits, Watch},
+};
 use rand::{Rng as _, SeedableRng as _, rngs::SmallRng, seq::IndexedRandom as _};
 use turmoil::Sim;
 
 use crate::{
-    hosts::{ApiServer, Member, Replica, Subscriber},
+    faults::{Cause, Full, Interrupting, Pending},
+    hosts::{ApiServer, Member, Operator, Replica, Scope, Subscriber, Wish},
     network::Fabric,
     report,
 };
@@ -30,15 +34,42 @@ const SEGMENTS_MAX: usize = 4096;
 
 const REPLICAS: usize = 3;
 
-/// All hosts.
+/// What rings hold in every second run: what comes within a second, so that who is behind for longer
+/// is served from the history.
+const RING_BYTES: usize = 4 * 1024;
+
+/// How long a subscriber may read nothing in every second run: less than some faults last.
+const SLOW_SUBSCRIBER_MS: u64 = 1_200;
+
+/// What may be under way to a subscriber that is easily behind.
+const WINDOW: u32 = 2 * 1024;
+
+/// All hosts, and what is being done to them.
 pub(crate) struct Stage {
     pub(crate) sim: Sim<'static>,
     pub(crate) fabric: Fabric,
     pub(crate) replicas: Vec<Replica>,
     pub(crate) servers: Vec<ApiServer>,
     pub(crate) subscribers: Vec<Subscriber>,
+    pub(crate) operator: Operator,
     /// Replicas that are down, or are to stop, because a fault wants it.
     pub(crate) ending: BTreeSet<usize>,
+    /// Replicas whose disk is full.
+    pub(crate) full: BTreeMap<usize, Full>,
+    /// Histories that are being replaced.
+    pub(crate) cuts: Vec<Pending>,
+    /// Subscribers that are to leave inside a snapshot.
+    pub(crate) interrupting: Vec<Interrupting>,
+    /// What explains gaps.
+    pub(crate) causes: Vec<Cause>,
+    /// How many restores there were.
+    pub(crate) restores: usize,
+    /// How many times kubeconfigs were written in other words.
+    pub(crate) rewrites: u32,
+    /// Whether replicas verify all the time what they watch.
+    pub(crate) verifies_often: bool,
+    /// Whether something has happened that the service does not promise to notice.
+    pub(crate) is_unjudged: bool,
 }
 
 impl Stage {
@@ -61,6 +92,7 @@ impl Stage {
             .collect();
         let names: Vec<String> = (0..REPLICAS).map(|at| format!("replica-{at}")).collect();
         let watch = watch(&mut random);
+        let limits = limits(&mut random);
         let replicas = names.iter().map(|name| {
             let member = Member {
                 name: name.clone(),
@@ -68,15 +100,15 @@ impl Stage {
                 founders: names.clone(),
                 clusters: servers.iter().map(ApiServer::spec).collect(),
                 watch,
+                limits,
             };
             Replica::register(&mut sim, &fabric, member)
         });
         let replicas = replicas.collect();
-        let subscribers = [Begin::Snapshot, Begin::Now].into_iter().enumerate();
-        let subscribers = subscribers.map(|(number, begin)| {
-            let mut order = names.clone();
-            order.rotate_left(number);
-            Subscriber::register(&mut sim, &fabric, number, begin, &order)
+        let operator = Operator::register(&mut sim, &fabric, &names, &servers);
+        let subscribers = wishes(limits).into_iter().enumerate();
+        let subscribers = subscribers.map(|(number, wish)| {
+            Subscriber::register(&mut sim, &fabric, number, wish, &names)
         });
         let subscribers = subscribers.collect();
         Self {
@@ -85,7 +117,16 @@ impl Stage {
             replicas,
             servers,
             subscribers,
+            operator,
             ending: BTreeSet::new(),
+            full: BTreeMap::new(),
+            cuts: Vec::new(),
+            interrupting: Vec::new(),
+            causes: Vec::new(),
+            restores: 0,
+            rewrites: 0,
+            verifies_often: watch == OFTEN,
+            is_unjudged: false,
         }
     }
 
@@ -99,11 +140,15 @@ impl Stage {
         for (at, replica) in self.replicas.iter().enumerate() {
             if let Some(ended) = replica.ended()
                 && (ended.is_err() || !self.ending.contains(&at))
+                && !self.is_of_full_disk(at, &ended)
             {
                 let name = &replica.name;
                 report::violated(format!("{name} has ended by itself: {ended:?}"));
             }
         }
+        self.look_after_full_disks();
+        self.interrupt_snapshots();
+        self.advance_cuts();
     }
 
     /// The names of all hosts.
@@ -111,22 +156,59 @@ impl Stage {
         let replicas = self.replicas.iter().map(|replica| &replica.name);
         let servers = self.servers.iter().map(|server| &server.name);
         let subscribers = self.subscribers.iter().map(|subscriber| &subscriber.name);
+        let operator = [&self.operator.name];
         replicas
             .chain(servers)
             .chain(subscribers)
+            .chain(operator)
             .cloned()
             .collect()
     }
 }
 
-/// How often replicas verify what they watch: seldom, as they do by default, or all the time.
+/// Replicas verify what they watch seldom, as they do by default.
+const SELDOM: Watch = Watch {
+    audit_interval_ms: Some(300_000),
+    quiet_interval_ms: 120_000,
+    warm_clusters: 250,
+};
+
+/// They do it all the time.
+const OFTEN: Watch = Watch {
+    audit_interval_ms: Some(4_000),
+    quiet_interval_ms: 2_500,
+    warm_clusters: 250,
+};
+
 fn watch(random: &mut SmallRng) -> Watch {
-    let seldom = (300_000, 120_000);
-    let often = (4_000, 2_500);
-    let (audit_ms, quiet_ms) = *[seldom, often].choose(random).unwrap();
-    Watch {
-        audit_interval_ms: Some(audit_ms),
-        quiet_interval_ms: quiet_ms,
-        warm_clusters: 250,
+    *[SELDOM, OFTEN].choose(random).unwrap()
+}
+
+/// What replicas keep and wait for, in half of the runs less than by default.
+fn limits(random: &mut SmallRng) -> Limits {
+    let usual = Limits::default();
+    if random.random_bool(0.5) {
+        return usual;
     }
+    Limits {
+        ring_bytes: RING_BYTES,
+        slow_subscriber_ms: SLOW_SUBSCRIBER_MS,
+        ..usual
+    }
+}
+
+/// What subscribers ask for: copies and logs, with and without filters.
+fn wishes(limits: Limits) -> [Wish; 4] {
+    let wish = |begin: Begin, scope: Scope, window: Option<u32>| Wish {
+        begin,
+        scope,
+        window,
+        keeps_up: window.is_none() && limits.ring_bytes > RING_BYTES,
+    };
+    [
+        wish(Begin::Snapshot, Scope::Everything, None),
+        wish(Begin::Now, Scope::Everything, Some(WINDOW)),
+        wish(Begin::Snapshot, Scope::Parts, Some(WINDOW)),
+        wish(Begin::Now, Scope::Tiers, None),
+    ]
 }

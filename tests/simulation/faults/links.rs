@@ -81,6 +81,21 @@ impl Stage {
         self.sim.release(link.from.as_str(), link.to.as_str());
     }
 
+    /// What a replica sends and is sent stays where it is.
+    pub(super) fn hold_all(&mut self, replica: usize) {
+        let name = self.replicas[replica].name.clone();
+        for link in self.links_of(&name) {
+            self.hold(&link);
+        }
+    }
+
+    pub(super) fn release_all(&mut self, replica: usize) {
+        let name = self.replicas[replica].name.clone();
+        for link in self.links_of(&name) {
+            self.release(&link);
+        }
+    }
+
     /// All links of a host are cut.
     pub(super) fn isolate(&mut self, host: &str) {
         for link in self.links_of(host) {

@@ -1,27 +1,29 @@
 //! What goes wrong, when, and until when: [`plan`]. How, is in the files below: each begins and
 //! ends some kinds of faults on a [`Stage`].
 
+mod cause;
+mod disks;
+mod edits;
+mod histories;
 mod links;
+mod plan;
 mod processes;
+mod subscribers;
+mod touched;
 mod upstream;
 
-use std::{ops::RangeInclusive, time::Duration};
-
-use quorumwatch::proto::v1::GapReason;
-use rand::{Rng as _, rngs::SmallRng, seq::IndexedRandom as _};
+use std::time::Duration;
 
 use crate::{report, stage::Stage};
+pub(crate) use cause::Cause;
+pub(crate) use disks::Full;
+use edits::Edit;
+use histories::Cut;
+pub(crate) use histories::Pending;
 use links::Link;
+pub(crate) use plan::plan;
+pub(crate) use subscribers::Interrupting;
 use upstream::Trouble;
-
-/// How many faults a run has at most, and how many at least where there is time for them.
-const COUNT: RangeInclusive<usize> = 5..=11;
-
-/// How long they last, in milliseconds.
-const LASTS_MS: RangeInclusive<u64> = 200..=3_500;
-
-/// Between two faults of the same hosts.
-const PAUSE: Duration = Duration::from_millis(100);
 
 /// Something that is wrong for a while.
 #[derive(Clone, Debug)]
@@ -34,6 +36,10 @@ pub(crate) enum Fault {
     PowerLoss(usize),
     /// All of them do.
     PowerLossOfAll,
+    /// The disk of a replica has no room for more.
+    FullDisk(usize),
+    /// The disk of a replica takes long to make something durable.
+    SlowDisk(usize),
     /// A host is cut off from all others: what is sent is lost.
     Isolation(String),
     /// Two hosts are cut off from each other.
@@ -42,10 +48,21 @@ pub(crate) enum Fault {
     OneWayCut(Link),
     /// What two hosts send to each other arrives only at the end of this.
     Hold(Link),
+    /// The same between a replica and all other hosts. Its own tasks and timers go on.
+    HoldAll(usize),
     /// An API server misbehaves.
     Upstream(usize, Trouble),
-    /// A subscriber leaves, and comes back with its cursor.
+    /// The history of an API server is replaced.
+    History(usize, Cut),
+    /// The operator changes a cluster.
+    Operator(usize, Edit),
+    /// A subscriber leaves, and comes back with its cursor, elsewhere.
     Leave(usize),
+    /// A subscriber reads nothing.
+    Unread(usize),
+    /// A subscriber leaves inside a snapshot that an API server makes necessary, and the version of
+    /// the snapshot is compacted before it comes back.
+    Interruption(usize, usize),
 }
 
 /// A fault, from when to when.
@@ -56,131 +73,67 @@ pub(crate) struct Planned {
     pub(crate) fault: Fault,
 }
 
-/// What a fault needs for itself.
-#[derive(Debug)]
-enum Touched {
-    /// Hosts, with all their links.
-    Hosts(Vec<String>),
-    Link(Link),
-    /// What an API server answers.
-    Answers(usize),
-}
+/// Those that are not kinds of a [`Trouble`], a [`Cut`] or an [`Edit`].
+const NAMES: [&str; 14] = [
+    "Kill",
+    "Stop",
+    "PowerLoss",
+    "PowerLossOfAll",
+    "FullDisk",
+    "SlowDisk",
+    "Isolation",
+    "Cut",
+    "OneWayCut",
+    "Hold",
+    "HoldAll",
+    "Leave",
+    "Unread",
+    "Interruption",
+];
 
-/// Draws the faults of a run that lasts so long, in the order of their beginnings.
-pub(crate) fn plan(stage: &Stage, random: &mut SmallRng, lasts: Duration) -> Vec<Planned> {
-    let count = random.random_range(COUNT);
-    let last_ms = u64::try_from(lasts.as_millis()).unwrap_or(u64::MAX);
-    let mut planned: Vec<Planned> = Vec::new();
-    // Some draws are in the way of earlier ones.
-    for _ in 0..4 * count {
-        let at = Duration::from_millis(random.random_range(0..last_ms));
-        let until = at + Duration::from_millis(random.random_range(LASTS_MS));
-        let fault = draw(stage, random);
-        let drawn = Planned { at, until, fault };
-        let is_free = planned.iter().all(|other| !drawn.clashes(other, stage));
-        if is_free && until <= lasts && planned.len() < count {
-            planned.push(drawn);
-        }
-    }
-    planned.sort_by_key(|planned| planned.at);
-    planned
-}
-
-fn draw(stage: &Stage, random: &mut SmallRng) -> Fault {
-    let replica = random.random_range(0..stage.replicas.len());
-    let link = Link::draw(stage, random);
-    match random.random_range(0..20) {
-        0..3 => Fault::Kill(replica),
-        3 => Fault::Stop(replica),
-        4..6 => Fault::PowerLoss(replica),
-        6 => Fault::PowerLossOfAll,
-        7..9 => Fault::Isolation(stage.replicas[replica].name.clone()),
-        9..11 => Fault::Cut(link),
-        11 => Fault::OneWayCut(link),
-        12..14 => Fault::Hold(link),
-        14..18 => {
-            let server = random.random_range(0..stage.servers.len());
-            Fault::Upstream(server, *Trouble::ALL.choose(random).unwrap())
-        }
-        _ => Fault::Leave(random.random_range(0..stage.subscribers.len())),
-    }
-}
-
-impl Planned {
-    /// Whether two faults would disturb each other.
-    fn clashes(&self, other: &Self, stage: &Stage) -> bool {
-        let apart = self.until + PAUSE < other.at || other.until + PAUSE < self.at;
-        !apart && self.fault.touches(stage).meets(&other.fault.touches(stage))
-    }
-}
-
-impl Touched {
-    fn meets(&self, other: &Self) -> bool {
-        match (self, other) {
-            (Self::Hosts(some), Self::Hosts(others)) => {
-                some.iter().any(|host| others.contains(host))
-            }
-            (Self::Hosts(hosts), Self::Link(link)) | (Self::Link(link), Self::Hosts(hosts)) => {
-                hosts.contains(&link.from) || hosts.contains(&link.to)
-            }
-            (Self::Link(link), Self::Link(other)) => link.is_between_the_hosts_of(other),
-            (Self::Answers(server), Self::Answers(other)) => server == other,
-            (Self::Answers(_), _) | (_, Self::Answers(_)) => false,
-        }
-    }
+/// What is counted for each kind of fault that a seed can draw.
+pub(crate) fn names() -> Vec<String> {
+    let plain = NAMES.iter().map(|name| format!("fault {name}"));
+    let troubles = Trouble::ALL.iter().map(|it| format!("fault {it:?}"));
+    let cuts = Cut::ALL.iter().map(|cut| cut.name());
+    let edits = Edit::ALL.iter().map(|edit| format!("fault {edit:?}"));
+    plain.chain(troubles).chain(cuts).chain(edits).collect()
 }
 
 impl Fault {
-    fn touches(&self, stage: &Stage) -> Touched {
-        let replica = |at: &usize| stage.replicas[*at].name.clone();
-        match self {
-            Self::Kill(at) | Self::Stop(at) | Self::PowerLoss(at) => {
-                Touched::Hosts(vec![replica(at)])
-            }
-            Self::PowerLossOfAll => {
-                let all = stage.replicas.iter();
-                Touched::Hosts(all.map(|replica| replica.name.clone()).collect())
-            }
-            Self::Isolation(host) => Touched::Hosts(vec![host.clone()]),
-            Self::Cut(link) | Self::OneWayCut(link) | Self::Hold(link) => {
-                Touched::Link(link.clone())
-            }
-            Self::Upstream(server, _) => Touched::Answers(*server),
-            Self::Leave(at) => Touched::Hosts(vec![stage.subscribers[*at].name.clone()]),
-        }
-    }
-
-    /// What it is called where faults are counted.
-    fn kind(&self) -> String {
+    /// What it is called where faults are counted; nothing where it is counted once it comes about.
+    fn kind(&self) -> Option<String> {
         let text = format!("{self:?}");
         match self {
-            Self::Upstream(_, trouble) => format!("{trouble:?}"),
-            _ => text.split('(').next().unwrap_or_default().to_owned(),
-        }
-    }
-
-    /// Whether a gap with this reason may come of it.
-    pub(crate) fn explains(&self, reason: GapReason) -> bool {
-        match self {
-            Self::Upstream(_, trouble) => trouble.explains(reason),
-            _ => false,
+            Self::Upstream(..) | Self::History(..) => None,
+            Self::Operator(_, edit) => Some(format!("{edit:?}")),
+            _ => text.split('(').next().map(str::to_owned),
         }
     }
 
     pub(crate) fn begin(&self, stage: &mut Stage) {
         report::note("fault", format_args!("{self:?} begins"));
-        report::reached(format!("fault {}", self.kind()));
+        if let Some(kind) = self.kind() {
+            report::reached(format!("fault {kind}"));
+        }
         match self {
             Self::Kill(at) => stage.kill(*at),
             Self::Stop(at) => stage.stop(*at),
             Self::PowerLoss(at) => stage.cut_power(*at),
             Self::PowerLossOfAll => (0..stage.replicas.len()).for_each(|at| stage.cut_power(at)),
+            Self::FullDisk(at) => stage.fill_disk(*at),
+            Self::SlowDisk(at) => stage.replicas[*at].set_slow(true),
             Self::Isolation(host) => stage.isolate(host),
             Self::Cut(link) => stage.cut(link),
             Self::OneWayCut(link) => stage.cut_one_way(link),
             Self::Hold(link) => stage.hold(link),
-            Self::Upstream(at, trouble) => trouble.begin(&stage.servers[*at]),
+            Self::HoldAll(at) => stage.hold_all(*at),
+            Self::Upstream(at, trouble) => stage.begin_trouble(*at, *trouble),
+            Self::History(at, cut) => stage.begin_cut(*at, *cut),
+            Self::Operator(at, edit) => stage.begin_edit(*at, *edit),
             Self::Leave(at) => stage.leave(*at),
+            Self::Unread(at) => stage.subscribers[*at].set_paused(true),
+            Self::Interruption(subscriber, server) => stage.interrupt(*subscriber, *server),
         }
     }
 
@@ -194,12 +147,20 @@ impl Fault {
             }
             Self::PowerLoss(at) => stage.power_up(*at),
             Self::PowerLossOfAll => (0..stage.replicas.len()).for_each(|at| stage.power_up(at)),
+            Self::FullDisk(at) => stage.make_room(*at),
+            Self::SlowDisk(at) => stage.replicas[*at].set_slow(false),
             Self::Isolation(host) => stage.join(host),
             Self::Cut(link) => stage.mend(link),
             Self::OneWayCut(link) => stage.mend_one_way(link),
             Self::Hold(link) => stage.release(link),
+            Self::HoldAll(at) => stage.release_all(*at),
             Self::Upstream(at, trouble) => trouble.end(&stage.servers[*at]),
+            // It is over when replicas have noticed it: [`Stage::advance_cuts`].
+            Self::History(..) => {}
+            Self::Operator(at, edit) => stage.end_edit(*at, *edit),
             Self::Leave(at) => stage.come_back(*at),
+            Self::Unread(at) => stage.subscribers[*at].set_paused(false),
+            Self::Interruption(subscriber, _) => stage.end_interruption(*subscriber),
         }
     }
 }

@@ -1,4 +1,4 @@
-//! Processes that end, and machines that do.
+//! Replicas that end, and machines that do.
 
 use quorumwatch::raft::storage::Crash;
 
@@ -42,17 +42,5 @@ impl Stage {
         let name = self.replicas[replica].name.clone();
         self.join(&name);
         self.start(replica);
-    }
-
-    /// The process of a subscriber ends.
-    pub(super) fn leave(&mut self, subscriber: usize) {
-        let name = &self.subscribers[subscriber].name;
-        self.sim.crash(name.as_str());
-    }
-
-    /// The next process of a subscriber starts, with the cursor of the one before it.
-    pub(super) fn come_back(&mut self, subscriber: usize) {
-        let name = &self.subscribers[subscriber].name;
-        self.sim.bounce(name.as_str());
     }
 }

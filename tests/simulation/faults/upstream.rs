@@ -6,7 +6,8 @@ use quorumwatch::{
     sim::{Fault, SimCluster},
 };
 
-use crate::hosts::ApiServer;
+use super::cause::{What, is_of_compaction};
+use crate::{hosts::ApiServer, report, stage::Stage};
 
 /// What an API server does wrong for a while.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -35,10 +36,12 @@ pub(crate) enum Trouble {
     Replays,
     /// Where history is gone, a watch is only closed.
     SilentGone,
+    /// Watches are sent no changes, and bookmarks claim that these were all.
+    EarlyBookmarks,
 }
 
 impl Trouble {
-    pub(super) const ALL: [Self; 12] = [
+    pub(super) const ALL: [Self; 13] = [
         Self::CloseWatches,
         Self::CacheReset,
         Self::Compaction,
@@ -51,23 +54,23 @@ impl Trouble {
         Self::InternalErrors,
         Self::Replays,
         Self::SilentGone,
+        Self::EarlyBookmarks,
     ];
 
-    /// The switch that is on meanwhile.
-    fn switch(self) -> Option<Fault> {
-        Some(match self {
-            Self::CloseWatches | Self::CacheReset | Self::Compaction | Self::InternalErrors => {
-                return None;
-            }
-            Self::Restart => Fault::Unreachable,
-            Self::Stall => Fault::Stall,
-            Self::Refusal => Fault::Refuse,
-            Self::Throttling => Fault::TooManyRequests,
-            Self::Unauthorised => Fault::Unauthorised,
-            Self::HeldLines => Fault::HoldLines,
-            Self::Replays => Fault::ReplayEvents(4),
-            Self::SilentGone => Fault::SilentClose410,
-        })
+    /// The switches that are on meanwhile.
+    fn switches(self) -> &'static [Fault] {
+        match self {
+            Self::CloseWatches | Self::CacheReset | Self::Compaction | Self::InternalErrors => &[],
+            Self::Restart => &[Fault::Unreachable],
+            Self::Stall => &[Fault::Stall],
+            Self::Refusal => &[Fault::Refuse],
+            Self::Throttling => &[Fault::TooManyRequests],
+            Self::Unauthorised => &[Fault::Unauthorised],
+            Self::HeldLines => &[Fault::HoldLines],
+            Self::Replays => &[Fault::ReplayEvents(4)],
+            Self::SilentGone => &[Fault::SilentClose410],
+            Self::EarlyBookmarks => &[Fault::EarlyBookmarks, Fault::DelayEvents(1)],
+        }
     }
 
     /// What happens once, as it begins.
@@ -93,21 +96,24 @@ impl Trouble {
 
     /// Whether a gap with this reason may come of it.
     pub(super) fn explains(self, reason: GapReason) -> bool {
-        match reason {
-            GapReason::HistoryExpired => matches!(self, Self::Compaction | Self::SilentGone),
+        match self {
+            Self::Compaction | Self::SilentGone => is_of_compaction(reason),
             // A quiet watch that does not deliver what lists show is repaired in the same way.
-            GapReason::WatchCacheReset => {
-                matches!(self, Self::CacheReset | Self::Restart | Self::HeldLines)
+            Self::CacheReset | Self::Restart | Self::HeldLines => {
+                reason == GapReason::WatchCacheReset
             }
-            GapReason::SnapshotRestarted => true,
+            Self::EarlyBookmarks => matches!(
+                reason,
+                GapReason::UpstreamInconsistent | GapReason::WatchCacheReset
+            ),
             _ => false,
         }
     }
 
-    pub(super) fn begin(self, server: &ApiServer) {
+    fn begin(self, server: &ApiServer) {
         server.act(move |cluster| {
-            if let Some(fault) = self.switch() {
-                cluster.faults().set(fault);
+            for fault in self.switches() {
+                cluster.faults().set(*fault);
             }
             self.strike(cluster);
         });
@@ -118,9 +124,26 @@ impl Trouble {
             if self == Self::Restart {
                 cluster.reset_watch_cache();
             }
-            if let Some(fault) = self.switch() {
-                cluster.faults().clear(fault);
+            for fault in self.switches() {
+                cluster.faults().clear(*fault);
             }
         });
+    }
+}
+
+impl Stage {
+    /// Lets an API server misbehave, unless its history is about to be restored.
+    pub(super) fn begin_trouble(&mut self, server: usize, trouble: Trouble) {
+        self.note_cause(server, What::Trouble(trouble));
+        // What a bookmark has claimed wrongly is lost where another owner goes on from there, and
+        // where lists are compared before it comes: neither is promised to be noticed.
+        let is_harmful =
+            trouble == Trouble::EarlyBookmarks && (self.verifies_often || !self.is_balanced());
+        if is_harmful || self.is_preparing(server) {
+            report::note("fault", "not now");
+            return;
+        }
+        report::reached(format!("fault {trouble:?}"));
+        trouble.begin(&self.servers[server]);
     }
 }

@@ -1,9 +1,8 @@
 //! A host with one simulated cluster, and what writes to it.
 
 use std::{
-    collections::BTreeMap,
     net::{Ipv4Addr, SocketAddr},
-    sync::{Arc, Mutex},
+    sync::{Arc, Mutex, atomic::Ordering},
     time::Duration,
 };
 
@@ -12,14 +11,19 @@ use quorumwatch::{
     sim::{Fleet, FleetOptions, Ledger, SimCluster},
 };
 use tokio::sync::mpsc;
-use tokio_util::sync::CancellationToken;
 use turmoil::Sim;
 
-use super::{API_PORT, at, writer};
+use super::{
+    API_PORT, TIERS, at,
+    writer::{self, Writing},
+};
 use crate::network::{ApiListener, Fabric, HostNetwork};
 
 /// What clusters serve, and replicas watch.
 pub(crate) const RESOURCES: [&str; 2] = ["v1/events", "v1/configmaps"];
+
+/// What clusters serve, and replicas watch only for a while.
+pub(crate) const EXTRA: &str = "v1/pods";
 
 /// Acts that may wait for the next step.
 const ACTS_MAX: usize = 64;
@@ -32,8 +36,10 @@ pub(crate) struct ApiServer {
     pub(crate) name: String,
     /// The name of its cluster.
     pub(crate) cluster: String,
+    /// The label `tier` that its cluster begins with.
+    pub(crate) tier: &'static str,
     acts: mpsc::Sender<Act>,
-    stop_writing: CancellationToken,
+    writing: Writing,
     /// Once it runs.
     running: Arc<Mutex<Option<SimCluster>>>,
 }
@@ -44,13 +50,14 @@ struct Beginning {
     options: FleetOptions,
     cluster: String,
     acts: mpsc::Receiver<Act>,
-    stop_writing: CancellationToken,
+    writing: Writing,
     running: Arc<Mutex<Option<SimCluster>>>,
 }
 
-pub(super) fn resources() -> Vec<Resource> {
-    let resources = RESOURCES.iter();
-    resources.map(|text| text.parse().unwrap()).collect()
+/// What clusters serve.
+pub(super) fn served() -> Vec<Resource> {
+    let served = RESOURCES.into_iter().chain([EXTRA]);
+    served.map(|text| text.parse().unwrap()).collect()
 }
 
 impl ApiServer {
@@ -64,21 +71,21 @@ impl ApiServer {
         let name = format!("api-{number}");
         let cluster = format!("cluster-{number}");
         let (acts, acted) = mpsc::channel(ACTS_MAX);
-        let (stop_writing, running) = (CancellationToken::new(), Arc::default());
+        let (writing, running) = (Writing::default(), Arc::default());
         let beginning = Beginning {
             network: fabric.of(&name),
             options: FleetOptions {
                 listen: SocketAddr::from((Ipv4Addr::UNSPECIFIED, API_PORT)),
                 clusters: vec![cluster.clone()],
                 seed,
-                resources: resources(),
+                resources: served(),
                 // Often, so that short runs have some.
                 bookmark_interval: Duration::from_secs(3),
                 ..FleetOptions::default()
             },
             cluster: cluster.clone(),
             acts: acted,
-            stop_writing: stop_writing.clone(),
+            writing: writing.clone(),
             running: Arc::clone(&running),
         };
         // It is never started a second time.
@@ -90,32 +97,39 @@ impl ApiServer {
         Self {
             name,
             cluster,
+            tier: TIERS[number % 2],
             acts,
-            stop_writing,
+            writing,
             running,
         }
     }
 
-    /// What replicas are given to watch it.
-    pub(crate) fn spec(&self) -> ClusterSpec {
+    /// How to reach it; the number changes the words, and nothing else.
+    pub(crate) fn kubeconfig(&self, number: u32) -> String {
         let context = &self.cluster;
         let server = format!("http://{}/clusters/{context}", at(&self.name, API_PORT));
-        let yaml = format!(
-            "apiVersion: v1\n\
+        format!(
+            "# {number}\n\
+             apiVersion: v1\n\
              kind: Config\n\
              clusters: [{{name: {context}, cluster: {{server: \"{server}\"}}}}]\n\
              users: [{{name: {context}, user: {{}}}}]\n\
              contexts: [{{name: {context}, context: {{cluster: {context}, user: {context}}}}}]\n\
              current-context: {context}\n"
-        );
+        )
+    }
+
+    /// What replicas are given to watch it.
+    pub(crate) fn spec(&self) -> ClusterSpec {
+        let resources = RESOURCES.map(|text| ResourceSelector::all(text.parse().unwrap()));
         ClusterSpec {
             name: self.cluster.clone(),
-            labels: BTreeMap::new(),
+            labels: [("tier".to_owned(), self.tier.to_owned())].into(),
             source: Source::KubeconfigInline {
-                yaml,
-                context: context.clone(),
+                yaml: self.kubeconfig(0),
+                context: self.cluster.clone(),
             },
-            resources: resources().into_iter().map(ResourceSelector::all).collect(),
+            resources: resources.into(),
             paused: false,
             description: String::new(),
             duplicate_of: String::new(),
@@ -130,13 +144,30 @@ impl ApiServer {
 
     /// Nothing more is written, but what [`Self::act`] writes.
     pub(crate) fn stop_writing(&self) {
-        self.stop_writing.cancel();
+        self.writing.stop.cancel();
+    }
+
+    /// Whether nothing is written for a while, but what [`Self::act`] writes.
+    pub(crate) fn set_paused(&self, is_paused: bool) {
+        self.writing.is_paused.store(is_paused, Ordering::Relaxed);
     }
 
     /// Writes one object of each resource.
     pub(crate) fn mark(&self, name: &str) {
         let name = name.to_owned();
         self.act(move |cluster| writer::mark(cluster, &name));
+    }
+
+    /// The revision of its cluster.
+    pub(crate) fn revision(&self) -> u64 {
+        let running = self.running.lock().unwrap();
+        let revision = running.as_ref().map(SimCluster::current_rv);
+        revision.and_then(|rv| rv.as_u64()).unwrap_or(0)
+    }
+
+    /// The label `part` of an object of its cluster.
+    pub(crate) fn part_of(&self, name: &str, rv: u64) -> Option<u64> {
+        self.writing.part_of(name, rv)
     }
 
     /// All that its cluster has committed.
@@ -152,7 +183,7 @@ async fn serve(beginning: Beginning) -> turmoil::Result {
         options,
         cluster,
         mut acts,
-        stop_writing,
+        writing,
         running,
     } = beginning;
     let seed = options.seed;
@@ -165,6 +196,6 @@ async fn serve(beginning: Beginning) -> turmoil::Result {
             act(&cluster);
         }
     };
-    tokio::join!(acting, writer::write(cluster.clone(), seed, stop_writing));
+    tokio::join!(acting, writer::write(cluster.clone(), seed, writing));
     Ok(())
 }

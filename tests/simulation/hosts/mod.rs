@@ -1,13 +1,19 @@
 //! Who takes part.
 
 mod api_server;
+mod operator;
+mod reach;
 mod replica;
+mod scope;
 mod subscriber;
 mod writer;
 
 pub(crate) use api_server::{ApiServer, RESOURCES};
+pub(crate) use operator::{Change, Operator, TIERS};
 pub(crate) use replica::{Member, Replica};
-pub(crate) use subscriber::Subscriber;
+pub(crate) use scope::Scope;
+pub(crate) use subscriber::{Subscriber, Wish};
+pub(crate) use writer::mark;
 
 /// Where replicas serve clients.
 const CLIENT_PORT: u16 = 7400;

@@ -30,6 +30,9 @@ use crate::network::Fabric;
 /// How long a disk takes to make something durable.
 const LATENCY: RangeInclusive<Duration> = Duration::from_millis(1)..=Duration::from_millis(8);
 
+/// The same while it is slow: from what others do not notice to longer than an election takes.
+const SLOW: RangeInclusive<Duration> = Duration::from_millis(20)..=Duration::from_millis(1_500);
+
 /// Who founds the group, and what it watches.
 pub(crate) struct Member {
     pub(crate) name: String,
@@ -38,6 +41,7 @@ pub(crate) struct Member {
     pub(crate) founders: Vec<String>,
     pub(crate) clusters: Vec<ClusterSpec>,
     pub(crate) watch: Watch,
+    pub(crate) limits: Limits,
 }
 
 /// How a process ended.
@@ -114,6 +118,17 @@ impl Replica {
         self.process().ended.clone()
     }
 
+    /// Whether its disk has no room for more.
+    pub(crate) fn set_full(&self, is_full: bool) {
+        self.disk.set_full(is_full);
+    }
+
+    /// Whether its disk takes long.
+    pub(crate) fn set_slow(&self, is_slow: bool) {
+        let latency = if is_slow { SLOW } else { LATENCY };
+        self.disk.set_latency(latency);
+    }
+
     /// Its process has died, and its host is about to be taken down. The disk loses what such an
     /// end may lose.
     pub(crate) fn died(&self, crash: Crash) {
@@ -147,7 +162,7 @@ fn config(member: Member) -> Serve {
         allow_exec: Vec::new(),
         allow_file_references: false,
         insecure_plaintext: true,
-        limits: Limits::default(),
+        limits: member.limits,
         watch: member.watch,
         memory: Memory::default(),
         clusters: member.clusters,

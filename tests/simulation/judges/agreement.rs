@@ -4,11 +4,13 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     sync::Arc,
+    time::Duration,
 };
 
 use quorumwatch::{
     domain::{
-        id::{Epoch, ReplicaId, Revision, ShardId, StreamId},
+        event::GapReason,
+        id::{Epoch, Era, ReplicaId, Revision, ShardId, StreamId},
         position::Position,
         state::State,
     },
@@ -26,8 +28,20 @@ pub(crate) struct Agreement {
     owners: BTreeMap<(ShardId, Epoch), Option<ReplicaId>>,
     /// The names of clusters, also of those that are gone.
     names: BTreeMap<String, BTreeSet<ShardId>>,
+    /// How each era began.
+    eras: BTreeMap<Era, Began>,
     /// What each replica showed last.
     shown: BTreeMap<usize, Shown>,
+}
+
+/// How an era began.
+pub(super) struct Began {
+    /// The name of the cluster.
+    pub(super) cluster: String,
+    resource: String,
+    pub(super) reason: GapReason,
+    /// When a replica showed it first.
+    pub(super) at: Duration,
 }
 
 /// What a replica shows.
@@ -44,6 +58,7 @@ struct Shown {
 impl Agreement {
     /// Compares what every replica shows with what is known.
     pub(crate) fn look(&mut self, stage: &Stage) {
+        let elapsed = stage.sim.elapsed();
         for (at, replica) in stage.replicas.iter().enumerate() {
             let Some(raft) = replica.raft() else {
                 self.shown.remove(&at);
@@ -59,7 +74,7 @@ impl Agreement {
             if let Some(before) = before.filter(|before| before.process == now.process) {
                 check_progress(&replica.name, &before, &now);
             }
-            self.check_state(&replica.name, &now.state);
+            self.check_state(&replica.name, &now.state, elapsed);
         }
     }
 
@@ -75,7 +90,12 @@ impl Agreement {
         owners.any(Option::is_some)
     }
 
-    fn check_state(&mut self, name: &str, state: &Arc<State>) {
+    /// How each era began, in the order of the eras.
+    pub(super) fn eras(&self) -> impl Iterator<Item = &Began> {
+        self.eras.values()
+    }
+
+    fn check_state(&mut self, name: &str, state: &Arc<State>, now: Duration) {
         match self.states.get(&state.revision) {
             Some(known) if known == state => return,
             Some(known) => {
@@ -99,6 +119,7 @@ impl Agreement {
                 ));
             }
         }
+        self.note_eras(state, now);
         for cluster in state.clusters.values() {
             let shards = self.names.entry(cluster.spec.name.clone()).or_default();
             shards.insert(ShardId {
@@ -106,6 +127,35 @@ impl Agreement {
                 slice: 0,
             });
         }
+    }
+}
+
+impl Agreement {
+    fn note_eras(&mut self, state: &State, now: Duration) {
+        for stream in state.streams.values() {
+            let cluster = state.clusters.get(&stream.shard.cluster);
+            let (Some(era), Some(cluster)) = (&stream.era, cluster) else {
+                continue;
+            };
+            self.eras.entry(era.era).or_insert_with(|| Began {
+                cluster: cluster.spec.name.clone(),
+                resource: stream.selector.resource.to_string(),
+                reason: era.reason,
+                at: now,
+            });
+        }
+    }
+}
+
+impl Began {
+    pub(super) fn words(&self) -> String {
+        let Self {
+            cluster,
+            resource,
+            reason,
+            at,
+        } = self;
+        format!("that {cluster} {resource} began an era for {reason:?}, first shown at {at:?}")
     }
 }
 

@@ -3,6 +3,8 @@
 
 mod agreement;
 mod delivery;
+mod gaps;
+mod past;
 mod settled;
 mod truth;
 

@@ -5,27 +5,37 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use quorumwatch::{
     client::{Begin, Key, Table},
-    domain::{cluster::Resource, event::Change, position::ResourceVersion, state::State},
-    sim::{Commit, Ledger},
+    domain::{
+        cluster::{ClusterSpec, Source},
+        id::ClusterId,
+        position::ResourceVersion,
+        state::State,
+    },
+    sim::Ledger,
 };
 
-use super::delivery::Place;
+use super::{delivery::Place, past};
 use crate::{
     hosts::{ApiServer, RESOURCES, Subscriber},
     stage::Stage,
 };
 
+/// A server, and all that its cluster has committed.
+type Known<'a> = (&'a ApiServer, Ledger);
+
 /// Why the run has not settled; nothing where it has.
 pub(crate) fn missing(stage: &Stage) -> Option<String> {
-    let ledgers: Vec<Ledger> = stage.servers.iter().map(ApiServer::ledger).collect();
-    of_the_group(stage, &ledgers).or_else(|| {
+    let servers = stage.servers.iter();
+    let known: Vec<Known<'_>> = servers.map(|server| (server, server.ledger())).collect();
+    of_the_group(stage, &known).or_else(|| {
         let mut subscribers = stage.subscribers.iter();
-        subscribers.find_map(|subscriber| of_a_subscriber(subscriber, &ledgers))
+        subscribers.find_map(|subscriber| of_a_subscriber(stage, subscriber, &known))
     })
 }
 
-/// One leader, and one state, in which every shard has an owner and every stream a checkpoint.
-fn of_the_group(stage: &Stage, ledgers: &[Ledger]) -> Option<String> {
+/// One leader, and one state, in which every cluster is as it is to be, every shard has an owner and
+/// every stream a checkpoint.
+fn of_the_group(stage: &Stage, known: &[Known<'_>]) -> Option<String> {
     let mut states = BTreeMap::new();
     let mut leaders = BTreeSet::new();
     for replica in &stage.replicas {
@@ -47,83 +57,129 @@ fn of_the_group(stage: &Stage, ledgers: &[Ledger]) -> Option<String> {
     if state.members.len() != stage.replicas.len() {
         return Some("not all replicas are registered".into());
     }
-    let mut ledgers = ledgers.iter();
-    ledgers.find_map(|ledger| of_a_cluster(&state, ledger))
+    if !stage.operator.is_done() {
+        return Some("a change of the operator is not acknowledged".into());
+    }
+    let mut known = known.iter();
+    known.find_map(|(_, ledger)| of_a_cluster(stage, &state, ledger))
 }
 
-fn of_a_cluster(state: &State, ledger: &Ledger) -> Option<String> {
+fn of_a_cluster(stage: &Stage, state: &State, ledger: &Ledger) -> Option<String> {
     let name = &ledger.cluster;
     let Some(cluster) = state.cluster_named(name) else {
         return Some(format!("{name} is not registered"));
     };
+    if !is_as_wanted(stage, &cluster.spec) {
+        let wanted = stage.operator.wanted(name);
+        return Some(format!("{name} is {:?}, not {wanted:?}", cluster.spec));
+    }
     let mut assignments = state.assignments.values();
     let assignment = assignments.find(|it| it.shard().cluster == cluster.id);
     let owner = assignment.and_then(|assignment| assignment.owner());
     if !owner.is_some_and(|owner| state.members.contains_key(&owner)) {
         return Some(format!("{name} has no owner"));
     }
-    RESOURCES.iter().find_map(|resource| {
-        let mut streams = state.streams.values();
-        let stream = streams.find(|stream| {
-            stream.shard.cluster == cluster.id && stream.selector.resource.to_string() == *resource
+    let mut resources = RESOURCES.into_iter();
+    resources.find_map(|resource| of_a_stream(state, cluster.id, ledger, resource))
+}
+
+fn of_a_stream(state: &State, id: ClusterId, ledger: &Ledger, resource: &str) -> Option<String> {
+    let mut streams = state.streams.values();
+    let stream = streams.find(|stream| {
+        stream.shard.cluster == id && stream.selector.resource.to_string() == *resource
+    });
+    let checkpoint = stream.and_then(|stream| stream.checkpoint.as_ref());
+    let versions = past::versions(ledger, resource);
+    let expected = versions.into_iter().rev().nth(1);
+    // The last version stays open until something shows that nothing more belongs to it.
+    let is_checkpointed = match (checkpoint, expected) {
+        (None, _) => false,
+        (Some(_), None) => true,
+        (Some(checkpoint), Some(expected)) => checkpoint.rv >= ResourceVersion::from(expected),
+    };
+    let name = &ledger.cluster;
+    (!is_checkpointed)
+        .then(|| format!("the checkpoint of {name} {resource} is {checkpoint:?}, not {expected:?}"))
+}
+
+/// Whether a cluster is what the operator has made of it.
+fn is_as_wanted(stage: &Stage, spec: &ClusterSpec) -> bool {
+    let wanted = stage.operator.wanted(&spec.name);
+    let resources = spec.resources.iter();
+    let resources: Vec<String> = resources.map(|it| it.resource.to_string()).collect();
+    let yaml = match &spec.source {
+        Source::KubeconfigInline { yaml, .. } => yaml.as_str(),
+        _ => "",
+    };
+    let tier = spec.labels.get("tier").map(String::as_str);
+    tier == Some(wanted.tier)
+        && spec.paused == wanted.paused
+        && yaml == wanted.yaml
+        && resources == wanted.resources
+}
+
+fn of_a_subscriber(stage: &Stage, subscriber: &Subscriber, known: &[Known<'_>]) -> Option<String> {
+    known.iter().find_map(|(server, ledger)| {
+        let server: &ApiServer = server;
+        let wanted = stage.operator.wanted(&server.cluster);
+        let objects = wanted.resources.into_iter().map(|resource| Objects {
+            server,
+            ledger,
+            place: (server.cluster.clone(), resource),
+            tier: wanted.tier,
         });
-        let checkpoint = stream.and_then(|stream| stream.checkpoint.as_ref());
-        let expected = versions(ledger, resource).rev().nth(1);
-        // The last version stays open until something shows that nothing more belongs to it.
-        let is_checkpointed = match (checkpoint, expected) {
-            (None, _) => false,
-            (Some(_), None) => true,
-            (Some(checkpoint), Some(expected)) => checkpoint.rv >= ResourceVersion::from(expected),
-        };
-        (!is_checkpointed).then(|| {
-            format!("the checkpoint of {name} {resource} is {checkpoint:?}, not {expected:?}")
-        })
+        let mut missing = objects.filter_map(|objects| objects.missing_at(subscriber));
+        missing.next()
     })
 }
 
-fn of_a_subscriber(subscriber: &Subscriber, ledgers: &[Ledger]) -> Option<String> {
-    let record = subscriber.record();
-    let places = ledgers.iter().flat_map(|ledger| {
-        let places = RESOURCES.iter();
-        places.map(move |resource| (ledger, *resource))
-    });
-    for (ledger, resource) in places {
-        let Some(last) = versions(ledger, resource).next_back() else {
-            continue;
-        };
-        let last = ResourceVersion::from(last);
-        let place: Place = (ledger.cluster.clone(), resource.to_owned());
-        let reached = record.reached.get(&place);
-        if reached.is_none_or(|reached| *reached < last) {
-            let who = &subscriber.name;
-            return Some(format!("{who} has {place:?} up to {reached:?}, not {last}"));
+/// The objects of one resource of one cluster.
+struct Objects<'a> {
+    server: &'a ApiServer,
+    ledger: &'a Ledger,
+    place: Place,
+    tier: &'a str,
+}
+
+/// The name of an object, and its version.
+type Existing = (String, u64);
+
+impl Objects<'_> {
+    /// What a subscriber lacks of them.
+    fn missing_at(&self, subscriber: &Subscriber) -> Option<String> {
+        let (who, record) = (&subscriber.name, subscriber.record());
+        let (scope, place) = (subscriber.wish.scope, &self.place);
+        if scope.is_whole() && scope.has_cluster(self.tier) {
+            let last = past::versions(self.ledger, &place.1).into_iter().next_back();
+            let last = last.map(ResourceVersion::from);
+            let reached = record.reached.get(place);
+            if let Some(last) = last
+                && reached.is_none_or(|reached| *reached < last)
+            {
+                return Some(format!("{who} has {place:?} up to {reached:?}, not {last}"));
+            }
         }
-        let copied = copied(&record.table, &place);
-        let existing = existing(ledger, resource);
-        let is_complete = match subscriber.begin {
+        let copied = copied(&record.table, place);
+        let existing = self.wanted_by(subscriber);
+        let is_complete = match subscriber.wish.begin {
             Begin::Snapshot => copied == existing,
             // A log has only what has changed.
             _ => copied.is_subset(&existing),
         };
-        if !is_complete {
-            let who = &subscriber.name;
-            return Some(format!("{who} has {copied:?}, and there is {existing:?}"));
-        }
+        (!is_complete).then(|| format!("{who} has {copied:?}, and there is {existing:?}"))
     }
-    None
-}
 
-/// The revisions at which a cluster has changed a resource, without repetition.
-fn versions(ledger: &Ledger, resource: &str) -> impl DoubleEndedIterator<Item = u64> + use<> {
-    let resource: Resource = resource.parse().unwrap();
-    let commits = ledger.commits.iter();
-    let of_it = commits.filter(|commit| *commit.resource == resource);
-    let versions: BTreeSet<u64> = of_it.map(|commit| commit.rv).collect();
-    versions.into_iter()
+    /// Those that a copy of this subscriber has.
+    fn wanted_by(&self, subscriber: &Subscriber) -> BTreeSet<Existing> {
+        let scope = subscriber.wish.scope;
+        let existing = past::existing(self.ledger, &self.place.1).into_iter();
+        let wanted = existing.filter(|(name, rv)| {
+            let part = self.server.part_of(name, *rv);
+            scope.has(self.tier, part)
+        });
+        wanted.collect()
+    }
 }
-
-/// The name of an object, and its version.
-type Existing = (String, String);
 
 /// What a subscriber has of a resource.
 fn copied(table: &Table, place: &Place) -> BTreeSet<Existing> {
@@ -134,24 +190,9 @@ fn copied(table: &Table, place: &Place) -> BTreeSet<Existing> {
     });
     let objects = of_it.flat_map(|copy| copy.objects().iter());
     objects
-        .map(|(Key { name, .. }, object)| (name.clone(), object.resource_version.clone()))
-        .collect()
-}
-
-/// What exists of it.
-fn existing(ledger: &Ledger, resource: &str) -> BTreeSet<Existing> {
-    let resource: Resource = resource.parse().unwrap();
-    let commits = ledger.commits.iter();
-    let mut objects: BTreeMap<&str, &Commit> = BTreeMap::new();
-    for commit in commits.filter(|commit| *commit.resource == resource) {
-        if commit.change == Change::Deleted {
-            objects.remove(&*commit.name);
-        } else {
-            objects.insert(&commit.name, commit);
-        }
-    }
-    let objects = objects.into_iter();
-    objects
-        .map(|(name, commit)| (name.to_owned(), commit.rv.to_string()))
+        .map(|(Key { name, .. }, object)| {
+            let version: ResourceVersion = object.resource_version.parse().unwrap();
+            (name.clone(), version.as_u64().unwrap_or(u64::MAX))
+        })
         .collect()
 }
