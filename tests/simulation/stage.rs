@@ -9,7 +9,11 @@ use quorumwatch::{
     client::Begin,
     config::{Limits, Watch},
 };
-use rand::{Rng as _, SeedableRng as _, rngs::SmallRng, seq::IndexedRandom as _};
+use rand::{
+    Rng as _, SeedableRng as _,
+    rngs::SmallRng,
+    seq::{IndexedRandom as _, SliceRandom as _},
+};
 use turmoil::Sim;
 
 use crate::{
@@ -70,6 +74,8 @@ pub(crate) struct Stage {
     pub(crate) verifies_often: bool,
     /// Whether something has happened that the service does not promise to notice.
     pub(crate) is_unjudged: bool,
+    /// Decides whose process runs first.
+    random: SmallRng,
 }
 
 impl Stage {
@@ -127,6 +133,7 @@ impl Stage {
             rewrites: 0,
             verifies_often: watch == OFTEN,
             is_unjudged: false,
+            random,
         }
     }
 
@@ -137,6 +144,7 @@ impl Stage {
             report::violated(format!("a host has ended: {error}"));
         }
         report::set_now(self.sim.elapsed());
+        self.run_processes();
         for (at, replica) in self.replicas.iter().enumerate() {
             if let Some(ended) = replica.ended()
                 && (ended.is_err() || !self.ending.contains(&at))
@@ -149,6 +157,15 @@ impl Stage {
         self.look_after_full_disks();
         self.interrupt_snapshots();
         self.advance_cuts();
+    }
+
+    /// Lets every replica's process run for as long as its machine just has.
+    fn run_processes(&mut self) {
+        let mut order: Vec<usize> = (0..self.replicas.len()).collect();
+        order.shuffle(&mut self.random);
+        for at in order {
+            self.replicas[at].run(TICK);
+        }
     }
 
     /// The names of all hosts.

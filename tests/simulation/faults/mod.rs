@@ -32,6 +32,8 @@ pub(crate) enum Fault {
     Kill(usize),
     /// A replica is asked to stop, as in a rolling update.
     Stop(usize),
+    /// The process of a replica stands still, while its machine goes on.
+    Freeze(usize),
     /// A replica's machine loses power: silence, until it is back.
     PowerLoss(usize),
     /// All of them do.
@@ -48,7 +50,8 @@ pub(crate) enum Fault {
     OneWayCut(Link),
     /// What two hosts send to each other arrives only at the end of this.
     Hold(Link),
-    /// The same between a replica and all other hosts. Its own tasks and timers go on.
+    /// The same between a replica and all other hosts. Its own tasks and timers go on: it learns in
+    /// time that its lease is over.
     HoldAll(usize),
     /// An API server misbehaves.
     Upstream(usize, Trouble),
@@ -74,9 +77,10 @@ pub(crate) struct Planned {
 }
 
 /// Those that are not kinds of a [`Trouble`], a [`Cut`] or an [`Edit`].
-const NAMES: [&str; 14] = [
+const NAMES: [&str; 15] = [
     "Kill",
     "Stop",
+    "Freeze",
     "PowerLoss",
     "PowerLossOfAll",
     "FullDisk",
@@ -119,6 +123,7 @@ impl Fault {
         match self {
             Self::Kill(at) => stage.kill(*at),
             Self::Stop(at) => stage.stop(*at),
+            Self::Freeze(at) => stage.replicas[*at].set_frozen(true),
             Self::PowerLoss(at) => stage.cut_power(*at),
             Self::PowerLossOfAll => (0..stage.replicas.len()).for_each(|at| stage.cut_power(at)),
             Self::FullDisk(at) => stage.fill_disk(*at),
@@ -145,6 +150,7 @@ impl Fault {
                 stage.kill(*at);
                 stage.start(*at);
             }
+            Self::Freeze(at) => stage.replicas[*at].set_frozen(false),
             Self::PowerLoss(at) => stage.power_up(*at),
             Self::PowerLossOfAll => (0..stage.replicas.len()).for_each(|at| stage.power_up(at)),
             Self::FullDisk(at) => stage.make_room(*at),

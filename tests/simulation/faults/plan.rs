@@ -20,6 +20,9 @@ const LASTS_MS: RangeInclusive<u64> = 200..=3_500;
 /// How long those last that need some time to come about.
 const LASTS_LONG_MS: RangeInclusive<u64> = 3_100..=3_500;
 
+/// How long a process stands still: from less than its lease to several of them.
+const FROZEN_MS: RangeInclusive<u64> = 500..=5_000;
+
 /// How often a run has a fault beside which there are few others.
 const LONELY: f64 = 0.3;
 
@@ -37,10 +40,10 @@ pub(crate) fn plan(stage: &Stage, random: &mut SmallRng, lasts: Duration) -> Vec
     for chosen in [lonely].into_iter().chain(drawn) {
         let at = Duration::from_millis(random.random_range(0..last_ms));
         let fault = chosen.unwrap_or_else(|| draw(stage, random));
-        let lasts_ms = if fault.takes_long() {
-            LASTS_LONG_MS
-        } else {
-            LASTS_MS
+        let lasts_ms = match fault {
+            Fault::Freeze(_) => FROZEN_MS,
+            _ if fault.takes_long() => LASTS_LONG_MS,
+            _ => LASTS_MS,
         };
         let until = at + Duration::from_millis(random.random_range(lasts_ms));
         let drawn = Planned { at, until, fault };
@@ -58,7 +61,7 @@ fn draw(stage: &Stage, random: &mut SmallRng) -> Fault {
     let server = random.random_range(0..stage.servers.len());
     let subscriber = random.random_range(0..stage.subscribers.len());
     let link = Link::draw(stage, random);
-    match random.random_range(0..48) {
+    match random.random_range(0..51) {
         0..3 => Fault::Kill(replica),
         3 => Fault::Stop(replica),
         4..6 => Fault::PowerLoss(replica),
@@ -80,6 +83,7 @@ fn draw(stage: &Stage, random: &mut SmallRng) -> Fault {
                 .filter(|at| stage.subscribers[*at].wish.window.is_some());
             Fault::Unread(narrow.choose(random).unwrap())
         }
+        45..48 => Fault::Freeze(replica),
         _ => Fault::Interruption(subscriber, server),
     }
 }

@@ -20,6 +20,7 @@ impl Stage {
         let name = &self.replicas[replica].name;
         self.fabric.set_refusing(name, false);
         self.sim.bounce(name.as_str());
+        self.replicas[replica].start();
     }
 
     /// A replica is asked to stop. It stays down until it is started.

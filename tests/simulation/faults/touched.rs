@@ -34,9 +34,11 @@ impl Fault {
         let replica = |at: usize| Touched::Host(stage.replicas[at].name.clone());
         let subscriber = |at: usize| Touched::Host(stage.subscribers[at].name.clone());
         match self {
-            Self::Kill(at) | Self::Stop(at) | Self::PowerLoss(at) | Self::HoldAll(at) => {
-                vec![replica(*at)]
-            }
+            Self::Kill(at)
+            | Self::Stop(at)
+            | Self::Freeze(at)
+            | Self::PowerLoss(at)
+            | Self::HoldAll(at) => vec![replica(*at)],
             Self::FullDisk(at) => vec![replica(*at), Touched::Disk(*at)],
             Self::SlowDisk(at) => vec![Touched::Disk(*at)],
             Self::PowerLossOfAll => (0..stage.replicas.len()).map(replica).collect(),

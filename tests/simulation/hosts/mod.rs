@@ -2,6 +2,7 @@
 
 mod api_server;
 mod operator;
+mod process;
 mod reach;
 mod replica;
 mod scope;

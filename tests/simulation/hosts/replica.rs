@@ -1,8 +1,9 @@
 //! A host with a replica, as it ships.
 
 use std::{
-    cell::Cell,
+    cell::{Cell, RefCell},
     collections::BTreeMap,
+    mem,
     net::{Ipv4Addr, SocketAddr},
     ops::RangeInclusive,
     sync::{Arc, Mutex, MutexGuard},
@@ -24,8 +25,8 @@ use quorumwatch::{
 use tokio_util::sync::CancellationToken;
 use turmoil::Sim;
 
-use super::{CLIENT_PORT, PEER_PORT, at};
-use crate::network::Fabric;
+use super::{CLIENT_PORT, PEER_PORT, at, process::Process};
+use crate::network::{Fabric, Machine};
 
 /// How long a disk takes to make something durable.
 const LATENCY: RangeInclusive<Duration> = Duration::from_millis(1)..=Duration::from_millis(8);
@@ -47,18 +48,22 @@ pub(crate) struct Member {
 /// How a process ended.
 type Ended = Result<(), String>;
 
-/// A host with a replica.
+/// A host with a replica: the host is its machine.
 pub(crate) struct Replica {
     pub(crate) name: String,
+    config: Serve,
+    machine: Machine,
     disk: InMemory,
-    process: Arc<Mutex<Process>>,
+    /// The process, while there is one.
+    process: RefCell<Option<Process>>,
+    shown: Arc<Mutex<Shown>>,
     /// How many processes have died.
     died: Cell<usize>,
 }
 
-/// The process that runs, or ran last.
+/// What the process that runs, or ran last, shows and is asked.
 #[derive(Default)]
-struct Process {
+struct Shown {
     /// What it knows of the group, once its data is open.
     raft: Option<Raft>,
     /// Asks it to stop.
@@ -67,29 +72,50 @@ struct Process {
 }
 
 impl Replica {
-    /// Adds it to a simulation.
+    /// Adds it to a simulation, with a process that starts.
     pub(crate) fn register(sim: &mut Sim<'static>, fabric: &Fabric, member: Member) -> Self {
-        let disk = InMemory::new(member.seed).with_latency(LATENCY);
-        let network = Arc::new(fabric.of(&member.name));
+        let name = member.name.clone();
+        let (machine, network) = (Machine::default(), fabric.of(&name));
+        let starts = machine.clone();
+        sim.host(name.as_str(), move || starts.start(network.clone()));
+        let replica = Self {
+            disk: InMemory::new(member.seed).with_latency(LATENCY),
+            config: config(member),
+            name,
+            machine,
+            process: RefCell::new(None),
+            shown: Arc::default(),
+            died: Cell::new(0),
+        };
+        replica.start();
+        replica
+    }
+
+    /// Starts a process. Its machine has started.
+    pub(crate) fn start(&self) {
+        let network = Arc::new(self.machine.network());
         let platform = Platform {
             network: network.clone(),
             api_servers: watcher::Network::Over(network),
-            disk: Arc::new(disk.clone()),
+            disk: Arc::new(self.disk.clone()),
             blocking: Arc::new(InTurn),
             watch_threads: 0,
         };
-        let name = member.name.clone();
-        let config = config(member);
-        let process: Arc<Mutex<Process>> = Arc::default();
-        let started = Arc::clone(&process);
-        sim.host(name.as_str(), move || {
-            live(platform.clone(), config.clone(), Arc::clone(&started))
-        });
-        Self {
-            name,
-            disk,
-            process,
-            died: Cell::new(0),
+        let first = live(platform, self.config.clone(), Arc::clone(&self.shown));
+        *self.process.borrow_mut() = Some(Process::start(&self.name, first));
+    }
+
+    /// Lets the process run for so long, unless it stands still.
+    pub(crate) fn run(&self, lasts: Duration) {
+        if let Some(process) = &mut *self.process.borrow_mut() {
+            process.run(lasts);
+        }
+    }
+
+    /// Whether the process stands still from now on.
+    pub(crate) fn set_frozen(&self, is_frozen: bool) {
+        if let Some(process) = &mut *self.process.borrow_mut() {
+            process.set_frozen(is_frozen);
         }
     }
 
@@ -105,17 +131,17 @@ impl Replica {
 
     /// What it knows of the group; nothing while it is down.
     pub(crate) fn raft(&self) -> Option<Raft> {
-        self.process().raft.clone()
+        self.shown().raft.clone()
     }
 
     /// Asks the process to stop.
     pub(crate) fn stop(&self) {
-        self.process().stop.cancel();
+        self.shown().stop.cancel();
     }
 
     /// How its process ended, if it did by itself.
     pub(crate) fn ended(&self) -> Option<Ended> {
-        self.process().ended.clone()
+        self.shown().ended.clone()
     }
 
     /// Whether its disk has no room for more.
@@ -134,12 +160,13 @@ impl Replica {
     pub(crate) fn died(&self, crash: Crash) {
         self.disk.crash(crash);
         self.died.set(self.died.get() + 1);
-        let dead = std::mem::take(&mut *self.process());
-        drop(dead);
+        let shown = mem::take(&mut *self.shown());
+        let process = self.process.take();
+        drop((shown, process));
     }
 
-    fn process(&self) -> MutexGuard<'_, Process> {
-        self.process.lock().unwrap()
+    fn shown(&self) -> MutexGuard<'_, Shown> {
+        self.shown.lock().unwrap()
     }
 }
 
@@ -170,20 +197,20 @@ fn config(member: Member) -> Serve {
     }
 }
 
-/// One process.
-async fn live(platform: Platform, config: Serve, process: Arc<Mutex<Process>>) -> turmoil::Result {
+/// What a process does.
+async fn live(platform: Platform, config: Serve, shown: Arc<Mutex<Shown>>) {
     let ended = match server::open(platform, config).await {
         Ok(opened) => {
             let stop = {
-                let mut process = process.lock().unwrap();
-                process.raft = Some(opened.raft().clone());
-                process.stop.clone()
+                let mut shown = shown.lock().unwrap();
+                shown.raft = Some(opened.raft().clone());
+                shown.stop.clone()
             };
             opened.run(stop).await
         }
         Err(error) => Err(error),
     };
-    process.lock().unwrap().ended = Some(ended.map_err(|error| chain(&error)));
+    shown.lock().unwrap().ended = Some(ended.map_err(|error| chain(&error)));
     // The run looks for such ends, and starts the next process.
     std::future::pending().await
 }

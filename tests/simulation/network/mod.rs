@@ -6,6 +6,7 @@
 //! forever: here it is reset when the link is whole again.
 
 mod listener;
+mod machine;
 mod wire;
 
 use std::{
@@ -22,6 +23,7 @@ use tokio::sync::{oneshot, watch};
 use turmoil::net::{TcpListener, TcpStream};
 
 pub(crate) use listener::ApiListener;
+pub(crate) use machine::Machine;
 pub(crate) use wire::Wire;
 
 /// How long a machine takes to answer that nothing listens.
