@@ -14,10 +14,10 @@ use tracing_subscriber::{
     fmt::{format::Writer, time::FormatTime},
 };
 
-/// Logs that the trace has. The spans of turmoil, and of processes, name the host. Feeds also log how they serve their
-/// readers.
-const LOGGED: &str =
-    "off,quorumwatch=info,quorumwatch::pipeline::feed=debug,turmoil::sim=info,simulation=info";
+/// Logs that the trace has. The spans of turmoil, and of processes, name the host. Feeds also log how
+/// they serve their readers.
+const LOGGED: &str = "off,quorumwatch=info,quorumwatch::pipeline::feed=debug,\
+                      turmoil::sim=info,simulation=info";
 
 /// Log lines that count, and what they show.
 const COUNTED: [(&str, &str); 3] = [

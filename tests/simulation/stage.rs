@@ -38,15 +38,15 @@ const SEGMENTS_MAX: usize = 4096;
 
 const REPLICAS: usize = 3;
 
-/// What rings hold in every second run: what comes within a second, so that who is behind for longer
-/// is served from the history.
+/// What rings hold in every second run: what comes within a second, so that a reader that is behind
+/// for longer is served from the history.
 const RING_BYTES: usize = 4 * 1024;
 
 /// How long a subscriber may read nothing in every second run: less than some faults last.
 const SLOW_SUBSCRIBER_MS: u64 = 1_200;
 
-/// What may be under way to a subscriber that is easily behind.
-const WINDOW: u32 = 2 * 1024;
+/// What may be under way to a subscriber that stops reading now and then.
+const WINDOW: u32 = 16 * 1024;
 
 /// All hosts, and what is being done to them.
 pub(crate) struct Stage {
@@ -68,6 +68,8 @@ pub(crate) struct Stage {
     pub(crate) causes: Vec<Cause>,
     /// How many restores there were.
     pub(crate) restores: usize,
+    /// How many floods there were.
+    pub(crate) floods: usize,
     /// How many times kubeconfigs were written in other words.
     pub(crate) rewrites: u32,
     /// Whether replicas verify all the time what they watch.
@@ -130,6 +132,7 @@ impl Stage {
             interrupting: Vec::new(),
             causes: Vec::new(),
             restores: 0,
+            floods: 0,
             rewrites: 0,
             verifies_often: watch == OFTEN,
             is_unjudged: false,
@@ -220,7 +223,10 @@ fn wishes(limits: Limits) -> [Wish; 4] {
         begin,
         scope,
         window,
-        keeps_up: window.is_none() && limits.ring_bytes > RING_BYTES,
+        // One with a filter is behind in each stream that it has again.
+        keeps_up: window.is_none()
+            && scope == Scope::Everything
+            && limits.ring_bytes > RING_BYTES,
     };
     [
         wish(Begin::Snapshot, Scope::Everything, None),

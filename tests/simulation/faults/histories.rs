@@ -112,7 +112,7 @@ impl Cut {
 impl Stage {
     /// Begins to replace the history of a server, unless that is under way.
     pub(super) fn begin_cut(&mut self, server: usize, cut: Cut) {
-        if self.cuts.iter().any(|pending| pending.server == server) {
+        if self.is_replaced(server) {
             report::note("fault", "not twice at the same time");
             return;
         }
@@ -126,6 +126,11 @@ impl Stage {
             begun: self.sim.elapsed(),
             phase,
         });
+    }
+
+    /// Whether the history of a server is being replaced.
+    pub(super) fn is_replaced(&self, server: usize) -> bool {
+        self.cuts.iter().any(|pending| pending.server == server)
     }
 
     /// Whether the history of a server is about to be restored, and must not be compacted.

@@ -61,7 +61,7 @@ pub(crate) enum Fault {
     Operator(usize, Edit),
     /// A subscriber leaves, and comes back with its cursor, elsewhere.
     Leave(usize),
-    /// A subscriber reads nothing.
+    /// A subscriber reads nothing, while much is written.
     Unread(usize),
     /// A subscriber leaves inside a snapshot that an API server makes necessary, and the version of
     /// the snapshot is compacted before it comes back.
@@ -137,7 +137,7 @@ impl Fault {
             Self::History(at, cut) => stage.begin_cut(*at, *cut),
             Self::Operator(at, edit) => stage.begin_edit(*at, *edit),
             Self::Leave(at) => stage.leave(*at),
-            Self::Unread(at) => stage.subscribers[*at].set_paused(true),
+            Self::Unread(at) => stage.stop_reading(*at),
             Self::Interruption(subscriber, server) => stage.interrupt(*subscriber, *server),
         }
     }
@@ -165,7 +165,7 @@ impl Fault {
             Self::History(..) => {}
             Self::Operator(at, edit) => stage.end_edit(*at, *edit),
             Self::Leave(at) => stage.come_back(*at),
-            Self::Unread(at) => stage.subscribers[*at].set_paused(false),
+            Self::Unread(at) => stage.read_again(*at),
             Self::Interruption(subscriber, _) => stage.end_interruption(*subscriber),
         }
     }

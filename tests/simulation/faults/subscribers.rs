@@ -1,7 +1,11 @@
-//! Subscribers that leave and come back.
+//! Subscribers that leave and come back, or do not read.
 
 use super::{cause::What, histories::Cut};
-use crate::{report, stage::Stage};
+use crate::{
+    hosts::{drain, flood},
+    report,
+    stage::Stage,
+};
 
 /// A subscriber that is to leave inside a snapshot.
 #[derive(Debug)]
@@ -22,6 +26,27 @@ impl Stage {
     pub(super) fn come_back(&mut self, subscriber: usize) {
         let name = &self.subscribers[subscriber].name;
         self.sim.bounce(name.as_str());
+    }
+
+    /// A subscriber reads nothing, while more is written than can wait for it. Where a history is being
+    /// replaced, nothing is written.
+    pub(super) fn stop_reading(&mut self, subscriber: usize) {
+        self.subscribers[subscriber].set_paused(true);
+        self.floods += 1;
+        let (server, number) = (subscriber % self.servers.len(), self.floods);
+        if !self.is_replaced(server) {
+            self.servers[server].act(move |cluster| flood(cluster, number));
+        }
+    }
+
+    pub(super) fn read_again(&mut self, subscriber: usize) {
+        self.subscribers[subscriber].set_paused(false);
+        let server = subscriber % self.servers.len();
+        if !self.is_replaced(server) {
+            for number in 1..=self.floods {
+                self.servers[server].act(move |cluster| drain(cluster, number));
+            }
+        }
     }
 
     /// Makes a snapshot necessary, inside of which the subscriber will leave.

@@ -14,7 +14,7 @@ pub(crate) use operator::{Change, Operator, TIERS};
 pub(crate) use replica::{Member, Replica};
 pub(crate) use scope::Scope;
 pub(crate) use subscriber::{Subscriber, Wish};
-pub(crate) use writer::mark;
+pub(crate) use writer::{drain, flood, mark};
 
 /// Where replicas serve clients.
 const CLIENT_PORT: u16 = 7400;

@@ -29,6 +29,9 @@ const PAUSE_MS: std::ops::Range<u64> = 5..250;
 /// that a snapshot can be interrupted inside.
 const POPULATION: usize = 60;
 
+/// Objects of each resource in a flood: more than wait for a subscriber that does not read.
+const FLOOD: usize = 180;
+
 /// How a writer is controlled from outside, and what it leaves there.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Writing {
@@ -106,6 +109,29 @@ pub(crate) fn mark(cluster: &SimCluster, name: &str) {
         let manifest = Manifest::new(NAMESPACE, name);
         cluster.create(&resource, &manifest).unwrap();
     }
+}
+
+/// Writes many objects at once.
+pub(crate) fn flood(cluster: &SimCluster, number: usize) {
+    for resource in served() {
+        for name in names_of_flood(number) {
+            let manifest = Manifest::new(NAMESPACE, name);
+            cluster.create(&resource, &manifest).unwrap();
+        }
+    }
+}
+
+/// Deletes them, those of one resource at one revision.
+pub(crate) fn drain(cluster: &SimCluster, number: usize) {
+    let names: Vec<String> = names_of_flood(number).collect();
+    let gone: Vec<_> = names.iter().map(|name| (NAMESPACE, name.as_str())).collect();
+    for resource in served() {
+        of_this_history(cluster.delete_batch(&resource, &gone));
+    }
+}
+
+fn names_of_flood(number: usize) -> impl Iterator<Item = String> {
+    (0..FLOOD).map(move |at| format!("flood-{number}-{at}"))
 }
 
 impl Writer {
