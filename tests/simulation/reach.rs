@@ -46,9 +46,7 @@ pub(crate) fn missing(reached: &BTreeMap<String, u64>) -> Vec<String> {
         .chain(BREAKER.iter().map(|state| format!("breaker {state}")))
         .chain(WAYS.iter().map(|way| format!("way {way}")))
         .chain(ELSE.iter().map(|what| (*what).to_owned()));
-    needed
-        .filter(|name| !is_reached(reached, name))
-        .collect()
+    needed.filter(|name| !is_reached(reached, name)).collect()
 }
 
 /// Every reason that a replica may give, also those of later versions of the API.

@@ -115,9 +115,8 @@ impl Stage {
         let replicas = replicas.collect();
         let operator = Operator::register(&mut sim, &fabric, &names, &servers);
         let subscribers = wishes(limits).into_iter().enumerate();
-        let subscribers = subscribers.map(|(number, wish)| {
-            Subscriber::register(&mut sim, &fabric, number, wish, &names)
-        });
+        let subscribers = subscribers
+            .map(|(number, wish)| Subscriber::register(&mut sim, &fabric, number, wish, &names));
         let subscribers = subscribers.collect();
         Self {
             sim,
@@ -224,9 +223,7 @@ fn wishes(limits: Limits) -> [Wish; 4] {
         scope,
         window,
         // One with a filter is behind in each stream that it has again.
-        keeps_up: window.is_none()
-            && scope == Scope::Everything
-            && limits.ring_bytes > RING_BYTES,
+        keeps_up: window.is_none() && scope == Scope::Everything && limits.ring_bytes > RING_BYTES,
     };
     [
         wish(Begin::Snapshot, Scope::Everything, None),

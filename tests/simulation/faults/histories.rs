@@ -93,16 +93,12 @@ impl Cut {
             // them may be of the old cluster.
             Self::Replaced => matches!(
                 reason,
-                GapReason::ClusterReplaced
-                    | GapReason::HistoryReset
-                    | GapReason::SnapshotRestarted
+                GapReason::ClusterReplaced | GapReason::HistoryReset | GapReason::SnapshotRestarted
             ),
             // A restored etcd comes with an API server that starts: its watch cache begins again.
             Self::Restored | Self::Overtaken => matches!(
                 reason,
-                GapReason::HistoryReset
-                    | GapReason::WatchCacheReset
-                    | GapReason::SnapshotRestarted
+                GapReason::HistoryReset | GapReason::WatchCacheReset | GapReason::SnapshotRestarted
             ),
             Self::Ahead => is_of_compaction(reason),
         }
@@ -165,14 +161,20 @@ impl Stage {
 
     /// Replaces the history.
     fn strike(&mut self, server: usize, cut: Cut, backup: u64) -> Phase {
-        report::note("fault", format_args!("{cut:?} at {server}, backup {backup}"));
+        report::note(
+            "fault",
+            format_args!("{cut:?} at {server}, backup {backup}"),
+        );
         self.note_cause(server, What::Cut(cut));
         let state = self.newest_state();
         let api = &self.servers[server];
         let number = self.restores;
         api.act(move |cluster| replace(cluster, cut, backup, number));
         Phase::Struck {
-            eras: state.as_ref().map(|it| eras_of(it, api)).unwrap_or_default(),
+            eras: state
+                .as_ref()
+                .map(|it| eras_of(it, api))
+                .unwrap_or_default(),
             epoch: state.and_then(|it| epoch_of(&it, api)),
             closed: self.sim.elapsed(),
         }

@@ -124,7 +124,10 @@ pub(crate) fn flood(cluster: &SimCluster, number: usize) {
 /// Deletes them, those of one resource at one revision.
 pub(crate) fn drain(cluster: &SimCluster, number: usize) {
     let names: Vec<String> = names_of_flood(number).collect();
-    let gone: Vec<_> = names.iter().map(|name| (NAMESPACE, name.as_str())).collect();
+    let gone: Vec<_> = names
+        .iter()
+        .map(|name| (NAMESPACE, name.as_str()))
+        .collect();
     for resource in served() {
         of_this_history(cluster.delete_batch(&resource, &gone));
     }

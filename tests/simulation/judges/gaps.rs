@@ -31,10 +31,7 @@ fn explains(cause: &Cause, gap: &SeenGap) -> bool {
 /// Whether one cause makes no more than one such gap for each stream of a subscriber: the past is
 /// cut once, and a subscriber behind the cut is sent one gap for it, however many eras it spans.
 fn is_sent_once(reason: GapReason) -> bool {
-    matches!(
-        reason,
-        GapReason::HistoryReset | GapReason::ClusterReplaced
-    )
+    matches!(reason, GapReason::HistoryReset | GapReason::ClusterReplaced)
 }
 
 /// The eras that nothing explains, in words.

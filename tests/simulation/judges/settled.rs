@@ -150,7 +150,9 @@ impl Objects<'_> {
         let (who, record) = (&subscriber.name, subscriber.record());
         let (scope, place) = (subscriber.wish.scope, &self.place);
         if scope.is_whole() && scope.has_cluster(self.tier) {
-            let last = past::versions(self.ledger, &place.1).into_iter().next_back();
+            let last = past::versions(self.ledger, &place.1)
+                .into_iter()
+                .next_back();
             let last = last.map(ResourceVersion::from);
             let reached = record.reached.get(place);
             if let Some(last) = last
