@@ -10,8 +10,10 @@ use crate::faults;
 /// As many seeds must have reached everything.
 pub(crate) const SEEDS_ENOUGH: u64 = 100;
 
-/// The rows of the table `quorumwatch::domain::delivery::way`, as its `Display` names them.
-const WAYS: [&str; 9] = [
+/// The rows of the table `quorumwatch::domain::delivery::way`, as its `Display` names them. Not `Ahead`:
+/// a replica takes no cursor whose eras it has not applied, and answers for no shard before it has
+/// applied that it owns it, so only the table's own tests get there.
+const WAYS: [&str; 8] = [
     "Log",
     "Watch",
     "Enter",
@@ -20,7 +22,6 @@ const WAYS: [&str; 9] = [
     "Snapshot",
     "Gap",
     "Skip",
-    "Ahead",
 ];
 
 const BREAKER: [State; 3] = [State::Closed, State::Open, State::HalfOpen];

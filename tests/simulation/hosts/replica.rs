@@ -212,5 +212,5 @@ async fn live(platform: Platform, config: Serve, shown: Arc<Mutex<Shown>>) {
     };
     shown.lock().unwrap().ended = Some(ended.map_err(|error| chain(&error)));
     // The run looks for such ends, and starts the next process.
-    std::future::pending().await;
+    std::future::pending::<()>().await;
 }
