@@ -6,10 +6,11 @@ use axum::{
     Router,
     body::Body,
     extract::{ConnectInfo, Request, State},
-    http::{Method, StatusCode, Uri},
+    http::{HeaderName, Method, StatusCode, Uri},
     response::Response,
     routing::get,
 };
+use uuid::Uuid;
 
 use super::{
     cluster::{Clusters, SimCluster},
@@ -27,6 +28,9 @@ use super::{
     watch,
 };
 use crate::domain::cluster::Resource;
+
+/// Where an answer names the flow schema that its request was counted under.
+const FLOW_SCHEMA: HeaderName = HeaderName::from_static("x-kubernetes-pf-flowschema-uid");
 
 /// The service that answers for all clusters.
 pub(super) fn router(clusters: Clusters) -> Router {
@@ -121,7 +125,15 @@ async fn answer(
         return Status::method_not_allowed().response();
     }
     match Target::parse(path) {
-        Some(target) => serve(cluster, target, &request).unwrap_or_else(|status| status.response()),
+        Some(target) => {
+            let response = serve(cluster, target, &request);
+            let mut response = response.unwrap_or_else(|status| status.response());
+            if !response.headers().contains_key(FLOW_SCHEMA) {
+                let uid = cluster.read(|store| store.uid().clone());
+                name_flow_schema(&mut response, &uid);
+            }
+            response
+        }
         None => no_such().response(),
     }
 }
@@ -173,8 +185,11 @@ fn serve(cluster: &SimCluster, target: Target<'_>, request: &Request) -> Result<
             .map(json)
             .ok_or_else(no_such),
         Target::Namespace(name @ ("kube-system" | "default")) => {
-            let object = namespace_object(cluster, name);
-            Ok(list::object_response(&Arc::new(object), format))
+            let uid = cluster.read(|store| store.uid().clone());
+            let object = namespace_object(&uid, name);
+            let mut response = list::object_response(&Arc::new(object), format);
+            name_flow_schema(&mut response, &uid);
+            Ok(response)
         }
         Target::Namespace(name) => Err(Status::not_found(&format!(
             "namespaces \"{name}\" not found"
@@ -210,18 +225,25 @@ fn serve(cluster: &SimCluster, target: Target<'_>, request: &Request) -> Result<
     }
 }
 
+/// Each cluster has one flow schema. Its UID is no other cluster's.
+fn name_flow_schema(response: &mut Response, cluster_uid: &str) {
+    let flow_schema = Uuid::new_v5(&Uuid::NAMESPACE_OID, cluster_uid.as_bytes()).to_string();
+    if let Ok(flow_schema) = flow_schema.try_into() {
+        response.headers_mut().insert(FLOW_SCHEMA, flow_schema);
+    }
+}
+
 /// The namespaces that every cluster has. The UID of kube-system is the cluster's identity.
-fn namespace_object(cluster: &SimCluster, name: &str) -> Object {
+fn namespace_object(cluster_uid: &str, name: &str) -> Object {
     let served = Served::new(Resource {
         group: String::new(),
         version: "v1".into(),
         plural: "namespaces".into(),
     });
-    let uid = cluster.read(|store| store.uid().clone());
     let uid = if name == "kube-system" {
-        uid
+        cluster_uid.into()
     } else {
-        format!("{name}-{uid}").into()
+        format!("{name}-{cluster_uid}").into()
     };
     let identity = Identity {
         key: name.into(),

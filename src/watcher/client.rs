@@ -30,6 +30,7 @@ use super::{
     contained::Connections,
     credentials::{parse, reject_credentials, without_terminal},
     events::{Status, read_list_version, read_status, read_uid},
+    flow_schemas::FlowSchemas,
     liveness::Liveness,
     network::{self, Network},
     requests,
@@ -94,6 +95,7 @@ struct SharedClient {
     /// `host:port` of the API server, once a kubeconfig has named it.
     address: std::sync::Mutex<Option<Arc<str>>>,
     connections: Connections,
+    flow_schemas: FlowSchemas,
 }
 
 /// The client, or the way to it.
@@ -156,7 +158,7 @@ impl ApiServer {
         &self,
         request: http::Result<Request<Body>>,
     ) -> Result<(), ApiError> {
-        let mut body = self.send(request).await?;
+        let mut body = self.send(request).await?.into_body();
         while self.next_chunk(&mut body).await?.is_some() {}
         Ok(())
     }
@@ -168,14 +170,44 @@ impl ApiServer {
         selector: &StreamSelector,
     ) -> Result<(ResourceVersion, String), ApiError> {
         let list = self.get(requests::probe(selector));
-        let (list, identity) = tokio::join!(list, self.get(requests::identity()));
-        let version = read_list_version(&list?)?;
-        let uid = match identity {
-            Ok(namespace) => read_uid(&namespace)?,
-            Err(error) if matches!(error.code(), Some(403 | 404)) => String::new(),
+        let (list, identity) = tokio::join!(list, self.cluster_uid());
+        Ok((read_list_version(&list?)?, identity?))
+    }
+
+    /// The UID of kube-system, which is the cluster's; empty where it may not be read.
+    async fn cluster_uid(&self) -> Result<String, ApiError> {
+        let answer = match self.answer(requests::identity()).await {
+            Ok(answer) => answer,
+            Err(error) if matches!(error.code(), Some(403 | 404)) => return Ok(String::new()),
             Err(error) => return Err(error),
         };
-        Ok((version, uid))
+        let (head, body) = answer.into_parts();
+        let uid = read_uid(&self.read_body(body).await?)?;
+        self.0.client.flow_schemas.learn(&head.headers, &uid);
+        Ok(uid)
+    }
+
+    /// Opens a watch, of this cluster where that is known, and finds out which cluster answers; empty
+    /// where that may not be read.
+    pub(super) async fn watch(
+        &self,
+        request: http::Result<Request<Body>>,
+        expected: Option<&str>,
+    ) -> Result<(Body, String), ApiError> {
+        let (head, body) = self.answer(request).await?.into_parts();
+        let Some(expected) = expected else {
+            return Ok((body, String::new()));
+        };
+        let flow_schemas = &self.0.client.flow_schemas;
+        if let Some(uid) = flow_schemas.cluster_of(&head.headers) {
+            return Ok((body, uid));
+        }
+        let uid = self.cluster_uid().await?;
+        // Before and after: so it was in between.
+        if uid == expected {
+            flow_schemas.learn(&head.headers, &uid);
+        }
+        Ok((body, uid))
     }
 
     /// Sends a request and reads the whole answer, which is small, unless the API server does not
@@ -184,7 +216,11 @@ impl ApiServer {
         &self,
         request: http::Result<Request<Body>>,
     ) -> Result<Bytes, ApiError> {
-        let mut body = self.open(request).await?;
+        let body = self.open(request).await?;
+        self.read_body(body).await
+    }
+
+    async fn read_body(&self, mut body: Body) -> Result<Bytes, ApiError> {
         let mut bytes = BytesMut::new();
         let mut held = None;
         while let Some(chunk) = self.next_chunk(&mut body).await? {
@@ -231,13 +267,20 @@ impl ApiServer {
         &self,
         request: http::Result<Request<Body>>,
     ) -> Result<Body, ApiError> {
+        self.answer(request).await.map(Response::into_body)
+    }
+
+    async fn answer(
+        &self,
+        request: http::Result<Request<Body>>,
+    ) -> Result<Response<Body>, ApiError> {
         self.0.breaker.admit()?;
         let answer = self.send(request).await;
         self.0.breaker.learn(&answer);
         answer
     }
 
-    async fn send(&self, request: http::Result<Request<Body>>) -> Result<Body, ApiError> {
+    async fn send(&self, request: http::Result<Request<Body>>) -> Result<Response<Body>, ApiError> {
         let request =
             request.map_err(|_| ApiError::Client("a selector does not fit in a URL".into()))?;
         let verb = requests::verb(&request);
@@ -253,7 +296,7 @@ impl ApiServer {
             Err(_) => return Err(self.timed_out(limit)),
         };
         if response.status().is_success() {
-            return Ok(response.into_body());
+            return Ok(response);
         }
         if response.status() == StatusCode::UNAUTHORIZED {
             self.forget_client().await;
@@ -357,7 +400,7 @@ impl ApiServer {
         let answers = futures::future::join_all(answers).await;
         for answer in answers {
             match answer {
-                Ok(mut body) => while self.next_chunk(&mut body).await?.is_some() {},
+                Ok(answer) => drop(self.read_body(answer.into_body()).await?),
                 // Whatever it thinks of this path, it answers.
                 Err(ApiError::Status { status, .. }) if status.code != 401 => {}
                 Err(error) => return Err(error),

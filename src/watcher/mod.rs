@@ -41,6 +41,7 @@ mod connect;
 mod contained;
 mod credentials;
 mod events;
+mod flow_schemas;
 mod health;
 mod history;
 mod holding;

@@ -437,7 +437,8 @@ impl StreamWatcher {
         }
         let Setting { api, selector, .. } = &self.setting;
         let seconds = api.policy().chance.within(WATCH_SECONDS);
-        let body = api.open(requests::watch(selector, from, seconds)).await?;
+        let request = requests::watch(selector, from, seconds);
+        let (body, cluster_uid) = api.watch(request, self.session.cluster_uid()).await?;
         self.watch = Some(OpenWatch {
             body,
             lines: LineSplitter::default(),
@@ -448,7 +449,7 @@ impl StreamWatcher {
         if let Some(reporter) = &self.setting.reporter {
             reporter.open();
         }
-        Ok(Input::Opened)
+        Ok(Input::Opened { cluster_uid })
     }
 
     /// Waits for the watch, or until the session wants to be woken.

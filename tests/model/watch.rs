@@ -162,7 +162,9 @@ impl Watch {
                     return Some(Input::Failed(Failure::Gone));
                 }
                 self.waits = Waits::Change(api.after(from));
-                Some(Input::Opened)
+                Some(Input::Opened {
+                    cluster_uid: String::new(),
+                })
             }
             Output::CheckRepair { from, to } => {
                 let answers = api.can_list(number(&from)) && api.can_list(number(&to));

@@ -29,6 +29,10 @@ pub(crate) const PATIENCE: Duration = Duration::from_secs(10);
 pub(crate) struct World {
     /// The UID of kube-system.
     pub(crate) uid: String,
+    /// Whether answers name the flow schema that their request was counted under.
+    pub(crate) names_flow_schemas: bool,
+    /// How often the UID was asked for.
+    pub(crate) identified: u32,
     /// The newest version.
     pub(crate) version: u64,
     /// Exact lists before this version answer 410.
@@ -53,6 +57,16 @@ impl World {
         let objects = objects.iter().map(|object| (*object).to_owned()).collect();
         self.states.insert(version, objects);
         self.version = self.version.max(version);
+    }
+
+    /// Names the flow schema of the cluster of now.
+    fn name_flow_schema(&self, mut response: Response) -> Response {
+        if self.names_flow_schemas {
+            let flow_schema = format!("flow-schema-of-{}", self.uid).parse().unwrap();
+            let headers = response.headers_mut();
+            headers.insert("x-kubernetes-pf-flowschema-uid", flow_schema);
+        }
+        response
     }
 
     fn page(&self, version: u64, from: usize, limit: usize, name: &str) -> Response {
@@ -269,6 +283,12 @@ impl Open {
         self.0.send(Ok(bytes)).await.expect("the watch is read");
     }
 
+    /// A line, unless the watch was abandoned.
+    pub(crate) async fn try_line(&self, line: &str) -> bool {
+        let bytes = Bytes::from(format!("{line}\n"));
+        self.0.send(Ok(bytes)).await.is_ok()
+    }
+
     pub(crate) async fn line(&self, line: &str) {
         self.bytes(&format!("{line}\n")).await;
     }
@@ -315,9 +335,10 @@ async fn answer(
         return Ok("ok".into_response());
     }
     if uri.path() == "/api/v1/namespaces/kube-system" {
-        let uid = world.uid;
+        shared.world.lock().unwrap().identified += 1;
+        let uid = &world.uid;
         let namespace = format!(r#"{{"metadata":{{"name":"kube-system","uid":"{uid}"}}}}"#);
-        return Ok(namespace.into_response());
+        return Ok(world.name_flow_schema(namespace.into_response()));
     }
     if !query.contains_key("watch") {
         let page = world.list(&query);
@@ -334,5 +355,6 @@ async fn answer(
     if shared.watches.send(asked).await.is_err() {
         return Ok(status(503));
     }
-    Ok(response.await.unwrap_or_else(|_| status(503)))
+    let response = response.await.unwrap_or_else(|_| status(503));
+    Ok(shared.world.lock().unwrap().name_flow_schema(response))
 }

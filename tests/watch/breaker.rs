@@ -336,8 +336,9 @@ async fn what_is_back_and_refuses_the_credentials_is_not_said_to_be_out_of_reach
 #[tokio::test(start_paused = true)]
 async fn open_watches_go_on_while_new_requests_are_held_back() {
     let api = Scripted::new();
-    let (watcher, _signals, health) = start(1, &RESOURCES[..3], api.policy());
-    api.watches(3).await;
+    let (watcher, _signals, mut health) = start(1, &RESOURCES[..3], api.policy());
+    let is_connected = |health: &Health| health.condition == Condition::Connected;
+    health.wait_for(is_connected).await.unwrap();
     let opened = api.count(Seen::is_watch);
     // A reader's list fails; only it waits.
     api.mood.send_replace(Mood::Refuses(503, 0));

@@ -97,6 +97,57 @@ async fn t6_another_cluster_at_the_same_address_is_noticed() {
     api.open(500).await;
 }
 
+/// The cluster is replaced after the list was taken, and before the watch is open: what the watch
+/// sends is of another cluster.
+async fn replaced_before_the_watch_is_open(names_flow_schemas: bool) {
+    let mut api = Api::start().await;
+    api.set(|world| {
+        world.names_flow_schemas = names_flow_schemas;
+        world.put(5, &[]);
+    });
+    let mut watched = start(&api.address, closed(5));
+    let asked = api.watch().await;
+    api.set(|world| {
+        world.put(500, &[]);
+        world.uid = "uid-2".into();
+    });
+    let open = asked.open();
+    // Perhaps it is abandoned before that is sent.
+    let line = format!(r#"{{"type":"ADDED","object":{}}}"#, object("a", "1", 6));
+    open.try_line(&line).await;
+    watched.grant(GapReason::ClusterReplaced, 500, false).await;
+    open.abandoned().await;
+    let open = api.open(500).await;
+    open.event("ADDED", &object("b", "2", 501)).await;
+    assert_eq!(watched.events(1).await[0].name(), "b");
+}
+
+#[tokio::test]
+async fn t6_a_cluster_that_is_replaced_before_the_watch_is_open_is_noticed() {
+    replaced_before_the_watch_is_open(true).await;
+}
+
+#[tokio::test]
+async fn t6_the_same_where_answers_name_no_flow_schema() {
+    replaced_before_the_watch_is_open(false).await;
+}
+
+#[tokio::test]
+async fn t6_a_watch_that_names_a_known_flow_schema_costs_no_other_request() {
+    for (names_flow_schemas, identified) in [(true, 1), (false, 2)] {
+        let mut api = Api::start().await;
+        api.set(|world| {
+            world.names_flow_schemas = names_flow_schemas;
+            world.put(5, &[]);
+        });
+        let mut watched = start(&api.address, closed(5));
+        let open = api.open(5).await;
+        open.event("ADDED", &object("a", "1", 6)).await;
+        watched.events(1).await;
+        api.set(|world| assert_eq!(world.identified, identified));
+    }
+}
+
 #[tokio::test]
 async fn t7_deletions_that_share_a_version_come_once_across_a_broken_watch() {
     let mut api = Api::start().await;

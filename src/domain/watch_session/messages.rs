@@ -77,7 +77,10 @@ pub enum Input<'a> {
         is_rewound: bool,
     },
     /// The watch is open: the head of its response has come.
-    Opened,
+    Opened {
+        /// The identity of the cluster that answered; empty where it may not be read.
+        cluster_uid: String,
+    },
     /// An event has come.
     Event {
         /// Its resource version.
@@ -145,7 +148,7 @@ pub enum Output {
     /// Take a consistent list of one object, for its resource version, and ask the session's
     /// questions; answer `Probed`.
     Probe,
-    /// Open a watch; answer `Opened`.
+    /// Open a watch, and find out which cluster answers; answer `Opened`.
     Watch {
         /// The resource version to begin after.
         from: ResourceVersion,

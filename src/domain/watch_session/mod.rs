@@ -158,7 +158,9 @@ impl WatchSession {
                 });
                 self.after_probe()
             }
-            (Input::Opened, SessionState::Opening) => self.opened(now_ms),
+            (Input::Opened { cluster_uid }, SessionState::Opening) => {
+                self.opened(now_ms, &cluster_uid)
+            }
             (Input::Bookmark(rv), SessionState::Watching(_)) => self.bookmark(now_ms, &rv),
             (Input::Ended, SessionState::Watching(watching)) => {
                 let watching = watching.clone();
@@ -223,6 +225,11 @@ impl WatchSession {
         let silence = watching.heard_ms.saturating_add(policy.silence_ms);
         let due = verification.due_at(watching, &self.progress.closed(), policy);
         Some(due.map_or(silence, |due| due.min(silence)))
+    }
+
+    /// The identity of the cluster that is watched, where known.
+    pub fn cluster_uid(&self) -> Option<&str> {
+        self.cluster_uid.as_deref()
     }
 
     /// Everything up to and including this version has been delivered.
@@ -379,7 +386,12 @@ impl WatchSession {
         Outputs::from(Output::Closed(to)).then(self.pursue(now_ms))
     }
 
-    fn opened(&mut self, now_ms: u64) -> Outputs {
+    fn opened(&mut self, now_ms: u64, cluster_uid: &str) -> Outputs {
+        let expected = self.cluster_uid.as_deref();
+        // The cluster was replaced after the list was taken (trap T6).
+        if !cluster_uid.is_empty() && expected.is_some_and(|expected| expected != cluster_uid) {
+            return Outputs::from(Output::Abandon).then(self.wait(None));
+        }
         let closed = self.progress.closed();
         let bound = self.probe.as_ref().map(|probe| probe.at.clone());
         let bound = bound.filter(|bound| *bound > closed);
@@ -585,6 +597,12 @@ impl WatchSession {
         }
     }
 }
+
+/// The answer to `Output::Watch` where the identity of the cluster may not be read.
+#[cfg(test)]
+const OPENED: Input<'static> = Input::Opened {
+    cluster_uid: String::new(),
+};
 
 #[cfg(test)]
 mod model_acts;

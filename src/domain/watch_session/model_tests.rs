@@ -11,7 +11,7 @@ use proptest::{
 };
 
 use super::{
-    Failure, Input, Listing, Output, Outputs, SessionPolicy, WatchSession,
+    Failure, Input, Listing, OPENED, Output, Outputs, SessionPolicy, WatchSession,
     model_acts::{Act, OTHER, any_act},
     model_history::{Entry, History, Table, apply},
 };
@@ -221,14 +221,14 @@ impl Model {
         if from < self.cache_from {
             self.is_refused = true;
             if from < self.compacted && self.closes_silently {
-                self.input(Input::Opened);
+                self.input(OPENED);
                 return self.input(Input::Ended);
             }
             return self.input(Input::Failed(Failure::Gone));
         }
         self.begun = from;
         self.open = Some(self.history.after(from));
-        self.input(Input::Opened);
+        self.input(OPENED);
     }
 
     fn compare(&mut self, from: &ResourceVersion, top: &ResourceVersion, to: &ResourceVersion) {

@@ -1,6 +1,6 @@
 //! Examples for each trap.
 
-use super::{Failure, Input, Output, Outputs, SessionPolicy, WatchSession};
+use super::{Failure, Input, OPENED, Output, Outputs, SessionPolicy, WatchSession};
 use crate::domain::{
     event::{Change, GapReason},
     id::Era,
@@ -62,7 +62,7 @@ fn watching(position: u64, list: u64) -> WatchSession {
     let mut session = session_at(position);
     assert_eq!(session.step(0, Input::Start), [Output::Probe]);
     assert_eq!(session.step(0, probed(list)), [watch(position)]);
-    assert_eq!(session.step(0, Input::Opened), []);
+    assert_eq!(session.step(0, OPENED), []);
     session
 }
 
@@ -96,7 +96,7 @@ fn t2_gone_in_either_form_is_repaired_while_exact_lists_answer() {
         session.step(0, Input::Start);
         session.step(0, probed(9));
         if opened {
-            session.step(0, Input::Opened);
+            session.step(0, OPENED);
         }
         let outputs = session.step(10, GONE);
         assert_eq!(outputs.last(), Some(&Output::Probe));
@@ -154,7 +154,7 @@ fn closes_twice(session: &mut WatchSession, position: u64, list: u64) -> Outputs
     assert!(is_wait(&session.step(10, Input::Ended)));
     assert_eq!(session.step(20, Input::Waited), [Output::Probe]);
     assert_eq!(session.step(20, probed(list)), [watch(position)]);
-    session.step(20, Input::Opened);
+    session.step(20, OPENED);
     assert!(is_wait(&session.step(30, Input::Ended)));
     assert_eq!(session.step(40, Input::Waited), [Output::Probe]);
     session.step(40, probed(list))
@@ -191,7 +191,7 @@ fn t3_where_nothing_has_changed_silent_closes_are_no_lost_history() {
     for _ in 0..3 {
         closes_twice(&mut session, 5, 9);
         assert_eq!(session.step(50, Input::Unchanged), [watch(5)]);
-        session.step(50, Input::Opened);
+        session.step(50, OPENED);
     }
     assert_eq!(session.delivered(), rv(5));
 }
@@ -209,7 +209,7 @@ fn t3_deletions_that_were_delivered_have_not_changed_anything_since() {
     assert!(is_wait(&session.step(2, BROKEN)));
     session.step(3, Input::Waited);
     session.step(4, probed(9));
-    session.step(5, Input::Opened);
+    session.step(5, OPENED);
     assert_eq!(closes_twice(&mut session, 7, 9), [check_history(7, 8, 9)]);
     assert_eq!(session.step(50, Input::Unchanged), [watch(7)]);
 }
@@ -231,7 +231,7 @@ fn t3_a_close_after_an_event_or_a_while_is_nothing_special() {
         session.step(begin + 2_000, Input::Ended);
         session.step(begin + 2_001, Input::Waited);
         assert_eq!(session.step(begin + 2_001, probed(9)), [watch(5)]);
-        session.step(begin + 100_000, Input::Opened);
+        session.step(begin + 100_000, OPENED);
     }
 }
 
@@ -264,7 +264,7 @@ fn t6_another_identity_is_another_cluster_even_ahead_of_the_position() {
             if cluster_uid == "other"
     ));
     session.step(0, Input::Granted);
-    session.step(0, Input::Opened);
+    session.step(0, OPENED);
     session.step(1, BROKEN);
     session.step(2, Input::Waited);
     let again = Input::Probed {
@@ -276,6 +276,21 @@ fn t6_another_identity_is_another_cluster_even_ahead_of_the_position() {
 }
 
 #[test]
+fn t6_a_watch_that_another_cluster_answers_is_abandoned_unread() {
+    let mut session = session_at(50);
+    session.step(0, Input::Start);
+    assert_eq!(session.step(0, probed(60)), [watch(50)]);
+    let elsewhere = Input::Opened {
+        cluster_uid: "other".into(),
+    };
+    let outputs = session.step(0, elsewhere);
+    assert!(matches!(&*outputs, [Output::Abandon, Output::Wait { .. }]));
+    assert_eq!(session.step(0, event(61, Change::Added)), []);
+    assert_eq!(session.step(1, Input::Waited), [Output::Probe]);
+    assert_eq!(session.cluster_uid(), Some("uid"));
+}
+
+#[test]
 fn t7_deletions_that_share_a_version_are_resumed_inside_it() {
     let mut session = watching(5, 9);
     let deletion = |uid| event_of(8, Change::Deleted, uid);
@@ -284,7 +299,7 @@ fn t7_deletions_that_share_a_version_are_resumed_inside_it() {
     session.step(2, BROKEN);
     session.step(3, Input::Waited);
     assert_eq!(session.step(3, probed(9)), [watch(7)]);
-    session.step(3, Input::Opened);
+    session.step(3, OPENED);
     assert_eq!(session.step(4, deletion("a")), [Output::Skip]);
     assert_eq!(session.step(4, deletion("b")), [Output::Skip]);
     assert_eq!(session.step(4, deletion("c")), [Output::Deliver]);
@@ -333,7 +348,7 @@ fn t10_what_is_repeated_after_its_version_was_closed_or_resumed_is_not_late() {
     session.step(2, BROKEN);
     session.step(3, Input::Waited);
     assert_eq!(session.step(3, probed(9)), [watch(7)]);
-    session.step(3, Input::Opened);
+    session.step(3, OPENED);
     assert_eq!(session.step(4, event(8, Change::Deleted)), [Output::Skip]);
     assert_eq!(session.step(4, event(9, Change::Added)), [Output::Deliver]);
     assert!(went_back(&session.step(5, event(8, Change::Deleted))));
@@ -358,7 +373,7 @@ fn t12_three_internal_errors_at_one_version_repair() {
         assert!(is_wait(&session.step(round, INTERNAL)));
         session.step(round, Input::Waited);
         assert_eq!(session.step(round, probed(9)), [watch(5)]);
-        session.step(round, Input::Opened);
+        session.step(round, OPENED);
     }
     assert!(is_wait(&session.step(10, INTERNAL)));
     session.step(11, Input::Waited);
@@ -385,7 +400,7 @@ fn t14_the_servers_wish_to_wait_is_passed_on_and_health_renews_the_backoff() {
     assert_eq!(session.step(1_000, busy(None)), [wait(None, false)]);
     session.step(2_000, Input::Waited);
     session.step(2_000, probed(9));
-    session.step(2_000, Input::Opened);
+    session.step(2_000, OPENED);
     assert_eq!(
         session.step(12_000, BROKEN),
         [Output::Abandon, wait(None, true)]

@@ -1,6 +1,8 @@
 //! Examples of what is verified, when, and what follows.
 
-use super::{Failure, Finding, Input, Listing, Output, Outputs, SessionPolicy, WatchSession};
+use super::{
+    Failure, Finding, Input, Listing, OPENED, Output, Outputs, SessionPolicy, WatchSession,
+};
 use crate::domain::{
     event::{Change, GapReason},
     id::Era,
@@ -45,7 +47,7 @@ impl World {
         world.step(probed(position));
         let from = rv(position);
         assert_eq!(world.step(Input::Granted), [Output::Watch { from }]);
-        assert_eq!(world.step(Input::Opened), []);
+        assert_eq!(world.step(OPENED), []);
         world.step(Input::Failed(Failure::Other {
             retry_after_ms: None,
         }));
@@ -72,7 +74,7 @@ impl World {
     fn reopen(&mut self, from: u64, list: u64) {
         let from = rv(from);
         assert_eq!(self.step(probed(list)), [Output::Watch { from }]);
-        assert_eq!(self.step(Input::Opened), []);
+        assert_eq!(self.step(OPENED), []);
     }
 
     fn event(&mut self, number: u64, change: Change, uid: &str) -> Outputs {
@@ -193,7 +195,7 @@ fn a_fresh_stream_in_silence_is_verified_as_well() {
     session.step(0, Input::Start);
     session.step(0, probed(7));
     session.step(0, Input::Granted);
-    session.step(0, Input::Opened);
+    session.step(0, OPENED);
     let mut world = World { session, now_ms: 0 };
     world.now_ms = QUIET_MS;
     // Meanwhile the watch was silent for too long.
@@ -278,7 +280,7 @@ fn t11_what_was_left_out_before_a_later_event_begins_an_era_after_a_second_list(
         }]
     ));
     world.step(Input::Granted);
-    world.step(Input::Opened);
+    world.step(OPENED);
     assert_eq!(world.session.delivered(), rv(13));
 }
 
@@ -454,7 +456,7 @@ fn nothing_is_verified_regularly_where_that_is_switched_off() {
     let mut session = WatchSession::new(resume, None, policy);
     session.step(0, Input::Start);
     session.step(0, probed(5));
-    session.step(0, Input::Opened);
+    session.step(0, OPENED);
     let mut world = World { session, now_ms: 0 };
     for second in 0..2 * AUDIT_MS / 1_000 {
         world.now_ms = second * 1_000;
