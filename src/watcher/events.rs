@@ -1,10 +1,14 @@
 //! Raw bytes of watches and lists to [`Event`]s. Only metadata is read; the object's bytes are
 //! kept as they came. Nothing here panics, whatever the bytes.
 
-use std::borrow::Cow;
+use std::{borrow::Cow, fmt};
 
 use bytes::{Buf as _, Bytes, BytesMut};
-use serde::Deserialize;
+use memchr::memmem::Finder;
+use serde::{
+    Deserialize, Deserializer,
+    de::{DeserializeSeed, IgnoredAny, MapAccess, Visitor},
+};
 use serde_json::value::RawValue;
 
 use crate::domain::{
@@ -84,6 +88,55 @@ impl LineSplitter {
     }
 }
 
+/// Lines of a watch that are read whole before only their metadata is.
+const LINES_READ_WHOLE: u32 = 16;
+/// Where two events meet that stand in one line.
+const SEAM: &str = r#"}{"type":""#;
+
+/// Reads the lines of one watch.
+///
+/// That an object ends where its line does is seen by reading all of it, which costs more than all
+/// else where objects are large. An API server writes all lines of a watch alike, so that the first
+/// ones show it.
+#[derive(Debug)]
+pub(super) struct LineReader {
+    /// Lines that are still to be read whole.
+    to_prove: u32,
+    seam: Finder<'static>,
+}
+
+impl LineReader {
+    pub(super) fn new() -> Self {
+        Self {
+            to_prove: LINES_READ_WHOLE,
+            seam: Finder::new(SEAM),
+        }
+    }
+
+    /// Reads the next line.
+    pub(super) fn read(&mut self, line: &[u8], seen: UnixMillis) -> Result<Line, Malformed> {
+        if self.to_prove == 0
+            && let Some(event) = self.read_head(line, seen)
+        {
+            return event.map(Line::Event);
+        }
+        self.to_prove = self.to_prove.saturating_sub(1);
+        read_line(line, seen)
+    }
+
+    /// Reads no further than an object's identity and version; `None` where the line has to be read
+    /// whole.
+    fn read_head(&self, line: &[u8], seen: UnixMillis) -> Option<Result<Event, Malformed>> {
+        let line = std::str::from_utf8(line).ok()?;
+        let (change, object) = as_written(line)?;
+        if self.seam.find(object.as_bytes()).is_some() {
+            return None;
+        }
+        let metadata = read_head(object)?;
+        Some(event(&metadata, object, change, seen))
+    }
+}
+
 /// One line of a watch.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Line {
@@ -133,6 +186,89 @@ struct RawMetadata<'a> {
     uid: Option<Text<'a>>,
     #[serde(borrow)]
     resource_version: Option<Text<'a>>,
+}
+
+impl RawMetadata<'_> {
+    fn is_complete(&self) -> bool {
+        [
+            &self.name,
+            &self.namespace,
+            &self.uid,
+            &self.resource_version,
+        ]
+        .iter()
+        .all(|field| field.is_some())
+    }
+}
+
+/// Reads an object as far as its metadata's fields; `None` where one of them is missing, as the
+/// namespace is of what has none.
+fn read_head(object: &str) -> Option<RawMetadata<'_>> {
+    let mut metadata = RawMetadata::default();
+    let head = UpToMetadata(&mut metadata);
+    // That more follows, which is not read, is an error to the reader of JSON.
+    let _ = serde_json::Deserializer::from_str(object).deserialize_map(head);
+    metadata.is_complete().then_some(metadata)
+}
+
+/// Reads an object up to its metadata.
+struct UpToMetadata<'m, 'a>(&'m mut RawMetadata<'a>);
+
+impl<'a> Visitor<'a> for UpToMetadata<'_, 'a> {
+    type Value = ();
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("an object with metadata")
+    }
+
+    fn visit_map<A: MapAccess<'a>>(self, mut members: A) -> Result<(), A::Error> {
+        while let Some(key) = members.next_key::<Text<'a>>()? {
+            if key.0 == "metadata" {
+                return members.next_value_seed(UpToIdentity(self.0));
+            }
+            members.next_value::<IgnoredAny>()?;
+        }
+        Ok(())
+    }
+}
+
+/// Reads metadata up to the last of the fields that are needed.
+struct UpToIdentity<'m, 'a>(&'m mut RawMetadata<'a>);
+
+impl<'a> DeserializeSeed<'a> for UpToIdentity<'_, 'a> {
+    type Value = ();
+
+    fn deserialize<D: Deserializer<'a>>(self, deserializer: D) -> Result<(), D::Error> {
+        deserializer.deserialize_map(self)
+    }
+}
+
+impl<'a> Visitor<'a> for UpToIdentity<'_, 'a> {
+    type Value = ();
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("metadata")
+    }
+
+    fn visit_map<A: MapAccess<'a>>(self, mut members: A) -> Result<(), A::Error> {
+        while let Some(key) = members.next_key::<Text<'a>>()? {
+            let field = match &*key.0 {
+                "name" => &mut self.0.name,
+                "namespace" => &mut self.0.namespace,
+                "uid" => &mut self.0.uid,
+                "resourceVersion" => &mut self.0.resource_version,
+                _ => {
+                    members.next_value::<IgnoredAny>()?;
+                    continue;
+                }
+            };
+            *field = Some(members.next_value()?);
+            if self.0.is_complete() {
+                return Ok(());
+            }
+        }
+        Ok(())
+    }
 }
 
 /// What is there; empty where nothing is.
@@ -372,8 +508,8 @@ mod tests {
     };
 
     use super::{
-        Bytes, Change, LINE_BYTES_MAX, Line, LineSplitter, Malformed, UnixMillis, read_line,
-        read_page, read_status,
+        Bytes, Change, LINE_BYTES_MAX, LINES_READ_WHOLE, Line, LineReader, LineSplitter, Malformed,
+        UnixMillis, read_line, read_page, read_status,
     };
 
     const SEEN: UnixMillis = UnixMillis(7);
@@ -400,6 +536,53 @@ mod tests {
             assert_eq!(event.rv, 12.into());
             assert_eq!(event.change, Change::Added);
         }
+    }
+
+    /// A reader that has seen how the API server writes.
+    fn proven() -> LineReader {
+        let mut reader = LineReader::new();
+        for _ in 0..LINES_READ_WHOLE {
+            let first = r#"{"type":"ADDED","object":{"metadata":{"resourceVersion":"1"}}}"#;
+            reader.read(first.as_bytes(), SEEN).unwrap();
+        }
+        reader
+    }
+
+    #[test]
+    fn later_lines_are_read_up_to_the_metadata_and_say_the_same() {
+        let mut reader = proven();
+        for object in [
+            // As typed objects are written, and as custom resources are.
+            r#"{"kind":"Event","metadata":{"name":"a","namespace":"n","uid":"u","resourceVersion":"5","managedFields":[{"uid":"x"}]},"reason":"\u0041"}"#,
+            r#"{"metadata":{"annotations":{"name":"x"},"name":"\u0061","namespace":"n","resourceVersion":"5","uid":"u"},"spec":{"metadata":{"name":"y"}}}"#,
+            r#"{"spec":{"metadata":{"name":"y"}},"metadata":{"uid":"u","name":"a","namespace":"n","resourceVersion":"5"}}"#,
+            r#"{"metadata":{"name":"a","uid":"u","resourceVersion":"5"},"x":[1]}"#,
+            r#"{"metadata":{"name":"a","namespace":"n","uid":"u","resourceVersion":"5"},"note":"}{\"type\":\"x"}"#,
+            r#"{"metadata":{"name":"a","namespace":"n","uid":"u","resourceVersion":"0x5"}}"#,
+            r#"{"metadata":{"name":"a","namespace":"n","uid":7,"resourceVersion":"5"}}"#,
+            r#"{"metadata":[]}"#,
+        ] {
+            let text = format!(r#"{{"type":"MODIFIED","object":{object}}}"#);
+            assert_eq!(reader.read(text.as_bytes(), SEEN), line(&text), "{text}");
+        }
+    }
+
+    #[test]
+    fn two_events_in_one_line_are_never_taken_for_one() {
+        let object = r#"{"metadata":{"name":"a","namespace":"n","uid":"u","resourceVersion":"5"}}"#;
+        let event = format!(r#"{{"type":"ADDED","object":{object}}}"#);
+        assert!(proven().read(event.as_bytes(), SEEN).is_ok());
+        assert!(proven().read(event.repeat(2).as_bytes(), SEEN).is_err());
+    }
+
+    #[test]
+    fn what_follows_the_object_is_noticed_in_the_first_lines_of_a_watch() {
+        let object = r#"{"metadata":{"name":"a","namespace":"n","uid":"u","resourceVersion":"5"}}"#;
+        let text = format!(r#"{{"type":"ADDED","object":{object},"more":{{}}}}"#);
+        let Ok(Line::Event(event)) = LineReader::new().read(text.as_bytes(), SEEN) else {
+            panic!("an event")
+        };
+        assert_eq!(event.object, object);
     }
 
     #[test]
@@ -483,7 +666,7 @@ mod tests {
             let _ = (read_line(&bytes, SEEN), read_page(&bytes, Change::Added, SEEN));
             let _ = (line(&text), read_status(&bytes));
             let nested = format!("{{\"type\":\"ADDED\",\"object\":{text}}}");
-            let _ = line(&nested);
+            let _ = (line(&nested), proven().read(nested.as_bytes(), SEEN));
         }
     }
 }

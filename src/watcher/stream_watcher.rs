@@ -20,7 +20,7 @@ use super::{
     backoff::Backoff,
     breaker::Settled,
     client::{ApiServer, read_chunk},
-    events::{Line, LineSplitter, read_line},
+    events::{Line, LineReader, LineSplitter},
     health::Reporter,
     liveness::unanswered_since,
     outlet::{Batch, Outlet, Stopped},
@@ -127,6 +127,7 @@ enum Happened {
 struct OpenWatch {
     body: Body,
     lines: LineSplitter,
+    reader: LineReader,
     /// When bytes came last.
     read_at: Instant,
     /// Whether any came.
@@ -442,6 +443,7 @@ impl StreamWatcher {
         self.watch = Some(OpenWatch {
             body,
             lines: LineSplitter::default(),
+            reader: LineReader::new(),
             read_at: Instant::now(),
             is_flowing: false,
             alarm: Alarm::new(FAR),
@@ -524,7 +526,7 @@ impl StreamWatcher {
             let line = match watch.lines.next_line() {
                 Ok(None) => return Ok(()),
                 Ok(Some(line)) if line.trim_ascii().is_empty() => continue,
-                Ok(Some(line)) => read_line(&line, seen),
+                Ok(Some(line)) => watch.reader.read(&line, seen),
                 Err(error) => Err(error),
             };
             let input = match line {
