@@ -28,6 +28,7 @@ mod away;
 mod deploy;
 mod everything;
 mod health;
+mod identity;
 mod in_cluster;
 mod lost_history;
 mod outages;

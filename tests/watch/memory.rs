@@ -146,6 +146,33 @@ async fn snapshots_that_nobody_takes_hold_up_no_other() {
 }
 
 #[tokio::test]
+async fn repairs_that_nobody_takes_hold_up_no_other() {
+    let mut api = api_with_many().await;
+    api.set(|world| world.put(5, &[]));
+    let watched = start_with(&api.address, closed(9), with_snapshots(64 * 1024));
+    let _live = api.open(9).await;
+    let history = watched.watcher.history(STREAM).unwrap();
+    let repair = || history.repair(5.into(), 9.into());
+    let stopped: Vec<_> = (0..3).map(|_| repair()).collect();
+    let before = api.pages_served();
+    api.served(before + 2 * stopped.len()).await;
+    let (mut items, mut objects) = (repair(), 0);
+    loop {
+        match item(&mut items).await {
+            Some(HistoryItem::Repaired { events, last, .. }) => {
+                objects += events.len();
+                if last {
+                    break;
+                }
+            }
+            other => panic!("{other:?} after {objects} net changes"),
+        }
+    }
+    assert_eq!(objects, MANY);
+    drop(stopped);
+}
+
+#[tokio::test]
 async fn a_stream_whose_owner_takes_nothing_waits_and_stops_no_other() {
     const EVENTS: u64 = 20;
     let memory = config::Memory {

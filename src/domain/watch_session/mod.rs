@@ -89,6 +89,17 @@ struct Probe {
     is_rewound: bool,
 }
 
+impl Probe {
+    fn new(taken_ms: u64, at: ResourceVersion, cluster_uid: String, is_rewound: bool) -> Self {
+        Self {
+            at,
+            taken_ms,
+            cluster_uid,
+            is_rewound,
+        }
+    }
+}
+
 /// One stream's session.
 #[derive(Clone, Debug)]
 pub struct WatchSession {
@@ -150,12 +161,8 @@ impl WatchSession {
                 },
                 SessionState::Probing,
             ) => {
-                self.probe = Some(Probe {
-                    at,
-                    taken_ms: now_ms,
-                    cluster_uid,
-                    is_rewound,
-                });
+                let probe = Probe::new(now_ms, at, cluster_uid, is_rewound);
+                self.probe = Some(probe);
                 self.after_probe()
             }
             (Input::Opened { cluster_uid }, SessionState::Opening) => {
