@@ -1,16 +1,12 @@
 //! Raw bytes of watches and lists to [`Event`]s. Only metadata is read; the object's bytes are
 //! kept as they came. Nothing here panics, whatever the bytes.
 
-use std::{borrow::Cow, fmt};
-
 use bytes::{Buf as _, Bytes, BytesMut};
 use memchr::memmem::Finder;
-use serde::{
-    Deserialize, Deserializer,
-    de::{DeserializeSeed, IgnoredAny, MapAccess, Visitor},
-};
+use serde::Deserialize;
 use serde_json::value::RawValue;
 
+use super::metadata::{RawMetadata, RawObject, read_head, text};
 use crate::domain::{
     event::{Change, Event, ObjectKey},
     id::UnixMillis,
@@ -162,118 +158,6 @@ struct RawLine<'a> {
     kind: Box<str>,
     #[serde(borrow)]
     object: &'a RawValue,
-}
-
-#[derive(Deserialize)]
-struct RawObject<'a> {
-    #[serde(borrow)]
-    metadata: RawMetadata<'a>,
-}
-
-/// Text that is copied only where it has escapes.
-#[derive(Default, Deserialize)]
-#[serde(transparent)]
-struct Text<'a>(#[serde(borrow)] Cow<'a, str>);
-
-#[derive(Default, Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct RawMetadata<'a> {
-    #[serde(borrow)]
-    name: Option<Text<'a>>,
-    #[serde(borrow)]
-    namespace: Option<Text<'a>>,
-    #[serde(borrow)]
-    uid: Option<Text<'a>>,
-    #[serde(borrow)]
-    resource_version: Option<Text<'a>>,
-}
-
-impl RawMetadata<'_> {
-    fn is_complete(&self) -> bool {
-        [
-            &self.name,
-            &self.namespace,
-            &self.uid,
-            &self.resource_version,
-        ]
-        .iter()
-        .all(|field| field.is_some())
-    }
-}
-
-/// Reads an object as far as its metadata's fields; `None` where one of them is missing, as the
-/// namespace is of what has none.
-fn read_head(object: &str) -> Option<RawMetadata<'_>> {
-    let mut metadata = RawMetadata::default();
-    let head = UpToMetadata(&mut metadata);
-    // That more follows, which is not read, is an error to the reader of JSON.
-    let _ = serde_json::Deserializer::from_str(object).deserialize_map(head);
-    metadata.is_complete().then_some(metadata)
-}
-
-/// Reads an object up to its metadata.
-struct UpToMetadata<'m, 'a>(&'m mut RawMetadata<'a>);
-
-impl<'a> Visitor<'a> for UpToMetadata<'_, 'a> {
-    type Value = ();
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("an object with metadata")
-    }
-
-    fn visit_map<A: MapAccess<'a>>(self, mut members: A) -> Result<(), A::Error> {
-        while let Some(key) = members.next_key::<Text<'a>>()? {
-            if key.0 == "metadata" {
-                return members.next_value_seed(UpToIdentity(self.0));
-            }
-            members.next_value::<IgnoredAny>()?;
-        }
-        Ok(())
-    }
-}
-
-/// Reads metadata up to the last of the fields that are needed.
-struct UpToIdentity<'m, 'a>(&'m mut RawMetadata<'a>);
-
-impl<'a> DeserializeSeed<'a> for UpToIdentity<'_, 'a> {
-    type Value = ();
-
-    fn deserialize<D: Deserializer<'a>>(self, deserializer: D) -> Result<(), D::Error> {
-        deserializer.deserialize_map(self)
-    }
-}
-
-impl<'a> Visitor<'a> for UpToIdentity<'_, 'a> {
-    type Value = ();
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("metadata")
-    }
-
-    fn visit_map<A: MapAccess<'a>>(self, mut members: A) -> Result<(), A::Error> {
-        while let Some(key) = members.next_key::<Text<'a>>()? {
-            let field = match &*key.0 {
-                "name" => &mut self.0.name,
-                "namespace" => &mut self.0.namespace,
-                "uid" => &mut self.0.uid,
-                "resourceVersion" => &mut self.0.resource_version,
-                _ => {
-                    members.next_value::<IgnoredAny>()?;
-                    continue;
-                }
-            };
-            *field = Some(members.next_value()?);
-            if self.0.is_complete() {
-                return Ok(());
-            }
-        }
-        Ok(())
-    }
-}
-
-/// What is there; empty where nothing is.
-fn text<'a>(field: &'a Option<Text<'_>>) -> &'a str {
-    field.as_ref().map_or("", |text| &text.0)
 }
 
 #[derive(Default, Deserialize)]

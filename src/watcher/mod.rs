@@ -48,6 +48,7 @@ mod holding;
 mod lists;
 mod liveness;
 mod liveness_probe;
+mod metadata;
 mod network;
 mod outlet;
 mod queue;

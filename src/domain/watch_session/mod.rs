@@ -11,6 +11,7 @@
 mod ledger;
 mod messages;
 mod progress;
+mod state;
 mod verification;
 mod witness;
 
@@ -22,83 +23,9 @@ use crate::domain::{
 pub use ledger::Listing;
 pub use messages::{Failure, Finding, Input, Output, Outputs, SessionPolicy};
 use progress::{Progress, Verdict};
+use state::{EraRequest, Goal, Probe, SessionState, Watching};
 use verification::Verification;
 pub use witness::{Question, Witness};
-
-/// What the session wants to reach; it survives failures on the way.
-#[derive(Clone, Debug)]
-enum Goal {
-    /// Watch after what was delivered.
-    Watch,
-    /// Find out whether what follows what was delivered is gone (trap T3).
-    Doubt,
-    /// Repair from what was delivered to a new list (trap T29).
-    Recover,
-    /// Publish the net changes up to `to`; the era for that has begun.
-    Publish { to: ResourceVersion },
-    /// Begin an era at a new list.
-    Renew(GapReason),
-}
-
-#[derive(Clone, Debug)]
-enum SessionState {
-    /// Nothing is under way.
-    Resting,
-    Probing,
-    Opening,
-    Watching(Watching),
-    /// Exact lists are being tried or compared, for an era at `to`.
-    Checking {
-        to: ResourceVersion,
-    },
-    /// The owner has been asked for an era.
-    Asking(EraRequest),
-    Publishing,
-    Waiting,
-}
-
-/// An open watch.
-#[derive(Clone, Debug)]
-struct Watching {
-    opened_ms: u64,
-    /// The last event or bookmark, or the opening.
-    heard_ms: u64,
-    /// Whether an event or bookmark has come.
-    heard: bool,
-    /// Whether an event was new.
-    advanced: bool,
-    /// The version of the list before the watch, while it is not known that everything up to it was
-    /// delivered.
-    bound: Option<ResourceVersion>,
-}
-
-/// The era that the owner has been asked for.
-#[derive(Clone, Debug)]
-struct EraRequest {
-    to: ResourceVersion,
-    repaired: bool,
-    cluster_uid: String,
-}
-
-/// The list that was taken last.
-#[derive(Clone, Debug)]
-struct Probe {
-    at: ResourceVersion,
-    taken_ms: u64,
-    cluster_uid: String,
-    is_rewound: bool,
-}
-
-impl Probe {
-    fn new(taken_ms: u64, at: ResourceVersion, cluster_uid: String, is_rewound: bool) -> Self {
-        Self {
-            at,
-            taken_ms,
-            cluster_uid,
-            is_rewound,
-        }
-    }
-}
 
 /// One stream's session.
 #[derive(Clone, Debug)]
